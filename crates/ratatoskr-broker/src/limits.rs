@@ -1,0 +1,37 @@
+//! Every limit of the broker, by name. Each is enforced in one place and named in the error.
+
+/// Bytes of a topic name.
+pub const TOPIC_NAME_BYTES_MAX: usize = 255;
+/// Topics that may exist at a time.
+pub const TOPICS_MAX: usize = 200_000;
+/// Bytes of one message's payload, unless a topic's setting or the configuration is lower.
+pub const MESSAGE_BYTES_DEFAULT: u32 = 1 << 20;
+/// The highest value `message_bytes_max` can be set to. A message must fit a journal block.
+pub const MESSAGE_BYTES_MAX: u32 = 16 << 20;
+/// Messages in one batch.
+pub const BATCH_MESSAGES_MAX: usize = 10_000;
+/// Bytes of one batch, payloads and metadata together.
+pub const BATCH_BYTES_MAX: usize = 16 << 20;
+/// Bytes of a message's key.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Metadata entries of one message.
+pub const METADATA_ENTRIES_MAX: usize = 64;
+/// Bytes of one metadata key.
+pub const METADATA_KEY_BYTES_MAX: usize = 256;
+/// Bytes of one metadata value.
+pub const METADATA_VALUE_BYTES_MAX: usize = 8192;
+/// Bytes of a subscriber's self-chosen id.
+pub const SUBSCRIBER_ID_BYTES_MAX: usize = 255;
+/// Entries of a subscription's metadata filter.
+pub const FILTER_ENTRIES_MAX: usize = 16;
+/// Subscribers on one topic, unless the topic's setting is lower.
+pub const SUBSCRIBERS_MAX_DEFAULT: u32 = 100_000;
+/// Bytes of encoded records that wait for the journal writer, over all publishers; beyond it
+/// publishers wait their turn.
+pub const INBOX_BYTES_MAX: usize = 32 << 20;
+/// Bytes a memory topic keeps unless its settings say otherwise; the oldest messages go first.
+pub const MEMORY_TOPIC_BYTES_DEFAULT: u64 = 16 << 20;
+/// Bytes all memory topics may keep together.
+pub const MEMORY_TOPICS_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of records one read hands to a subscriber at a time.
+pub const READ_BYTES_MAX: usize = 64 << 10;
