@@ -1,0 +1,72 @@
+//! [`StrictCodec`]: protobuf on gRPC, with a client's malformed bytes told as the client's fault.
+//!
+//! The usual codec answers bytes that are no protobuf with INTERNAL, which reads like a fault of the
+//! broker and makes clients retry. Here they are INVALID_ARGUMENT, with what was wrong and where.
+
+use std::marker::PhantomData;
+
+use prost::Message;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Code, Status};
+
+/// Encodes `T`, decodes `U`.
+#[derive(Debug)]
+pub struct StrictCodec<T, U> {
+    // Which types it stands between; holds nothing.
+    types: PhantomData<fn(T) -> U>,
+}
+
+impl<T, U> Default for StrictCodec<T, U> {
+    fn default() -> StrictCodec<T, U> {
+        StrictCodec { types: PhantomData }
+    }
+}
+
+impl<T, U> Codec for StrictCodec<T, U>
+where
+    T: Message + 'static,
+    U: Message + Default + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = StrictEncoder<T>;
+    type Decoder = StrictDecoder<U>;
+
+    fn encoder(&mut self) -> StrictEncoder<T> {
+        StrictEncoder(PhantomData)
+    }
+
+    fn decoder(&mut self) -> StrictDecoder<U> {
+        StrictDecoder(PhantomData)
+    }
+}
+
+/// The encoding half of [`StrictCodec`].
+#[derive(Debug)]
+pub struct StrictEncoder<T>(PhantomData<fn(T)>);
+
+impl<T: Message> Encoder for StrictEncoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item.encode(buffer).expect("the buffer grows as needed");
+        Ok(())
+    }
+}
+
+/// The decoding half of [`StrictCodec`].
+#[derive(Debug)]
+pub struct StrictDecoder<U>(PhantomData<fn() -> U>);
+
+impl<U: Message + Default> Decoder for StrictDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        U::decode(buffer).map(Some).map_err(|error| {
+            let text = format!("request does not follow the contract: {error}; see ratatoskr.proto");
+            Status::new(Code::InvalidArgument, text)
+        })
+    }
+}
