@@ -1,7 +1,7 @@
 //! [`StrictCodec`]: protobuf on gRPC, with a client's malformed bytes told as the client's fault.
 //!
-//! The usual codec answers bytes that are no protobuf with INTERNAL, which reads like a fault of the
-//! broker and makes clients retry. Here they are INVALID_ARGUMENT, with what was wrong and where.
+//! The usual codec answers bytes that are no protobuf with `INTERNAL`, which reads like a fault of the
+//! broker and makes clients retry. Here they are `INVALID_ARGUMENT`, with what was wrong and where.
 
 use std::marker::PhantomData;
 

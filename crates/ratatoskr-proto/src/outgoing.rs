@@ -43,7 +43,7 @@ pub struct MessageParts<'a, M> {
     pub topic: &'a str,
     /// The content.
     pub payload: &'a [u8],
-    /// Names and values; walked twice, so cheap to clone.
+    /// Walks the names and values; called twice.
     pub metadata: M,
     /// Milliseconds since the Unix epoch.
     pub timestamp_ms: u64,
@@ -57,9 +57,10 @@ pub struct MessageParts<'a, M> {
     pub subscription_ref: &'a str,
 }
 
-impl<'a, M> MessageParts<'a, M>
+impl<'a, M, I> MessageParts<'a, M>
 where
-    M: Iterator<Item = (&'a str, &'a str)> + Clone,
+    M: Fn() -> I,
+    I: Iterator<Item = (&'a str, &'a str)>,
 {
     /// Appends the message's encoding to a buffer.
     pub fn encode(&self, buffer: &mut BytesMut) {
@@ -67,7 +68,7 @@ where
         put_bytes(buffer, field::ID, self.id);
         put_bytes(buffer, field::TOPIC, self.topic.as_bytes());
         put_bytes(buffer, field::PAYLOAD, self.payload);
-        for (name, value) in self.metadata.clone() {
+        for (name, value) in (self.metadata)() {
             encode_key(field::METADATA, WireType::LengthDelimited, buffer);
             encode_varint(entry_bytes(name, value) as u64, buffer);
             put_bytes(buffer, field::ENTRY_NAME, name.as_bytes());
@@ -85,7 +86,7 @@ where
         // Nine keys of one byte, lengths and numbers of at most ten.
         const FRAMING_BYTES_MAX: usize = 9 * 11;
         let metadata: usize =
-            self.metadata.clone().map(|(name, value)| entry_bytes(name, value) + FRAMING_BYTES_MAX).sum();
+            (self.metadata)().map(|(name, value)| entry_bytes(name, value) + FRAMING_BYTES_MAX).sum();
         let texts = self.id.len() + self.topic.len() + self.key.len() + self.subscription_ref.len();
         FRAMING_BYTES_MAX + texts + self.payload.len() + metadata
     }
@@ -168,7 +169,11 @@ mod tests {
 
     const ID: &[u8; 36] = b"018f3c00-0000-7000-8000-00000000000a";
 
-    fn sent_and_received(parts: &MessageParts<'_, std::vec::IntoIter<(&str, &str)>>) -> crate::Message {
+    fn sent_and_received<'a, M, I>(parts: &MessageParts<'a, M>) -> crate::Message
+    where
+        M: Fn() -> I,
+        I: Iterator<Item = (&'a str, &'a str)>,
+    {
         let mut buffer = BytesMut::new();
         parts.encode(&mut buffer);
         assert!(buffer.len() <= parts.len_bytes_max());
@@ -184,7 +189,7 @@ mod tests {
             id: ID,
             topic: "orders",
             payload: b"\x00\xff payload",
-            metadata: metadata.clone().into_iter(),
+            metadata: || metadata.iter().copied(),
             timestamp_ms: 1_700_000_000_123,
             offset: 300,
             key: "customer-7",
@@ -195,7 +200,7 @@ mod tests {
             id: String::from_utf8(ID.to_vec()).unwrap(),
             topic: "orders".to_owned(),
             payload: Bytes::from_static(b"\x00\xff payload"),
-            metadata: metadata.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            metadata: metadata.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
             timestamp: 1_700_000_000_123,
             offset: 300,
             key: "customer-7".to_owned(),
@@ -211,7 +216,7 @@ mod tests {
             id: ID,
             topic: "t",
             payload: b"",
-            metadata: Vec::new().into_iter(),
+            metadata: std::iter::empty,
             timestamp_ms: 0,
             offset: 0,
             key: "",
