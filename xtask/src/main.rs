@@ -1,2 +1,78 @@
-//! placeholder
-fn main() {}
+//! The project's own chores, one file each: `cargo xtask NAME`.
+//!
+//! ```text
+//! tidy            what the house style asks and a machine can check
+//! test            installs what is missing and runs every layer; `./test` and CI call this
+//! coverage        lines of the log and broker crates that their tests run
+//! soak            minutes of real load on one broker: nothing lost, memory flat
+//! real-text       100 MB of real text through the command line, killed twice
+//! recovery-bench  a million messages, a kill, and how long the restart takes
+//! ```
+//!
+//! Nothing here ships: the broker never depends on this crate.
+
+mod broker_process;
+mod corpus;
+mod coverage;
+mod driver;
+mod failed;
+mod process_usage;
+mod real_text;
+mod recovery_bench;
+mod soak;
+mod tidy;
+mod tools;
+mod workshop;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failed::Outcome;
+use crate::workshop::Workshop;
+
+/// Chores of the Ratatoskr repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Check the house style: arrows, file lengths, headers, words, dependencies, links
+    Tidy,
+    /// Install what is missing and run every layer of tests
+    Test(driver::TestOptions),
+    /// Print how much of the log and broker crates their tests run
+    Coverage,
+    /// Put real load on one broker and check every delivery
+    Soak(soak::SoakOptions),
+    /// Send real text through the command line, kill the broker twice, compare every byte
+    RealText(real_text::RealTextOptions),
+    /// Publish a million messages, kill the broker, and time its return
+    RecoveryBench(recovery_bench::RecoveryBenchOptions),
+}
+
+fn main() -> ExitCode {
+    match run(CommandLine::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("failed: {failed}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Outcome {
+    let workshop = Workshop::open()?;
+    match chore {
+        Chore::Tidy => tidy::run(&workshop),
+        Chore::Test(options) => driver::run(&workshop, &options),
+        Chore::Coverage => coverage::run(&workshop),
+        Chore::Soak(options) => soak::run(&workshop, &options),
+        Chore::RealText(options) => real_text::run(&workshop, &options),
+        Chore::RecoveryBench(options) => recovery_bench::run(&workshop, &options),
+    }
+}

@@ -1,0 +1,189 @@
+//! The real program as a child: started on loopback with a folder of its own, killed without mercy.
+//!
+//! ```text
+//! start ──▶ serving ──kill_nine──▶ gone (data stays) ──start on the same ports──▶ serving …
+//!              └────stop──▶ gone (drained)
+//! ```
+//!
+//! A child never outlives the chore: dropping it kills it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::failed::{Failed, Outcome, While};
+use crate::process_usage::ProcessUsage;
+
+/// How long a broker may take until it serves, recovery included.
+const START_SECONDS_MAX: u64 = 120;
+/// How long a broker may take to drain.
+const STOP_SECONDS_MAX: u64 = 30;
+/// How often readiness is asked for: a fraction of any figure we quote.
+const READY_POLL: Duration = Duration::from_millis(5);
+
+/// How to start a broker; the same setup starts it again after a kill.
+pub(crate) struct BrokerSetup {
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// Where its data and its log (`broker.log`) go.
+    pub(crate) folder: PathBuf,
+    /// The gRPC front door.
+    pub(crate) grpc: SocketAddr,
+    /// The HTTP front door.
+    pub(crate) http: SocketAddr,
+    /// Further arguments of `serve`.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// A broker that serves.
+pub(crate) struct BrokerProcess {
+    child: Child,
+    /// From the start of the process to readiness: recovery and all.
+    pub(crate) start_took: Duration,
+}
+
+impl BrokerSetup {
+    /// A broker on free loopback ports, with its data under `folder`.
+    pub(crate) fn new(program: PathBuf, folder: &Path) -> Outcome<BrokerSetup> {
+        let [grpc, http] = free_addresses()?;
+        Ok(BrokerSetup { program, folder: folder.to_owned(), grpc, http, arguments: Vec::new() })
+    }
+
+    /// Where the broker keeps its data.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// The address as a gRPC client takes it.
+    pub(crate) fn uri(&self) -> String {
+        format!("http://{}", self.grpc)
+    }
+
+    /// Starts the broker and waits until it says that it is ready.
+    pub(crate) fn start(&self) -> Outcome<BrokerProcess> {
+        let log_path = self.folder.join("broker.log");
+        let log = File::options().create(true).append(true).open(&log_path);
+        let log = log.when(format_args!("opening {}", log_path.display()))?;
+        let mut command = Command::new(&self.program);
+        command.arg("serve").arg("--data-dir").arg(self.data_dir());
+        command.args(["--grpc-addr", &self.grpc.to_string(), "--http-addr", &self.http.to_string()]);
+        command.args(&self.arguments).current_dir(&self.folder).stdin(Stdio::null());
+        command.stdout(log.try_clone().when("sharing the broker's log")?).stderr(log);
+        let started = Instant::now();
+        let child = command.spawn().when(format_args!("starting {}", self.program.display()))?;
+        // From here on an early return drops, and so kills, the child.
+        let mut process = BrokerProcess { child, start_took: Duration::ZERO };
+        while !is_ready(self.http) {
+            if let Some(status) = process.child.try_wait().when("watching the broker start")? {
+                return Err(Failed::new(format!(
+                    "the broker ended with {status} before it served:\n{}",
+                    tail(&log_path)
+                )));
+            }
+            if started.elapsed() > Duration::from_secs(START_SECONDS_MAX) {
+                return Err(Failed::new(format!(
+                    "the broker is not ready after {START_SECONDS_MAX} s:\n{}",
+                    tail(&log_path)
+                )));
+            }
+            std::thread::sleep(READY_POLL);
+        }
+        process.start_took = started.elapsed();
+        Ok(process)
+    }
+}
+
+impl BrokerProcess {
+    /// The broker's use of the machine now.
+    pub(crate) fn usage(&self) -> Outcome<ProcessUsage> {
+        ProcessUsage::read(self.child.id())
+    }
+
+    /// `kill -9`: no warning, no flush.
+    pub(crate) fn kill_nine(mut self) -> Outcome {
+        self.child.kill().when("killing the broker")?;
+        self.child.wait().when("waiting for the killed broker")?;
+        Ok(())
+    }
+
+    /// Asks the broker to stop and waits until it has drained.
+    pub(crate) fn stop(mut self) -> Outcome {
+        let pid = self.child.id().to_string();
+        crate::workshop::run(Command::new("kill").args(["-TERM", &pid]))?;
+        let asked = Instant::now();
+        loop {
+            match self.child.try_wait().when("waiting for the broker to stop")? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => {
+                    return Err(Failed::new(format!("the broker stopped with {status}, not with 0")));
+                }
+                None if asked.elapsed() > Duration::from_secs(STOP_SECONDS_MAX) => {
+                    return Err(Failed::new(format!(
+                        "the broker has not stopped {STOP_SECONDS_MAX} s after SIGTERM"
+                    )));
+                }
+                None => std::thread::sleep(READY_POLL),
+            }
+        }
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        // Both fail only when the child has been waited for already, which is what we want.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Two addresses that were free a moment ago. Fixed ones, so that a restart is found again.
+fn free_addresses() -> Outcome<[SocketAddr; 2]> {
+    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).when("looking for a free port");
+    let listeners = [bind()?, bind()?];
+    let [grpc, http] = listeners.map(|listener| listener.local_addr().when("reading a free port"));
+    Ok([grpc?, http?])
+}
+
+fn is_ready(http: SocketAddr) -> bool {
+    get(http, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// One HTTP request, answered in full.
+fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The last lines of the broker's log, for the person who has to find out.
+fn tail(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_ends_at_once_is_reported_with_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let setup = BrokerSetup::new("/bin/false".into(), folder.path()).unwrap();
+        let error = setup.start().err().unwrap().to_string();
+        assert!(error.starts_with("the broker ended with exit status: 1 before it served"), "{error}");
+    }
+
+    #[test]
+    fn free_addresses_are_on_loopback_and_differ() {
+        let [grpc, http] = free_addresses().unwrap();
+        assert!(grpc.ip().is_loopback() && http.ip().is_loopback());
+        assert_ne!(grpc.port(), http.port());
+    }
+}

