@@ -1,0 +1,105 @@
+//! The broker's configuration: one struct, filled from one table.
+//!
+//! ```text
+//!   default ──▶ file (TOML) ──▶ environment ──▶ flags        later ones win
+//!      └────────────┴───────────────┴─────────────┘
+//!               table.rs: key, kind with range, default, help, and the field it fills
+//!                  └──▶ Config      └──▶ `ratatoskr config`, `--help`, docs/config.md
+//! ```
+//!
+//! A setting is one row of [`SETTINGS`]. Its key is the file's key; the flag is the key with hyphens
+//! (`--grpc-addr`), the variable the key in capitals after `RATATOSKR_` (`RATATOSKR_GRPC_ADDR`).
+//!
+//! Invariants:
+//! - Every value is checked, those that a later source overrides as well: a mistake never waits
+//!   in a file for the day the flag is taken away.
+//! - An unknown key or variable is an error; so is a value out of range. Errors name the place.
+//! - Nothing is read twice: a [`Config`] does not change while the broker runs.
+//!
+//! What this deliberately does not do: create folders, open ports, or read anything but the file.
+
+mod amount;
+mod error;
+mod markdown;
+mod sources;
+mod table;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ratatoskr_broker::{BrokerConfig, TopicSettings};
+
+pub use amount::{
+    AmountError, bytes_in_words, duration_in_words, parse_bytes, parse_duration_ms, parse_number,
+};
+pub use error::ConfigError;
+pub use markdown::markdown;
+pub use sources::{Effective, FILE_DEFAULT, Given, Loaded, Source, load};
+pub use table::{ENVIRONMENT_PREFIX, Kind, SETTINGS, Setting, Value, nearest};
+
+/// How lines of the log are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// Everything that can be set. [`load`] fills it; every field is one row of [`SETTINGS`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where the broker keeps its files.
+    pub data_dir: PathBuf,
+    /// Where gRPC listens.
+    pub grpc_addr: SocketAddr,
+    /// Where HTTP listens.
+    pub http_addr: SocketAddr,
+    /// Allows addresses beyond loopback although nobody is asked who they are.
+    pub insecure_listen: bool,
+    /// Threads that serve connections; `None` means one per core.
+    pub threads: Option<usize>,
+    /// Bytes of a topic's segment file before the next one is begun.
+    pub segment_bytes: u64,
+    /// Bytes of one journal file.
+    pub journal_file_bytes: u64,
+    /// Bytes of memory for recent messages, all topics together.
+    pub tail_bytes_max: u64,
+    /// What a topic gets that is created without settings of its own.
+    pub topic_defaults: TopicSettings,
+    /// The least important level that is logged: `error`, `warn`, `info`, `debug` or `trace`.
+    pub log_level: &'static str,
+    /// How lines of the log are written.
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// A struct for the table to fill: [`load`] overwrites every field.
+    fn unfilled() -> Config {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Config {
+            data_dir: PathBuf::new(),
+            grpc_addr: nowhere,
+            http_addr: nowhere,
+            insecure_listen: false,
+            threads: None,
+            segment_bytes: 0,
+            journal_file_bytes: 0,
+            tail_bytes_max: 0,
+            topic_defaults: TopicSettings::default(),
+            log_level: "",
+            log_format: LogFormat::Text,
+        }
+    }
+
+    /// What the broker itself needs of it.
+    pub fn broker(&self) -> BrokerConfig {
+        BrokerConfig {
+            topic_defaults: self.topic_defaults.clone(),
+            segment_bytes: self.segment_bytes,
+            journal_file_bytes: self.journal_file_bytes,
+            tail_bytes_max: usize::try_from(self.tail_bytes_max).unwrap_or(usize::MAX),
+            ..BrokerConfig::new(&self.data_dir)
+        }
+    }
+}
