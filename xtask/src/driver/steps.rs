@@ -94,10 +94,7 @@ fn python(workshop: &Workshop) -> Outcome {
     run(protoc.arg("ratatoskr.proto"))?;
     let mut pytest = workshop.command(tools.python());
     pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/python"]);
-    pytest
-        .env("RATATOSKR_PROGRAM", program)
-        .env("RATATOSKR_STUBS", stubs)
-        .env("RATATOSKR_GRPCURL", tools.grpcurl());
+    pytest.env("E2E_PROGRAM", program).env("E2E_STUBS", stubs).env("E2E_GRPCURL", tools.grpcurl());
     run(pytest.env("PYTHONDONTWRITEBYTECODE", "1"))
 }
 

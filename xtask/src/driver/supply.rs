@@ -3,7 +3,7 @@
 //!
 //! That database is a git repository on a public site, and some build machines reach package
 //! registries only. Whether the vulnerability check ran is therefore said in one loud line,
-//! and with `RATATOSKR_ADVISORIES=required` its absence is a failure (the hosted workflow sets
+//! and with `ADVISORIES=required` its absence is a failure (the hosted workflow sets
 //! this, so that no change lands there unchecked).
 
 use crate::failed::{Failed, Outcome};
@@ -22,7 +22,7 @@ pub(super) fn check(workshop: &Workshop) -> Outcome {
     if let Err(failed) = read(deny().args(["fetch", "db"])) {
         let why = failed.to_string();
         let why = why.lines().last().unwrap_or_default();
-        if std::env::var("RATATOSKR_ADVISORIES").as_deref() == Ok("required") {
+        if std::env::var("ADVISORIES").as_deref() == Ok("required") {
             return Err(Failed::new(format!(
                 "the advisory database cannot be fetched, and it is required here: {why}"
             )));
