@@ -1,1 +1,36 @@
-//! placeholder
+//! The front doors of the broker: gRPC for messages, HTTP for health and metrics.
+//!
+//! ```text
+//!              ┌─ front thread ──────────────┐      ┌─ worker threads, one per core ────────────┐
+//!   :50051 ───▶│ accept, deal out round robin│─────▶│ HTTP/2 ─▶ service ─┬─▶ topics             │
+//!   :8080  ───▶│ HTTP pages, health reporter │      │                    ├─▶ publish(_stream)   │──▶ broker
+//!              └─────────────────────────────┘      │                    └─▶ subscribe          │
+//!                                                   └───────────────────────────────────────────┘
+//! ```
+//!
+//! A connection stays on its worker: no task moves between cores, and a reply needs no lock. Wire types
+//! become broker types in `convert`, errors become codes in `status`, and nowhere else.
+//!
+//! What is deliberately absent: any state of topics or subscriptions. A stream holds a cursor of
+//! the broker's, and that is all.
+
+mod closing;
+pub mod config;
+mod convert;
+mod health;
+mod http;
+pub mod limits;
+mod metrics;
+mod publish;
+mod publish_stream;
+mod server;
+mod service;
+mod status;
+mod subscribe;
+mod topics;
+mod worker;
+
+pub use server::{Running, Server, ServerOptions, StartError};
+
+/// The version of this build, as `/version` and `DescribeBroker` tell it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

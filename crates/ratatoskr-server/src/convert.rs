@@ -1,0 +1,196 @@
+//! Wire types to broker types and back. Only shapes change here: whether a value is allowed is the
+//! broker's to say, except where the wire can say what the broker's types cannot (negative numbers,
+//! unknown enum values).
+
+use bytes::BytesMut;
+use ratatoskr_broker::limits::READ_BYTES_MAX;
+use ratatoskr_broker::{
+    Durability, Message, NewMessage, Receipt, Start, SubscribeOptions, TopicDescription, TopicSettings,
+};
+use ratatoskr_proto as wire;
+use ratatoskr_proto::start_position::Position;
+use ratatoskr_proto::{MessageParts, OutgoingMessage};
+
+/// A request's field that has no counterpart in the broker.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct FieldError {
+    /// The field's name, as in the proto file.
+    pub(crate) field: &'static str,
+    /// What was given and what is allowed.
+    pub(crate) message: String,
+}
+
+impl FieldError {
+    fn negative(field: &'static str, value: i64) -> FieldError {
+        FieldError { field, message: format!("{field} is {value}; allowed are 0 and above") }
+    }
+}
+
+/// The broker's word for a durability.
+pub(crate) fn durability_to_wire(durability: Durability) -> wire::Durability {
+    match durability {
+        Durability::Fsync => wire::Durability::Fsync,
+        Durability::Written => wire::Durability::Written,
+        Durability::Memory => wire::Durability::Memory,
+    }
+}
+
+/// The wire's number for a durability; `None` when it leaves the choice to the broker.
+fn durability_from_wire(number: i32) -> Result<Option<Durability>, FieldError> {
+    match wire::Durability::try_from(number) {
+        Ok(wire::Durability::Unspecified) => Ok(None),
+        Ok(wire::Durability::Fsync) => Ok(Some(Durability::Fsync)),
+        Ok(wire::Durability::Written) => Ok(Some(Durability::Written)),
+        Ok(wire::Durability::Memory) => Ok(Some(Durability::Memory)),
+        Err(_) => Err(FieldError {
+            field: "settings.durability",
+            message: format!(
+                "setting durability is {number}; allowed are 1 (fsync), 2 (written) and 3 (memory)"
+            ),
+        }),
+    }
+}
+
+/// Settings as given, on top of those that hold otherwise.
+pub(crate) fn settings_from_wire(
+    given: Option<&wire::TopicSettings>,
+    otherwise: &TopicSettings,
+) -> Result<TopicSettings, FieldError> {
+    let mut settings = otherwise.clone();
+    let Some(given) = given else { return Ok(settings) };
+    let bounds = [
+        ("settings.retention_age_ms", given.retention_age_ms, &mut settings.retention_age_ms),
+        ("settings.retention_bytes", given.retention_bytes, &mut settings.retention_bytes),
+        ("settings.retention_messages", given.retention_messages, &mut settings.retention_messages),
+    ];
+    for (field, value, bound) in bounds {
+        let Some(value) = value else { continue };
+        let value = u64::try_from(value).map_err(|_| FieldError::negative(field, value))?;
+        *bound = (value > 0).then_some(value);
+    }
+    if let Some(durability) = given.durability {
+        settings.durability = durability_from_wire(durability)?.unwrap_or(otherwise.durability);
+    }
+    settings.subscribers_max = given.subscribers_max.unwrap_or(settings.subscribers_max);
+    settings.message_bytes_max = given.message_bytes_max.unwrap_or(settings.message_bytes_max);
+    Ok(settings)
+}
+
+fn settings_to_wire(settings: &TopicSettings) -> wire::TopicSettings {
+    let bound = |value: Option<u64>| Some(number(value.unwrap_or(0)));
+    wire::TopicSettings {
+        retention_age_ms: bound(settings.retention_age_ms),
+        retention_bytes: bound(settings.retention_bytes),
+        retention_messages: bound(settings.retention_messages),
+        durability: Some(durability_to_wire(settings.durability).into()),
+        subscribers_max: Some(settings.subscribers_max),
+        message_bytes_max: Some(settings.message_bytes_max),
+    }
+}
+
+/// A topic's description.
+pub(crate) fn topic_to_wire(topic: &TopicDescription) -> wire::TopicDescription {
+    wire::TopicDescription {
+        name: topic.name.to_string(),
+        settings: Some(settings_to_wire(&topic.settings)),
+        created_ms: number(topic.created_ms),
+        first_offset: number(topic.first_offset),
+        next_offset: number(topic.next_offset),
+        message_count: number(topic.next_offset.saturating_sub(topic.first_offset)),
+        bytes: number(topic.bytes),
+        segments: topic.segments,
+        subscriber_count: topic.subscriber_count,
+    }
+}
+
+/// A count of the broker as the wire's signed number, which ends at half its range.
+pub(crate) fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A message to publish. Nothing is copied.
+pub(crate) fn message_from_wire(request: wire::PublishRequest) -> NewMessage {
+    NewMessage {
+        payload: request.payload,
+        key: request.key,
+        metadata: request.metadata.into_iter().collect(),
+    }
+}
+
+/// The result of a published message.
+pub(crate) fn published(receipt: &Receipt) -> wire::PublishResponse {
+    wire::PublishResponse {
+        message_id: receipt.id.to_string(),
+        timestamp: number(receipt.timestamp_ms),
+        success: true,
+        error: String::new(),
+        offset: number(receipt.offset),
+        receipt: durability_to_wire(receipt.durability).into(),
+    }
+}
+
+/// The result of a refused message.
+pub(crate) fn refused(error: String) -> wire::PublishResponse {
+    wire::PublishResponse { error, ..wire::PublishResponse::default() }
+}
+
+/// A subscription's options.
+pub(crate) fn subscription_from_wire(
+    request: wire::SubscribeRequest,
+) -> Result<SubscribeOptions, FieldError> {
+    Ok(SubscribeOptions {
+        start: start_from_wire(request.start)?,
+        filter: request.filter.into_iter().collect(),
+        subscriber_id: request.subscriber_id,
+        credit: (request.credit > 0).then_some(request.credit),
+    })
+}
+
+fn start_from_wire(start: Option<wire::StartPosition>) -> Result<Start, FieldError> {
+    let unsigned = |field, value| u64::try_from(value).map_err(|_| FieldError::negative(field, value));
+    let untrue =
+        |field| FieldError { field, message: format!("{field} is false; leave it out or set it to true") };
+    match start.and_then(|start| start.position) {
+        None | Some(Position::Latest(true)) => Ok(Start::Latest),
+        Some(Position::Earliest(true)) => Ok(Start::Earliest),
+        Some(Position::Offset(offset)) => Ok(Start::Offset(unsigned("start.offset", offset)?)),
+        Some(Position::TimeMs(time_ms)) => Ok(Start::Time(unsigned("start.time_ms", time_ms)?)),
+        Some(Position::Latest(false)) => Err(untrue("start.latest")),
+        Some(Position::Earliest(false)) => Err(untrue("start.earliest")),
+    }
+}
+
+/// Encodes a batch for one subscriber into one buffer. The first message carries the
+/// subscription's reference, unless that is empty.
+pub(crate) fn batch_to_wire(
+    batch: &[Message],
+    receipt: Durability,
+    first_reference: &str,
+) -> Vec<OutgoingMessage> {
+    let mut buffer = BytesMut::new();
+    let mut reference = first_reference;
+    let mut outgoing = Vec::with_capacity(batch.len());
+    for message in batch {
+        let mut id = [0; 36];
+        message.id.write_hyphenated(&mut id);
+        let parts = MessageParts {
+            id: &id,
+            topic: message.topic.as_str(),
+            payload: &message.payload(),
+            metadata: || message.metadata(),
+            timestamp_ms: message.timestamp_ms,
+            offset: message.offset,
+            key: message.key(),
+            receipt: durability_to_wire(receipt),
+            subscription_ref: std::mem::take(&mut reference),
+        };
+        if outgoing.is_empty() {
+            // Batches are made of like messages: one allocation fits most of them.
+            buffer.reserve((parts.len_bytes_max() * batch.len()).min(2 * READ_BYTES_MAX));
+        }
+        parts.encode(&mut buffer);
+        outgoing.push(OutgoingMessage::from_encoded(buffer.split().freeze()));
+    }
+    outgoing
+}

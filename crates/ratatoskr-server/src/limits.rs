@@ -1,0 +1,39 @@
+//! Every limit of the front doors, by name. The broker's own limits are in `ratatoskr_broker`.
+
+use std::time::Duration;
+
+/// Bytes of one gRPC request. A batch of 16 MiB and its framing fit; tonic answers a larger one with
+/// `OUT_OF_RANGE`, naming both figures.
+pub const REQUEST_BYTES_MAX: usize = 17 << 20;
+/// Bytes of one gRPC response. The list of 200,000 topics with names of 255 bytes fits.
+pub const RESPONSE_BYTES_MAX: usize = 64 << 20;
+/// Calls and streams that one connection may have open. HTTP/2 stacks default to 100 or 200, which
+/// would silently hold back the 201st subscriber of a connection.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 100_000;
+/// Requests of one publish stream that are on their way at a time.
+pub const PUBLISH_STREAM_IN_FLIGHT_MAX: usize = 1024;
+/// Bytes of one publish stream that are on their way at a time. One request alone may be larger.
+pub const PUBLISH_STREAM_IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
+/// Topics that have metrics of their own, the first by name. More would drown a Prometheus server.
+pub const TOPIC_METRICS_MAX: usize = 1000;
+/// Connections the kernel holds until the broker accepts them.
+pub const ACCEPT_BACKLOG: i32 = 4096;
+/// Accepted connections that wait for one worker thread to take them.
+pub const CONNECTIONS_WAITING_MAX: usize = 1024;
+/// Worker threads; more than this is a slip of the keyboard.
+pub const WORKERS_MAX: usize = 256;
+
+/// A connection without traffic is asked for a sign of life after this time …
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// … and closed when none comes within this time, which ends its subscriptions.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls get this long to finish once the server shuts down.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failed accept: out of file descriptors, most likely.
+pub const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// What a client is told to wait before it tries again on a full disk.
+pub const DISK_FULL_RETRY: Duration = Duration::from_secs(5);
+/// What a client is told to wait before it tries again while a topic restarts.
+pub const TOPIC_RESTART_RETRY: Duration = Duration::from_millis(100);
+/// What a client is told to wait before it tries another connection when the broker stops.
+pub const SHUTDOWN_RETRY: Duration = Duration::from_secs(1);

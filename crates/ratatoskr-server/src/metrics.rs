@@ -1,0 +1,121 @@
+//! The metrics, by name: what `/metrics` shows, in the `OpenMetrics` text format that Prometheus reads.
+//!
+//! The figures are the broker's; they are read when someone asks, so that counting costs nothing here.
+//! Names follow the glossary; counters get `_total` appended by the format.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use ratatoskr_broker::{Broker, Counters, Health, TopicName, TopicStats};
+
+use crate::limits::TOPIC_METRICS_MAX;
+
+/// The content type of the text that [`render`] makes.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A metric: name, what it says, where its figure comes from.
+type Metric<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+/// Figures that only grow while the broker runs.
+const COUNTERS: &[Metric<Counters>] = &[
+    ("ratatoskr_published_messages", "Messages published", |c| c.published_messages),
+    ("ratatoskr_published_bytes", "Bytes of published messages", |c| c.published_bytes),
+    ("ratatoskr_publish_refused", "Messages refused", |c| c.publish_refused),
+    ("ratatoskr_delivered_messages", "Messages delivered, once per subscriber", |c| c.delivered_messages),
+    ("ratatoskr_delivered_bytes", "Bytes of delivered messages, once per subscriber", |c| c.delivered_bytes),
+    ("ratatoskr_journal_commits", "Group commits of the journal", |c| c.commits),
+    ("ratatoskr_journal_committed_bytes", "Bytes committed to the journal", |c| c.committed_bytes),
+    ("ratatoskr_journal_syncs", "Times the journal was synced", |c| c.syncs),
+    ("ratatoskr_journal_sync_microseconds", "Time spent in those syncs", |c| c.sync_micros_total),
+    ("ratatoskr_checkpoints", "Checkpoints written", |c| c.checkpoints),
+    ("ratatoskr_topic_restarts", "Topics restarted after a crash", |c| c.topic_restarts),
+    ("ratatoskr_torn_bytes_cut", "Bytes of unacknowledged records cut at recovery", |c| c.torn_bytes_cut),
+];
+
+/// Figures as they stand.
+const GAUGES: &[Metric<Counters>] = &[
+    ("ratatoskr_topics", "Topics", |c| c.topics),
+    ("ratatoskr_subscriptions", "Open subscriptions", |c| c.subscriptions),
+    ("ratatoskr_tail_bytes", "Bytes of recent messages in memory", |c| c.tail_bytes),
+    ("ratatoskr_unflushed_bytes", "Bytes not yet written to segments", |c| c.unflushed_bytes),
+    ("ratatoskr_journal_bytes", "Bytes of the journal's files", |c| c.journal_bytes),
+    ("ratatoskr_inbox_bytes", "Bytes that wait for the journal", |c| c.inbox_bytes),
+];
+
+/// Figures of each topic, of the first 1,000 by name.
+const TOPIC_GAUGES: &[Metric<TopicStats>] = &[
+    ("ratatoskr_topic_messages", "Messages a topic holds", |s| s.message_count),
+    ("ratatoskr_topic_bytes", "Bytes a topic holds", |s| s.bytes),
+    ("ratatoskr_topic_subscribers", "Open subscriptions of a topic", |s| u64::from(s.subscriber_count)),
+    ("ratatoskr_topic_first_offset", "Offset of a topic's oldest message", |s| s.first_offset),
+    ("ratatoskr_topic_next_offset", "Offset of a topic's next message", |s| s.next_offset),
+];
+
+/// The metrics of a broker as they stand.
+pub(crate) fn render(broker: &Broker) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Figures(broker.clone())));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes any text");
+    text
+}
+
+/// Reads the broker's figures when they are asked for.
+struct Figures(Broker);
+
+impl fmt::Debug for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Figures")
+    }
+}
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let counters = self.0.counters();
+        for (name, help, figure) in COUNTERS {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(figure(&counters)).encode(metric)?;
+        }
+        for (name, help, figure) in GAUGES {
+            encode_gauge(&mut encoder, name, help, figure(&counters))?;
+        }
+        let serving = u64::from(!matches!(self.0.health(), Health::Failed { .. }));
+        encode_gauge(
+            &mut encoder,
+            "ratatoskr_serving",
+            "1 while the broker serves, 0 once it failed",
+            serving,
+        )?;
+        let writable = u64::from(matches!(self.0.health(), Health::Serving));
+        encode_gauge(&mut encoder, "ratatoskr_writable", "1 while publishes are taken", writable)?;
+        encode_topics(&mut encoder, &self.0)
+    }
+}
+
+fn encode_gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, figure: u64) -> fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(figure as i64).encode(metric)
+}
+
+fn encode_topics(encoder: &mut DescriptorEncoder<'_>, broker: &Broker) -> fmt::Result {
+    let names = broker.list_topics();
+    let hidden = names.len().saturating_sub(TOPIC_METRICS_MAX);
+    let help = "Topics without metrics of their own, because there are too many";
+    encode_gauge(encoder, "ratatoskr_topics_without_metrics", help, hidden as u64)?;
+    let shown = names.into_iter().take(TOPIC_METRICS_MAX);
+    let topics: Vec<(TopicName, TopicStats)> =
+        shown.filter_map(|name| broker.stats(&name).map(|stats| (name, stats))).collect();
+    for (name, help, figure) in TOPIC_GAUGES {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (topic, stats) in &topics {
+            ConstGauge::new(figure(stats) as i64)
+                .encode(metric.encode_family(&[("topic", topic.as_str())])?)?;
+        }
+    }
+    Ok(())
+}

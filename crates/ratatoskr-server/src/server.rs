@@ -1,0 +1,264 @@
+//! [`Server`]: binds both addresses, starts the threads, and takes everything down in order.
+//!
+//! ```text
+//!   shutdown ─▶ stop accepting ─▶ GOAWAY, subscriptions end with UNAVAILABLE ─▶ calls finish ─▶ threads end
+//!                                  └──────────────── at most 10 seconds ─────────────────┘
+//! ```
+//!
+//! The broker stays open: whoever opened it shuts it down after the server, so that what
+//! clients were told is on disk.
+
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::time::Instant;
+use std::{io, thread};
+
+use ratatoskr_broker::{Broker, Health, TopicSettings};
+use ratatoskr_proto::FILE_DESCRIPTOR_SET;
+use ratatoskr_proto::message_broker_server::MessageBrokerServer;
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+use tonic_reflection::server::Builder as ReflectionBuilder;
+
+use crate::closing::{Closer, Closing, closing};
+use crate::limits::{ACCEPT_BACKLOG, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, SHUTDOWN_TIMEOUT, WORKERS_MAX};
+use crate::service::{Identity, Service};
+use crate::worker::{self, ConnectionSender};
+use crate::{health, http};
+
+/// Where and how to serve.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Where gRPC listens; port 0 takes any free one.
+    pub grpc: SocketAddr,
+    /// Where HTTP listens; port 0 takes any free one.
+    pub http: SocketAddr,
+    /// Threads that serve gRPC, at most 256; 0 for one per core.
+    pub threads: usize,
+    /// Where the data is, as shown to clients.
+    pub data_dir: String,
+    /// What topics created over gRPC start from; the same as the broker's own defaults.
+    pub topic_defaults: TopicSettings,
+}
+
+impl Default for ServerOptions {
+    /// Loopback, gRPC on 50051, HTTP on 8080, one thread per core.
+    fn default() -> ServerOptions {
+        ServerOptions {
+            grpc: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            threads: 0,
+            data_dir: String::new(),
+            topic_defaults: TopicSettings::default(),
+        }
+    }
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("{door} cannot listen on {address}: {error}; is another program using the port?")]
+    Bind {
+        /// `gRPC` or `HTTP`.
+        door: &'static str,
+        /// The address given.
+        address: SocketAddr,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// More threads than any machine needs.
+    #[error("threads is {threads}; allowed are 0 (one per core) to {WORKERS_MAX}")]
+    TooManyThreads {
+        /// The number given.
+        threads: usize,
+    },
+    /// A thread or its runtime could not be made.
+    #[error("a server thread could not start: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Starts servers.
+#[derive(Debug)]
+pub struct Server;
+
+impl Server {
+    /// Binds both addresses and serves on threads of its own. Needs no runtime.
+    pub fn start(broker: Broker, options: ServerOptions) -> Result<Running, StartError> {
+        if options.threads > WORKERS_MAX {
+            return Err(StartError::TooManyThreads { threads: options.threads });
+        }
+        let (grpc_listener, grpc_addr) = listen("gRPC", options.grpc)?;
+        let (http_listener, http_addr) = listen("HTTP", options.http)?;
+        let worker_count = match options.threads {
+            0 => thread::available_parallelism()?.get(),
+            threads => threads,
+        };
+        let (closer, closing) = closing();
+        let identity = Identity {
+            data_dir: options.data_dir,
+            topic_defaults: options.topic_defaults,
+            started: Instant::now(),
+        };
+        let service = Service::new(broker.clone(), identity, closing.clone());
+        let reporter = HealthReporter::new();
+        let routes = routes(service, reporter.clone());
+
+        let mut threads = Vec::with_capacity(worker_count + 1);
+        let mut workers = Vec::with_capacity(worker_count);
+        for number in 0..worker_count {
+            let (sender, thread) = worker::start(number, routes.clone(), closing.clone())?;
+            workers.push(sender);
+            threads.push(thread);
+        }
+        let front =
+            Front { broker: broker.clone(), grpc_listener, http_listener, workers, reporter, closing };
+        threads.push(front.start()?);
+        Ok(Running { grpc_addr, http_addr, broker, closer, threads })
+    }
+}
+
+/// A server that serves. Dropping it shuts it down without waiting.
+pub struct Running {
+    // Where it listens, with the port that was taken.
+    grpc_addr: SocketAddr,
+    // The same for HTTP.
+    http_addr: SocketAddr,
+    // Watched for failure.
+    broker: Broker,
+    // Tells all threads to end.
+    closer: Closer,
+    // Waited for at shutdown.
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running")
+            .field("grpc", &self.grpc_addr)
+            .field("http", &self.http_addr)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// Where gRPC is served.
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+
+    /// Where HTTP is served.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// Waits until the broker can serve no more, and says why: a poisoned journal, most likely. The
+    /// process should then end with an error.
+    pub async fn failed(&self) -> String {
+        let mut health = self.broker.watch_health();
+        loop {
+            if let Health::Failed { reason } = &*health.borrow_and_update() {
+                return reason.clone();
+            }
+            if health.changed().await.is_err() {
+                return "the broker is gone".to_owned();
+            }
+        }
+    }
+
+    /// Stops accepting, ends subscriptions, lets calls finish for at most 10 seconds, and returns once
+    /// everything has ended.
+    pub async fn shutdown(self) {
+        let Running { closer, threads, .. } = self;
+        closer.close();
+        let joined = spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a server thread panicked");
+                }
+            }
+        });
+        joined.await.expect("joining threads does not panic");
+    }
+}
+
+fn listen(door: &'static str, address: SocketAddr) -> Result<(StdTcpListener, SocketAddr), StartError> {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        // A restarted broker may take the port while old connections linger in TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(ACCEPT_BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        let listener = StdTcpListener::from(socket);
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    bind().map_err(|error| StartError::Bind { door, address, error })
+}
+
+/// All gRPC services: the contract, health, and reflection in both versions that clients ask for.
+fn routes(service: Service, reporter: HealthReporter) -> Routes {
+    let reflection = || {
+        ReflectionBuilder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let message_broker = MessageBrokerServer::new(service)
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    Routes::new(message_broker)
+        .add_service(HealthServer::new(HealthService::from_health_reporter(reporter)))
+        .add_service(reflection().build_v1().expect("the descriptors were made by the build"))
+        .add_service(reflection().build_v1alpha().expect("the descriptors were made by the build"))
+        .prepare()
+}
+
+/// The front thread: accepts for the workers, serves HTTP, and reports health.
+struct Front {
+    broker: Broker,
+    grpc_listener: StdTcpListener,
+    http_listener: StdTcpListener,
+    workers: Vec<ConnectionSender>,
+    reporter: HealthReporter,
+    closing: Closing,
+}
+
+impl Front {
+    fn start(self) -> io::Result<thread::JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("front".to_owned()).spawn(move || {
+            if let Err(error) = runtime.block_on(self.run()) {
+                tracing::error!(%error, "the front thread ended");
+            }
+        })
+    }
+
+    async fn run(self) -> io::Result<()> {
+        let Front { broker, grpc_listener, http_listener, workers, reporter, closing } = self;
+        let grpc_listener = TcpListener::from_std(grpc_listener)?;
+        let http_listener = TcpListener::from_std(http_listener)?;
+        let pages = http::router(broker.clone(), closing.clone());
+        let http = axum::serve(http_listener, pages).with_graceful_shutdown(closing.clone().closed());
+        let serving = async {
+            let (http, (), ()) = tokio::join!(
+                http.into_future(),
+                worker::accept(grpc_listener, workers, closing.clone()),
+                health::report(reporter, broker, closing.clone()),
+            );
+            http
+        };
+        let time_is_up = async {
+            closing.clone().closed().await;
+            sleep(SHUTDOWN_TIMEOUT).await;
+        };
+        tokio::select! {
+            result = serving => result,
+            () = time_is_up => Ok(()),
+        }
+    }
+}

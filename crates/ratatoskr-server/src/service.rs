@@ -1,0 +1,182 @@
+//! The gRPC service: every call of the contract, each handed to the file that does it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ratatoskr_broker::{Broker, Health, TopicSettings};
+use ratatoskr_proto as wire;
+use ratatoskr_proto::message_broker_server::MessageBroker;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::closing::Closing;
+use crate::convert::{durability_to_wire, number};
+use crate::publish_stream::PublishStream;
+use crate::subscribe::SubscribeStream;
+use crate::{publish, subscribe, topics};
+
+/// What `DescribeBroker` tells beyond the broker's own figures, and what new topics start from.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// Where the data is, as configured.
+    pub(crate) data_dir: String,
+    /// Settings of topics that are created without.
+    pub(crate) topic_defaults: TopicSettings,
+    /// When the server started.
+    pub(crate) started: Instant,
+}
+
+/// The service. Cheap to clone: one per worker thread.
+#[derive(Clone)]
+pub(crate) struct Service {
+    // Does the work.
+    broker: Broker,
+    // What the broker does not know about itself.
+    identity: Arc<Identity>,
+    // Ends streams when the server shuts down.
+    closing: Closing,
+}
+
+impl Service {
+    /// A service in front of a broker.
+    pub(crate) fn new(broker: Broker, identity: Identity, closing: Closing) -> Service {
+        Service { broker, identity: Arc::new(identity), closing }
+    }
+
+    fn describe(&self) -> wire::DescribeBrokerResponse {
+        let counters = self.broker.counters();
+        let uptime_ms = self.identity.started.elapsed().as_millis();
+        wire::DescribeBrokerResponse {
+            version: crate::VERSION.to_owned(),
+            uptime_ms: i64::try_from(uptime_ms).unwrap_or(i64::MAX),
+            topics: number(counters.topics),
+            subscriptions: number(counters.subscriptions),
+            published_messages: number(counters.published_messages),
+            delivered_messages: number(counters.delivered_messages),
+            health: health_text(&self.broker.health()),
+            data_directory: self.identity.data_dir.clone(),
+            default_durability: durability_to_wire(self.identity.topic_defaults.durability).into(),
+        }
+    }
+}
+
+/// A health in words, for people.
+pub(crate) fn health_text(health: &Health) -> String {
+    match health {
+        Health::Serving => "serving".to_owned(),
+        Health::DiskFull { free_hint } => format!("disk_full: {free_hint}"),
+        Health::Failed { reason } => format!("failed: {reason}"),
+    }
+}
+
+#[tonic::async_trait]
+impl MessageBroker for Service {
+    type PublishStreamStream = PublishStream;
+    type SubscribeStream = SubscribeStream;
+
+    async fn create_topic(
+        &self,
+        request: Request<wire::CreateTopicRequest>,
+    ) -> Result<Response<wire::CreateTopicResponse>, Status> {
+        topics::create(&self.broker, &self.identity.topic_defaults, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<wire::DeleteTopicRequest>,
+    ) -> Result<Response<wire::DeleteTopicResponse>, Status> {
+        topics::delete(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_topics(
+        &self,
+        _request: Request<wire::ListTopicsRequest>,
+    ) -> Result<Response<wire::ListTopicsResponse>, Status> {
+        Ok(Response::new(topics::list(&self.broker)))
+    }
+
+    async fn topic_exists(
+        &self,
+        request: Request<wire::TopicExistsRequest>,
+    ) -> Result<Response<wire::TopicExistsResponse>, Status> {
+        Ok(Response::new(topics::exists(&self.broker, request.get_ref())))
+    }
+
+    async fn get_stats(
+        &self,
+        request: Request<wire::GetStatsRequest>,
+    ) -> Result<Response<wire::GetStatsResponse>, Status> {
+        Ok(Response::new(topics::stats(&self.broker, request.into_inner())))
+    }
+
+    async fn publish(
+        &self,
+        request: Request<wire::PublishRequest>,
+    ) -> Result<Response<wire::PublishResponse>, Status> {
+        publish::publish(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn publish_batch(
+        &self,
+        request: Request<wire::PublishBatchRequest>,
+    ) -> Result<Response<wire::PublishBatchResponse>, Status> {
+        publish::publish_batch(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn publish_stream(
+        &self,
+        request: Request<Streaming<wire::PublishStreamRequest>>,
+    ) -> Result<Response<PublishStream>, Status> {
+        Ok(Response::new(PublishStream::new(self.broker.clone(), request.into_inner(), &self.closing)))
+    }
+
+    async fn subscribe(
+        &self,
+        request: Request<wire::SubscribeRequest>,
+    ) -> Result<Response<SubscribeStream>, Status> {
+        subscribe::subscribe(&self.broker, request.into_inner(), &self.closing)
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: Request<wire::UnsubscribeRequest>,
+    ) -> Result<Response<wire::UnsubscribeResponse>, Status> {
+        Ok(Response::new(subscribe::unsubscribe(&self.broker, request.get_ref())))
+    }
+
+    async fn add_credit(
+        &self,
+        request: Request<wire::AddCreditRequest>,
+    ) -> Result<Response<wire::AddCreditResponse>, Status> {
+        subscribe::add_credit(&self.broker, request.get_ref()).map(Response::new)
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<wire::DescribeTopicRequest>,
+    ) -> Result<Response<wire::DescribeTopicResponse>, Status> {
+        topics::describe(&self.broker, request.get_ref()).map(Response::new)
+    }
+
+    async fn update_topic(
+        &self,
+        request: Request<wire::UpdateTopicRequest>,
+    ) -> Result<Response<wire::UpdateTopicResponse>, Status> {
+        topics::update(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn purge_topic(
+        &self,
+        request: Request<wire::PurgeTopicRequest>,
+    ) -> Result<Response<wire::PurgeTopicResponse>, Status> {
+        topics::purge(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn describe_broker(
+        &self,
+        _request: Request<wire::DescribeBrokerRequest>,
+    ) -> Result<Response<wire::DescribeBrokerResponse>, Status> {
+        Ok(Response::new(self.describe()))
+    }
+}

@@ -1,0 +1,267 @@
+//! Errors of the broker as a client sees them. This file is the only one that knows gRPC codes and
+//! in-band codes.
+//!
+//! ```text
+//!   broker error ──┬── refusal of a call with an `error` field ──▶ `code` or `code: sentence`
+//!                  └── anything else ──▶ status + ErrorInfo (reason, facts)
+//!                                               + BadRequest (field)   when a field is at fault
+//!                                               + RetryInfo (after)    when waiting may help
+//! ```
+//!
+//! Invariant: a broker that cannot serve right now (full disk, restart, shutdown) is a status in
+//! every call, never a refusal: a client's retry logic looks at statuses.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::time::Duration;
+
+use ratatoskr_broker::{
+    CreateTopicError, DeleteTopicError, MessageError, PublishError, PurgeTopicError, SettingsError,
+    SubscribeError, SubscriptionEnd, TopicNameError, Unavailable, UpdateTopicError,
+};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::limits::{DISK_FULL_RETRY, SHUTDOWN_RETRY, TOPIC_RESTART_RETRY};
+
+/// `ErrorInfo.domain` of every status.
+const DOMAIN: &str = "ratatoskr";
+
+/// In-band code for a topic that is not there.
+pub(crate) const TOPIC_NOT_FOUND: &str = "topic_not_found";
+/// In-band code for a subscription that is not there.
+pub(crate) const SUBSCRIPTION_NOT_FOUND: &str = "subscription_not_found";
+/// In-band code for the rest of a batch when only part of it could be published.
+pub(crate) const UNAVAILABLE: &str = "unavailable";
+
+/// A failure on its way to become a status.
+struct Failure {
+    // The gRPC code.
+    code: Code,
+    // `ErrorInfo.reason`: one word in capitals that programs compare.
+    reason: &'static str,
+    // The request's field at fault, if one is.
+    field: Option<&'static str>,
+    // After what time the same request may succeed, if ever.
+    retry_after: Option<Duration>,
+    // `ErrorInfo.metadata`: the numbers and names in the message, for programs.
+    facts: Vec<(&'static str, String)>,
+}
+
+impl Failure {
+    fn new(code: Code, reason: &'static str) -> Failure {
+        Failure { code, reason, field: None, retry_after: None, facts: Vec::new() }
+    }
+
+    fn field(mut self, field: &'static str) -> Failure {
+        self.field = Some(field);
+        self
+    }
+
+    fn retry_after(mut self, pause: Duration) -> Failure {
+        self.retry_after = Some(pause);
+        self
+    }
+
+    fn fact(mut self, name: &'static str, value: &dyn Display) -> Failure {
+        self.facts.push((name, value.to_string()));
+        self
+    }
+
+    fn status(self, message: &dyn Display) -> Status {
+        let message = message.to_string();
+        let facts: HashMap<String, String> =
+            self.facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut details = ErrorDetails::with_error_info(self.reason, DOMAIN, facts);
+        if let Some(field) = self.field {
+            details.add_bad_request_violation(field, message.clone());
+        }
+        if self.retry_after.is_some() {
+            details.set_retry_info(self.retry_after);
+        }
+        Status::with_error_details(self.code, message, details)
+    }
+}
+
+/// A field of a request that cannot be.
+pub(crate) fn bad_field(field: &'static str, message: &dyn Display) -> Status {
+    Failure::new(Code::InvalidArgument, "INVALID_FIELD").field(field).fact("field", &field).status(message)
+}
+
+/// A topic name that cannot be, in a call that answers with statuses.
+pub(crate) fn bad_name(field: &'static str, error: &TopicNameError) -> Status {
+    Failure::new(Code::InvalidArgument, "INVALID_TOPIC_NAME").field(field).status(error)
+}
+
+/// A topic that is not there, in a call that answers with statuses.
+pub(crate) fn no_topic(name: &str) -> Status {
+    let message = format!("topic {name:?} does not exist; create it, or publish to it");
+    Failure::new(Code::NotFound, "TOPIC_NOT_FOUND").fact("topic", &name).status(&message)
+}
+
+/// A subscription that is not there, in a call that answers with statuses.
+pub(crate) fn no_subscription(topic: &str, reference: &str) -> Status {
+    let message = format!("topic {topic:?} has no subscription {reference:?}; it may have ended");
+    let failure = Failure::new(Code::NotFound, "SUBSCRIPTION_NOT_FOUND");
+    failure.fact("topic", &topic).fact("subscription_ref", &reference).status(&message)
+}
+
+/// The server is on its way down.
+pub(crate) fn shutting_down() -> Status {
+    unavailable(&Unavailable::ShuttingDown)
+}
+
+/// The in-band code of a name in the calls about topics.
+pub(crate) fn topic_name_code(error: &TopicNameError) -> &'static str {
+    match error {
+        TopicNameError::Empty => "empty_topic_name",
+        TopicNameError::TooLong { .. } => "topic_name_too_long",
+        TopicNameError::InvalidCharacter { .. } => "invalid_topic_name_format",
+    }
+}
+
+/// The in-band code of a name in the calls that publish.
+pub(crate) fn publish_name_code(error: &TopicNameError) -> &'static str {
+    match error {
+        TopicNameError::Empty => "empty_topic",
+        TopicNameError::TooLong { .. } => "topic_too_long",
+        TopicNameError::InvalidCharacter { .. } => "invalid_topic_format",
+    }
+}
+
+/// Why `CreateTopic` refuses, or the status that ends it.
+pub(crate) fn create_refusal(error: &CreateTopicError) -> Result<String, Status> {
+    match error {
+        CreateTopicError::AlreadyExists { .. } => Ok("already_exists".to_owned()),
+        CreateTopicError::TooManyTopics => Ok(format!("too_many_topics: {error}")),
+        CreateTopicError::Settings(settings) => Ok(settings_refusal(settings)),
+        CreateTopicError::Unavailable(reason) => Err(unavailable(reason)),
+    }
+}
+
+/// The in-band form of settings that cannot be.
+pub(crate) fn settings_refusal(error: &dyn Display) -> String {
+    format!("invalid_settings: {error}")
+}
+
+/// Why `DeleteTopic` refuses, or the status that ends it.
+pub(crate) fn delete_refusal(error: &DeleteTopicError) -> Result<String, Status> {
+    match error {
+        DeleteTopicError::NotFound { .. } => Ok(TOPIC_NOT_FOUND.to_owned()),
+        DeleteTopicError::Unavailable(reason) => Err(unavailable(reason)),
+    }
+}
+
+/// Why a message is refused, or the status that ends the call.
+pub(crate) fn publish_refusal(error: &PublishError) -> Result<String, Status> {
+    match error {
+        PublishError::Message { error, .. } => Ok(format!("{}: {error}", message_code(error))),
+        PublishError::TooManyTopics => Ok(format!("too_many_topics: {error}")),
+        PublishError::EmptyBatch | PublishError::BatchTooLong { .. } | PublishError::BatchTooLarge { .. } => {
+            Err(bad_field("messages", error))
+        }
+        PublishError::Unavailable(reason) => Err(unavailable(reason)),
+    }
+}
+
+fn message_code(error: &MessageError) -> &'static str {
+    match error {
+        MessageError::PayloadTooLarge { .. } => "payload_too_large",
+        MessageError::KeyTooLong { .. } => "key_too_long",
+        MessageError::TooMuchMetadata { .. } => "too_much_metadata",
+        MessageError::MetadataKeyLength { .. } => "invalid_metadata_key",
+        MessageError::MetadataValueTooLong { .. } => "metadata_value_too_long",
+    }
+}
+
+/// The status of a failed `UpdateTopic`.
+pub(crate) fn update_status(error: &UpdateTopicError) -> Status {
+    match error {
+        UpdateTopicError::NotFound { name } => no_topic(name.as_str()),
+        UpdateTopicError::Settings(settings) => settings_status(settings),
+        UpdateTopicError::Unavailable(reason) => unavailable(reason),
+    }
+}
+
+fn settings_status(error: &SettingsError) -> Status {
+    match error {
+        SettingsError::OutOfRange { field, .. } => Failure::new(Code::InvalidArgument, "INVALID_SETTINGS")
+            .field("settings")
+            .fact("setting", field)
+            .status(error),
+        SettingsError::Fixed { field, .. } => Failure::new(Code::FailedPrecondition, "SETTING_IS_FIXED")
+            .field("settings")
+            .fact("setting", field)
+            .status(error),
+    }
+}
+
+/// The status of a failed `PurgeTopic`.
+pub(crate) fn purge_status(error: &PurgeTopicError) -> Status {
+    match error {
+        PurgeTopicError::NotFound { name } => no_topic(name.as_str()),
+        PurgeTopicError::PastEnd { next_offset, .. } => Failure::new(Code::OutOfRange, "PAST_END")
+            .field("before")
+            .fact("next_offset", next_offset)
+            .status(error),
+        PurgeTopicError::Unavailable(reason) => unavailable(reason),
+    }
+}
+
+/// The status of a failed `Subscribe`.
+pub(crate) fn subscribe_status(error: &SubscribeError) -> Status {
+    match error {
+        SubscribeError::NotFound { name } => no_topic(name.as_str()),
+        SubscribeError::TooManySubscribers { max } => {
+            Failure::new(Code::ResourceExhausted, "TOO_MANY_SUBSCRIBERS")
+                .fact("subscribers_max", max)
+                .status(error)
+        }
+        SubscribeError::SubscriberIdTooLong { .. } => bad_field("subscriber_id", error),
+        SubscribeError::FilterTooLong { .. } => bad_field("filter", error),
+        SubscribeError::ZeroCredit => bad_field("credit", error),
+        SubscribeError::PastEnd { next_offset, .. } => Failure::new(Code::OutOfRange, "PAST_END")
+            .field("start.offset")
+            .fact("next_offset", next_offset)
+            .status(error),
+        SubscribeError::Trimmed { first_offset, .. } => Failure::new(Code::OutOfRange, "TRIMMED")
+            .field("start.offset")
+            .fact("first_offset", first_offset)
+            .status(error),
+        SubscribeError::Unavailable(reason) => unavailable(reason),
+    }
+}
+
+/// The status that ends a subscription's stream; none when it ends well.
+pub(crate) fn subscription_end(end: &SubscriptionEnd, topic: &str) -> Option<Status> {
+    let failure = match end {
+        SubscriptionEnd::Unsubscribed => return None,
+        SubscriptionEnd::TopicDeleted => Failure::new(Code::NotFound, "TOPIC_DELETED"),
+        SubscriptionEnd::Trimmed { first_offset, .. } => {
+            Failure::new(Code::OutOfRange, "TRIMMED").fact("first_offset", first_offset)
+        }
+        SubscriptionEnd::DataLoss { offset, .. } => {
+            Failure::new(Code::DataLoss, "DATA_LOSS").fact("offset", offset)
+        }
+        SubscriptionEnd::Unavailable(reason) => return Some(unavailable(reason)),
+        SubscriptionEnd::ShuttingDown => return Some(shutting_down()),
+    };
+    Some(failure.fact("topic", &topic).status(end))
+}
+
+/// The status of a broker that cannot serve right now.
+pub(crate) fn unavailable(reason: &Unavailable) -> Status {
+    let failure = match reason {
+        Unavailable::DiskFull { .. } => {
+            Failure::new(Code::ResourceExhausted, "DISK_FULL").retry_after(DISK_FULL_RETRY)
+        }
+        Unavailable::Poisoned { .. } => Failure::new(Code::Unavailable, "JOURNAL_FAILED"),
+        Unavailable::TopicRestarting { .. } => {
+            Failure::new(Code::Unavailable, "TOPIC_RESTARTING").retry_after(TOPIC_RESTART_RETRY)
+        }
+        Unavailable::ShuttingDown => {
+            Failure::new(Code::Unavailable, "SHUTTING_DOWN").retry_after(SHUTDOWN_RETRY)
+        }
+    };
+    failure.status(reason)
+}

@@ -1,0 +1,98 @@
+//! The worker threads that serve gRPC, and the acceptor that deals connections out to them.
+//!
+//! Each worker runs a runtime of its own on one thread. The acceptor hands it plain sockets, which the
+//! worker registers with its own runtime; from then on the connection never leaves that thread.
+
+use std::net::TcpStream as StdTcpStream;
+use std::{io, thread};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+use crate::closing::Closing;
+use crate::limits::{
+    ACCEPT_RETRY_PAUSE, CONNECTIONS_WAITING_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, SHUTDOWN_TIMEOUT,
+    STREAMS_PER_CONNECTION_MAX,
+};
+
+/// Where the acceptor puts one worker's connections.
+pub(crate) type ConnectionSender = mpsc::Sender<StdTcpStream>;
+
+/// Starts one worker thread. It ends after the signal, once its calls are done or time is up.
+pub(crate) fn start(
+    number: usize,
+    routes: Routes,
+    closing: Closing,
+) -> io::Result<(ConnectionSender, thread::JoinHandle<()>)> {
+    let (sender, connections) = mpsc::channel(CONNECTIONS_WAITING_MAX);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = thread::Builder::new()
+        .name(format!("grpc-{number}"))
+        .spawn(move || runtime.block_on(serve(routes, connections, closing)))?;
+    Ok((sender, thread))
+}
+
+async fn serve(routes: Routes, connections: mpsc::Receiver<StdTcpStream>, closing: Closing) {
+    let incoming = ReceiverStream::new(connections).map(TcpStream::from_std);
+    let serving = Server::builder()
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, closing.clone().closed());
+    let time_is_up = async {
+        closing.closed().await;
+        sleep(SHUTDOWN_TIMEOUT).await;
+    };
+    tokio::select! {
+        result = serving => {
+            if let Err(error) = result {
+                tracing::error!(%error, "grpc worker ended");
+            }
+        }
+        () = time_is_up => {
+            tracing::warn!(seconds = SHUTDOWN_TIMEOUT.as_secs(), "connections are still open; closing them");
+        }
+    }
+}
+
+/// Accepts connections and deals them out round robin, until the signal.
+pub(crate) async fn accept(listener: TcpListener, workers: Vec<ConnectionSender>, closing: Closing) {
+    let dealing = async {
+        for worker in workers.iter().cycle() {
+            let connection = next_connection(&listener).await;
+            if worker.send(connection).await.is_err() {
+                // Only a worker that panicked is gone; the client connects again and meets the next one.
+                tracing::error!("a grpc worker is gone; one connection was dropped");
+            }
+        }
+    };
+    tokio::select! {
+        () = dealing => {}
+        () = closing.closed() => {}
+    }
+}
+
+async fn next_connection(listener: &TcpListener) -> StdTcpStream {
+    loop {
+        let accepted = listener.accept().await;
+        match accepted.and_then(|(connection, _)| prepare(connection)) {
+            Ok(connection) => return connection,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Replies are written whole: waiting to fill a packet would only delay them.
+fn prepare(connection: TcpStream) -> io::Result<StdTcpStream> {
+    connection.set_nodelay(true)?;
+    connection.into_std()
+}
