@@ -1,3 +1,68 @@
-//! placeholder
-pub mod clock;
-pub mod disk;
+//! The bytes on disk: journal, segments, indexes, checkpoints, recovery.
+//!
+//! ```text
+//!   Log ──write, sync──▶ journal          everything, all topics, synced before anyone is told
+//!    │
+//!    └──tail──▶ TopicLog ◀── readers      recent records in memory, older ones in segments
+//!                  ▲
+//!   Scribe ────────┘ ──▶ segments, checkpoint, retired journal files
+//! ```
+//!
+//! The format and the crash argument of every operation stand in `docs/log-format.md`. This crate does no
+//! networking, has no async, and knows nothing of names, settings or limits: that is the broker's. All file access
+//! goes through [`Disk`], all time through [`Clock`].
+//!
+//! ```
+//! use std::sync::Arc;
+//! use ratatoskr_log::{LogOptions, Promise, RealClock, RealDisk, RecordBatch, Tail, open};
+//!
+//! let folder = std::env::temp_dir().join(format!("ratatoskr-doc-{}", std::process::id()));
+//! let options = LogOptions {
+//!     folder: folder.clone(),
+//!     journal_file_bytes: 4 << 20,
+//!     segment_bytes: 1 << 20,
+//!     tail_bytes_max: 1 << 20,
+//!     promise_of: |_| Ok(Promise::Synced),
+//! };
+//! let mut opened = open(Arc::new(RealDisk), Arc::new(RealClock), options)?;
+//! let topic = opened.log.stage_create("orders", "".into(), Promise::Synced);
+//! opened.log.commit()?;
+//! let mut batch = RecordBatch::default();
+//! batch.push("", &[], b"hello");
+//! let placed = opened.log.stage_append(&topic, &mut batch);
+//! opened.log.commit()?; // from here on it survives a power cut
+//! assert_eq!(placed.first, 0);
+//! let Ok(Tail::Records(chunks)) = topic.read_tail(0, 1024) else { panic!("just written") };
+//! assert_eq!(chunks[0].records().next().unwrap().body.payload(), "hello");
+//! # drop(opened); std::fs::remove_dir_all(folder).unwrap();
+//! # Ok::<(), ratatoskr_log::LogError>(())
+//! ```
+
+mod block;
+mod checkpoint;
+mod checksum;
+mod clock;
+mod disk;
+mod error;
+mod flush;
+mod header;
+mod index;
+mod journal;
+mod layout;
+mod log;
+mod record;
+mod recovery;
+mod scribe;
+mod segment;
+mod shared;
+mod spares;
+mod topic;
+
+pub use clock::{Clock, RealClock};
+pub use disk::{Disk, DiskFile, DiskLock, OpenMode, RealDisk, SECTOR_BYTES};
+pub use error::{LogError, ReadError};
+pub use log::{Log, LogCounts, LogOptions, Placed, Pressure};
+pub use record::{Body, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordBatch, RecordChunk};
+pub use recovery::{Opened, RecoveryReport, open};
+pub use scribe::Scribe;
+pub use topic::{Promise, SegmentCursor, Tail, TopicExtent, TopicLog};

@@ -1,0 +1,111 @@
+//! What can go wrong with the log. Each says what now: try again, make room, or stop.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A log operation that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// There is no room on the disk; nothing was changed. Works again once there is room.
+    #[error(
+        "the disk is full: {path} could not get {bytes} bytes; free some space, or delete or purge topics"
+    )]
+    Full {
+        /// The file that could not grow.
+        path: PathBuf,
+        /// How much it wanted.
+        bytes: u64,
+    },
+    /// A write or sync failed earlier; nothing is acknowledged any more. The process must end.
+    #[error("the journal is closed after a failure: {reason}; restart the broker once the disk is sound")]
+    Poisoned {
+        /// What failed first.
+        reason: String,
+    },
+    /// Bytes on the disk are not what was written.
+    #[error("{path} is damaged at byte {position}: {what}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Byte position in it.
+        position: u64,
+        /// What is wrong there, and what to do.
+        what: String,
+    },
+    /// The operating system refused.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was tried: a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+    /// The data directory is in use.
+    #[error("{path} is locked by another running broker; stop it, or give this one another data directory")]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The data directory holds something else.
+    #[error("{path} does not belong here: {hint}")]
+    Foreign {
+        /// The file or folder.
+        path: PathBuf,
+        /// What to do.
+        hint: String,
+    },
+}
+
+impl LogError {
+    /// Wraps an I/O error with what was tried; a full disk becomes [`LogError::Full`].
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> LogError {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                LogError::Full { path: path.to_owned(), bytes: 0 }
+            }
+            _ => LogError::Io { action, path: path.to_owned(), source },
+        }
+    }
+
+    /// True when the only trouble is a lack of room.
+    pub fn is_full(&self) -> bool {
+        matches!(self, LogError::Full { .. })
+    }
+}
+
+/// Why records cannot be read at a place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Retention or a purge has removed the place.
+    #[error("offset {cursor} has been removed by retention or a purge; the earliest is {first}")]
+    Trimmed {
+        /// Where the reader stood.
+        cursor: u64,
+        /// The first offset there is.
+        first: u64,
+    },
+    /// The record is damaged; its neighbours can be read.
+    #[error(
+        "the record at offset {offset} is damaged ({path}, byte {position}); reading can go on at offset {resume}"
+    )]
+    Damaged {
+        /// The first offset that cannot be read.
+        offset: u64,
+        /// The next offset that can.
+        resume: u64,
+        /// The segment.
+        path: PathBuf,
+        /// Byte position in it.
+        position: u64,
+    },
+    /// The operating system refused; trying again may help.
+    #[error("reading {path}: {reason}")]
+    Io {
+        /// The segment.
+        path: PathBuf,
+        /// The system's reason.
+        reason: String,
+    },
+}

@@ -1,0 +1,350 @@
+//! The journal: one sequence of blocks for all topics, synced before anyone is told.
+//!
+//! ```text
+//!   0007.journal                      0008.journal                 spare
+//!  ┌──────┬─────┬─────┬───┬─────┐    ┌──────┬─────┬─ ─ ─ ─ ─┐    ┌ ─ ─ ─ ─ ┐
+//!  │header│block│block│ … │block│    │header│block│  zeros   │      zeros
+//!  └──────┴─────┴─────┴───┴─────┘    └──────┴─────┴─ ─ ─ ─ ─┘    └ ─ ─ ─ ─ ┘
+//!   complete and synced               ▲ written here              next in line
+//! ```
+//!
+//! Invariants: a file is complete and synced before the next one exists under its name; a block
+//! is never rewritten once a later one is written; after a failed write or sync nothing is written any
+//! more ([`LogError::Poisoned`]). This file knows blocks, not what their entries mean.
+
+use std::sync::Arc;
+
+use crate::block::{Block, BlockBuilder, BlockStamp, PAGE_BYTES, pages};
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::error::LogError;
+use crate::header::{FILE_HEADER_BYTES, FileHeader, FileKind};
+use crate::layout::{Layout, journal_number};
+use crate::spares::Spares;
+
+/// Bytes at the end of a file that only [`Reserve::Use`] may touch, so that topics can be deleted
+/// and trimmed when the disk is full.
+pub(crate) const RESERVE_BYTES: u64 = 1 << 20;
+
+/// Whether a block may go into the reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reserve {
+    Use,
+    Keep,
+}
+
+/// The writing end of the journal.
+pub(crate) struct Journal {
+    disk: Arc<dyn Disk>,
+    layout: Layout,
+    directory: u64,
+    spares: Arc<Spares>,
+    file: Arc<dyn DiskFile>,
+    number: u64,
+    /// Where the next block goes.
+    position: u64,
+    file_bytes: u64,
+    /// Sequence of the next block.
+    next_sequence: u64,
+    /// Last sequence known to be durable.
+    synced_through: u64,
+    /// Last sequence that held entries; a seal covers it.
+    unsealed: bool,
+    /// Why nothing is written any more.
+    poison: Option<String>,
+}
+
+/// Where a journal starts anew.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JournalStart {
+    pub(crate) directory: u64,
+    pub(crate) number: u64,
+    pub(crate) next_sequence: u64,
+    pub(crate) file_bytes: u64,
+}
+
+impl Journal {
+    /// Creates the file `start.number` and writes from there on.
+    pub(crate) fn start(
+        disk: Arc<dyn Disk>,
+        layout: Layout,
+        spares: Arc<Spares>,
+        start: JournalStart,
+    ) -> Result<Journal, LogError> {
+        let file = create_file(&disk, &layout, &spares, &start)?;
+        Ok(Journal {
+            disk,
+            layout,
+            directory: start.directory,
+            spares,
+            file,
+            number: start.number,
+            position: PAGE_BYTES as u64,
+            file_bytes: start.file_bytes,
+            next_sequence: start.next_sequence,
+            synced_through: start.next_sequence.saturating_sub(1),
+            unsealed: false,
+            poison: None,
+        })
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// True when a block of so many bytes needs no further file.
+    pub(crate) fn has_room(&self, block_bytes: usize, reserve: Reserve) -> bool {
+        let end = self.position + pages(block_bytes) as u64;
+        let kept = if reserve == Reserve::Keep { RESERVE_BYTES } else { 0 };
+        end + kept <= self.file_bytes
+    }
+
+    /// Goes on in a new file. [`LogError::Full`] leaves everything as it was.
+    pub(crate) fn rotate(&mut self) -> Result<(), LogError> {
+        self.check()?;
+        if let Err(error) = self.spares.prepare() {
+            return Err(if error.is_full() { error } else { self.poisoned(&error) });
+        }
+        self.sync()?;
+        let start = JournalStart {
+            directory: self.directory,
+            number: self.number + 1,
+            next_sequence: self.next_sequence,
+            file_bytes: self.file_bytes,
+        };
+        match create_file(&self.disk, &self.layout, &self.spares, &start) {
+            Ok(file) => {
+                self.file = file;
+                self.number += 1;
+                self.position = PAGE_BYTES as u64;
+                Ok(())
+            }
+            Err(error) => Err(self.poisoned(&error)),
+        }
+    }
+
+    /// Writes a block. It is durable after the next [`Journal::sync`].
+    pub(crate) fn write(&mut self, block: &mut BlockBuilder, now_ms: u64) -> Result<(), LogError> {
+        self.check()?;
+        let stamp = BlockStamp {
+            file: self.number,
+            sequence: self.next_sequence,
+            synced_through: self.synced_through,
+            time_ms: now_ms,
+        };
+        self.unsealed = !block.is_empty();
+        let bytes = block.finish(&stamp);
+        if let Err(error) = self.file.write_all_at(bytes, self.position) {
+            let error = LogError::io("write", &self.layout.journal_file(self.number), error);
+            // Nothing of the block was promised: once there is room, another takes its place.
+            return Err(if error.is_full() { error } else { self.poisoned(&error) });
+        }
+        self.position += bytes.len() as u64;
+        self.next_sequence += 1;
+        Ok(())
+    }
+
+    /// Makes everything written durable.
+    pub(crate) fn sync(&mut self) -> Result<(), LogError> {
+        self.check()?;
+        if self.synced_through + 1 == self.next_sequence {
+            return Ok(());
+        }
+        if let Err(error) = self.file.sync_data() {
+            let path = self.layout.journal_file(self.number);
+            return Err(self.poisoned(&LogError::Io { action: "sync", path, source: error }));
+        }
+        self.synced_through = self.next_sequence - 1;
+        Ok(())
+    }
+
+    /// Called when there is nothing to do: syncs, and leaves a mark that everything was synced, so that
+    /// damage to the last block cannot pass for a torn write. The mark itself needs no sync.
+    pub(crate) fn seal(&mut self, now_ms: u64) -> Result<(), LogError> {
+        if !self.unsealed || !self.has_room(PAGE_BYTES, Reserve::Keep) {
+            return Ok(());
+        }
+        self.sync()?;
+        self.write(&mut BlockBuilder::new(), now_ms)
+    }
+
+    /// Ends all writing for ever.
+    pub(crate) fn poisoned(&mut self, cause: &LogError) -> LogError {
+        let reason = cause.to_string();
+        self.poison.get_or_insert(reason.clone());
+        LogError::Poisoned { reason }
+    }
+
+    fn check(&self) -> Result<(), LogError> {
+        match &self.poison {
+            Some(reason) => Err(LogError::Poisoned { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn create_file(
+    disk: &Arc<dyn Disk>,
+    layout: &Layout,
+    spares: &Spares,
+    start: &JournalStart,
+) -> Result<Arc<dyn DiskFile>, LogError> {
+    let taken = spares.take()?;
+    let (spare, path) = (layout.spare(), layout.journal_file(start.number));
+    let file = disk.open(&spare, OpenMode::Write).map_err(|error| LogError::io("open", &spare, error))?;
+    let header = FileHeader {
+        kind: FileKind::Journal,
+        topic: 0,
+        directory: start.directory,
+        number: start.number,
+        sequence: start.next_sequence,
+    };
+    let mut page = vec![0; PAGE_BYTES];
+    page[..FILE_HEADER_BYTES].copy_from_slice(&header.encode());
+    file.write_all_at(&page, 0).map_err(|error| LogError::io("write", &spare, error))?;
+    file.sync_data().map_err(|error| LogError::io("sync", &spare, error))?;
+    disk.rename(&spare, &path).map_err(|error| LogError::io("rename to", &path, error))?;
+    let folder = layout.journal();
+    disk.sync_dir(&folder).map_err(|error| LogError::io("sync", &folder, error))?;
+    taken.used();
+    Ok(file)
+}
+
+/// What a replay found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Replayed {
+    pub(crate) blocks: u64,
+    /// Bytes of sound blocks.
+    pub(crate) bytes: u64,
+    /// Bytes of a torn block that was cut.
+    pub(crate) torn_bytes: u64,
+    /// Sequence of the next block.
+    pub(crate) next_sequence: u64,
+    /// The highest file number in use, or the one before the boundary.
+    pub(crate) last_file: u64,
+}
+
+/// Numbers of the journal files there are, ascending.
+pub(crate) fn list_files(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<Vec<u64>, LogError> {
+    let folder = layout.journal();
+    let names = disk.list(&folder).map_err(|error| LogError::io("list", &folder, error))?;
+    let mut numbers = Vec::new();
+    for name in names {
+        match journal_number(&name) {
+            Some(number) => numbers.push(number),
+            None if name == "spare" || name == "spare.new" => {}
+            None => {
+                let hint = "the journal folder holds only journal files; move it away".to_owned();
+                return Err(LogError::Foreign { path: folder.join(name), hint });
+            }
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Reads every block from a boundary on and hands it to `apply`, in order.
+pub(crate) fn replay(
+    disk: &Arc<dyn Disk>,
+    layout: &Layout,
+    start: JournalStart,
+    apply: &mut dyn FnMut(&Block<'_>) -> Result<(), String>,
+) -> Result<Replayed, LogError> {
+    let mut numbers = list_files(disk, layout)?;
+    numbers.retain(|number| *number >= start.number);
+    let mut replayed =
+        Replayed { next_sequence: start.next_sequence, last_file: start.number - 1, ..Replayed::default() };
+    let mut unfinished: Option<Stop> = None;
+    for number in numbers {
+        let path = layout.journal_file(number);
+        let damaged = |position: u64, what: String| LogError::Damaged { path: path.clone(), position, what };
+        if number != replayed.last_file + 1 {
+            let missing = layout.journal_file(replayed.last_file + 1);
+            return Err(LogError::Damaged { path: missing, position: 0, what: MISSING_FILE.to_owned() });
+        }
+        let bytes = read_file(disk, &path)?;
+        let header = FileHeader::parse(&bytes, FileKind::Journal).map_err(|what| damaged(0, what))?;
+        if header.directory != start.directory || header.number != number {
+            return Err(damaged(0, "it belongs to another data directory or place".to_owned()));
+        }
+        if header.sequence != replayed.next_sequence {
+            // The file before ended too early: its last block is there no more.
+            let stop = unfinished.unwrap_or(Stop { file: number, position: 0 });
+            let (path, position) = (layout.journal_file(stop.file), stop.position);
+            return Err(LogError::Damaged { path, position, what: DAMAGED_BLOCK.to_owned() });
+        }
+        let stopped_at = replay_file(&bytes, number, &mut replayed, apply)
+            .map_err(|(position, what)| damaged(position, what))?;
+        replayed.last_file = number;
+        unfinished = Some(Stop { file: number, position: stopped_at });
+    }
+    Ok(replayed)
+}
+
+/// Where a file's sound blocks end.
+#[derive(Clone, Copy)]
+struct Stop {
+    file: u64,
+    position: u64,
+}
+
+const MISSING_FILE: &str =
+    "this journal file is missing while a later one exists; restore the data directory from a copy";
+const DAMAGED_BLOCK: &str =
+    "an acknowledged block does not match its checksum; restore the data directory from a copy";
+
+/// Applies a file's blocks; answers where they end, or position and cause of damage.
+fn replay_file(
+    bytes: &[u8],
+    number: u64,
+    replayed: &mut Replayed,
+    apply: &mut dyn FnMut(&Block<'_>) -> Result<(), String>,
+) -> Result<u64, (u64, String)> {
+    let mut position = PAGE_BYTES;
+    replayed.torn_bytes = 0;
+    while let Some(rest) = bytes.get(position..).filter(|rest| !rest.is_empty()) {
+        let expected = replayed.next_sequence;
+        let ours = |block: &Block<'_>| block.stamp.file == number && block.stamp.sequence == expected;
+        let Some(block) = Block::parse(rest).filter(ours) else {
+            if was_synced(rest, number, expected) {
+                return Err((position as u64, DAMAGED_BLOCK.to_owned()));
+            }
+            if Block::was_begun(rest, number, expected) {
+                replayed.torn_bytes = claimed_bytes(rest) as u64;
+            }
+            break;
+        };
+        apply(&block).map_err(|what| (position as u64, what))?;
+        replayed.blocks += 1;
+        replayed.bytes += block.padded_bytes as u64;
+        replayed.next_sequence += 1;
+        position += block.padded_bytes;
+    }
+    Ok(position as u64)
+}
+
+/// True when a later block of this file says that `sequence` was durable when it was written.
+fn was_synced(rest: &[u8], number: u64, sequence: u64) -> bool {
+    rest.chunks(PAGE_BYTES).enumerate().skip(1).any(|(page, _)| {
+        Block::parse(&rest[page * PAGE_BYTES..])
+            .is_some_and(|block| block.stamp.file == number && block.stamp.synced_through >= sequence)
+    })
+}
+
+/// Bytes a torn block says it has, as far as the file goes.
+fn claimed_bytes(rest: &[u8]) -> usize {
+    let claimed = crate::record::read_u32(rest, 4) as usize;
+    pages(crate::block::BLOCK_HEADER_BYTES + claimed.min(rest.len())).min(rest.len())
+}
+
+pub(crate) fn read_file(disk: &Arc<dyn Disk>, path: &std::path::Path) -> Result<Vec<u8>, LogError> {
+    let file = disk.open(path, OpenMode::Read).map_err(|error| LogError::io("open", path, error))?;
+    let length = file.len().map_err(|error| LogError::io("measure", path, error))?;
+    let mut bytes = vec![0; length as usize];
+    let read = file.read_at(&mut bytes, 0).map_err(|error| LogError::io("read", path, error))?;
+    bytes.truncate(read);
+    Ok(bytes)
+}

@@ -1,0 +1,491 @@
+//! The log as its owner sees it: stage what shall happen, commit it, and it has happened.
+//!
+//! ```text
+//!   stage_append(A) stage_append(B) stage_append(A) …     nothing promised yet, nobody sees it
+//!        └───────────────┴───────┬───────┘
+//!                             write()        one block for all; `written` promises are visible
+//!                             sync()         one fdatasync for all; everything else is visible
+//! ```
+//!
+//! A [`Log`] has one owner, the journal writer: one thread, no locks to wait for but a topic's own.
+//! Its other half, the [`Scribe`], works behind it. Invariants: a block holds all that was staged or nothing; nothing is
+//! visible before its promise holds; after a failed write or sync every call answers [`LogError::Poisoned`].
+//! Deliberately not here: names, settings, limits, who waits for what. That is the broker's.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::block::{BlockBuilder, Entry, Facts, PAGE_BYTES};
+use crate::error::LogError;
+use crate::journal::{Journal, Reserve};
+use crate::record::{RecordBatch, RecordChunk};
+use crate::scribe::Scribe;
+use crate::shared::{Shared, Task};
+use crate::topic::{Promise, TopicLog, TopicStart};
+
+/// A topic with so many unflushed bytes is handed to the scribe.
+const FLUSH_BYTES: usize = 256 << 10;
+/// A checkpoint is begun when so many journal files are complete.
+const CHECKPOINT_FILES: u64 = 2;
+/// With so many journal files not yet checkpointed, publishers wait for the scribe.
+const JOURNAL_FILES_MAX: u64 = 12;
+/// While the disk is full, another journal file is tried for this often.
+const FULL_RETRY_MS: u64 = 1000;
+
+/// How a log is laid out.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// The data directory.
+    pub folder: PathBuf,
+    /// Bytes of a journal file. At least 4 MiB and more than the largest block.
+    pub journal_file_bytes: u64,
+    /// Bytes of a segment, unless a topic asks for less.
+    pub segment_bytes: u64,
+    /// Bytes of recent records kept in memory over all topics.
+    pub tail_bytes_max: usize,
+    /// What a topic with these settings promises. Settings are bytes to the log; this is all it asks of them.
+    pub promise_of: fn(&[u8]) -> Result<Promise, String>,
+}
+
+/// Where an append went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Offset of the first record.
+    pub first: u64,
+    /// The timestamp all records of the batch got.
+    pub timestamp_ms: u64,
+}
+
+/// Whether the log can take appends now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// It can.
+    None,
+    /// Memory or the journal are used up until the scribe has caught up: [`Log::wait_for_scribe`].
+    Wait,
+    /// The same, and the scribe has no room on the disk.
+    Full,
+}
+
+/// Counts since the log was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogCounts {
+    /// Blocks written.
+    pub blocks: u64,
+    /// Bytes of them.
+    pub block_bytes: u64,
+    /// Syncs of the journal.
+    pub syncs: u64,
+    /// Checkpoints made.
+    pub checkpoints: u64,
+    /// Bytes of recent records in memory.
+    pub tail_bytes: u64,
+    /// Bytes in no segment yet.
+    pub unflushed_bytes: u64,
+    /// Bytes of journal files a restart would read.
+    pub journal_bytes: u64,
+    /// Bytes all memory topics hold.
+    pub memory_topic_bytes: u64,
+}
+
+/// The writing half of a log.
+pub struct Log {
+    shared: Arc<Shared>,
+    journal: Journal,
+    block: BlockBuilder,
+    /// Topics with staged records, in the order they came.
+    touched: Vec<Arc<TopicLog>>,
+    /// Chunks that are in `block`.
+    in_block: Vec<(Arc<TopicLog>, RecordChunk)>,
+    /// Changes that are in `block`.
+    changes: Vec<Change>,
+    staged_bytes: usize,
+    next_topic: u32,
+    /// Chunks in memory, oldest first, over all topics.
+    recent: VecDeque<Recent>,
+    recent_bytes: usize,
+    counts: LogCounts,
+    /// When the disk was last found full.
+    full_at_ms: Option<u64>,
+    spare_asked_for: u64,
+}
+
+enum Change {
+    Create(Arc<TopicLog>),
+    Update(Arc<TopicLog>, Bytes),
+    Delete(Arc<TopicLog>),
+    Trim(Arc<TopicLog>, u64),
+}
+
+struct Recent {
+    topic: Arc<TopicLog>,
+    end: u64,
+    cost: usize,
+}
+
+impl Log {
+    pub(crate) fn new(shared: Arc<Shared>, journal: Journal, next_topic: u32) -> Log {
+        Log {
+            shared,
+            journal,
+            block: BlockBuilder::new(),
+            touched: Vec::new(),
+            in_block: Vec::new(),
+            changes: Vec::new(),
+            staged_bytes: 0,
+            next_topic,
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            counts: LogCounts::default(),
+            full_at_ms: None,
+            spare_asked_for: 0,
+        }
+    }
+
+    /// Random bits of this data directory, drawn once.
+    pub fn id_mask(&self) -> u128 {
+        self.shared.id_mask
+    }
+
+    /// Counts and sizes of this moment.
+    pub fn counts(&self) -> LogCounts {
+        let files = self.journal.number() + 1 - self.shared.journal_start.load(Ordering::Acquire);
+        LogCounts {
+            checkpoints: self.shared.checkpoints.load(Ordering::Relaxed),
+            tail_bytes: self.recent_bytes as u64 + self.counts.memory_topic_bytes,
+            unflushed_bytes: self.shared.unflushed_bytes.load(Ordering::Relaxed) as u64,
+            journal_bytes: files * self.shared.options.journal_file_bytes,
+            ..self.counts
+        }
+    }
+
+    /// Bytes staged and not yet written.
+    pub fn staged_bytes(&self) -> usize {
+        self.staged_bytes + self.block.len()
+    }
+
+    /// Stages a new topic. It exists once this is committed.
+    pub fn stage_create(&mut self, name: &str, settings: Bytes, promise: Promise) -> Arc<TopicLog> {
+        let number = self.next_topic;
+        self.next_topic = number.checked_add(1).expect("four thousand million topics were never created");
+        let created_ms = self.shared.clock.now_ms();
+        self.block.push(&Entry::Create { topic: number, created_ms, name, settings: &settings });
+        let topic = Arc::new(TopicLog::new(
+            self.shared.disk.clone(),
+            TopicStart {
+                number,
+                name: name.to_owned(),
+                created_ms,
+                settings,
+                promise,
+                folder: self.shared.layout.topic(number, name),
+                segment_bytes: self.shared.options.segment_bytes,
+            },
+        ));
+        self.changes.push(Change::Create(topic.clone()));
+        topic
+    }
+
+    /// Stages other settings for a topic.
+    pub fn stage_update(&mut self, topic: &Arc<TopicLog>, settings: Bytes) {
+        self.block.push(&Entry::Update { topic: topic.number, settings: &settings });
+        self.changes.push(Change::Update(topic.clone(), settings));
+    }
+
+    /// Stages a topic's deletion, after whatever was staged for it before.
+    pub fn stage_delete(&mut self, topic: &Arc<TopicLog>) {
+        self.move_into_block(topic);
+        self.block.push(&Entry::Delete { topic: topic.number });
+        self.changes.push(Change::Delete(topic.clone()));
+    }
+
+    /// Stages the removal of everything before an offset.
+    pub fn stage_trim(&mut self, topic: &Arc<TopicLog>, first: u64) {
+        self.move_into_block(topic);
+        self.block.push(&Entry::Trim { topic: topic.number, first });
+        self.changes.push(Change::Trim(topic.clone(), first));
+    }
+
+    /// Stages records. They have their offsets, but nobody sees them yet.
+    pub fn stage_append(&mut self, topic: &Arc<TopicLog>, batch: &mut RecordBatch) -> Placed {
+        self.staged_bytes += batch.len();
+        let was_empty = topic.staged.lock().count == 0;
+        let (first, timestamp_ms) = topic.stage(batch, self.shared.clock.now_ms());
+        if was_empty {
+            self.touched.push(topic.clone());
+        }
+        Placed { first, timestamp_ms }
+    }
+
+    /// Takes back what was staged for a topic and is not in a block: for when its owner failed half-way.
+    pub fn unstage(&mut self, topic: &Arc<TopicLog>) {
+        self.touched.retain(|touched| touched.number != topic.number);
+        topic.unstage();
+    }
+
+    /// Whether appends can be taken now.
+    pub fn pressure(&self) -> Pressure {
+        let files = self.journal.number() - self.shared.journal_start.load(Ordering::Acquire);
+        let unflushed = self.shared.unflushed_bytes.load(Ordering::Relaxed);
+        if files < JOURNAL_FILES_MAX && unflushed <= self.shared.options.tail_bytes_max {
+            return Pressure::None;
+        }
+        if self.shared.scribe_is_full.load(Ordering::Relaxed) { Pressure::Full } else { Pressure::Wait }
+    }
+
+    /// Blocks until the scribe has made some progress, or a little while.
+    pub fn wait_for_scribe(&self) {
+        self.flush_largest();
+        self.shared.wait_for_progress();
+    }
+
+    /// Writes all that was staged as one block; makes visible what is promised to be written.
+    /// Any error takes everything back: nothing was promised, and offsets are given out again.
+    pub fn write(&mut self) -> Result<(), LogError> {
+        let result = self.write_block();
+        if result.is_err() {
+            self.take_back();
+            return result;
+        }
+        let in_block = std::mem::take(&mut self.in_block);
+        for (topic, chunk) in in_block {
+            match topic.promise {
+                Promise::Synced => self.in_block.push((topic, chunk)),
+                Promise::Written | Promise::Memory { .. } => self.publish(&topic, chunk),
+            }
+        }
+        Ok(())
+    }
+
+    /// True when something written is promised to be synced.
+    pub fn needs_sync(&self) -> bool {
+        !self.in_block.is_empty() || !self.changes.is_empty()
+    }
+
+    /// Makes everything written durable, and the rest of it visible.
+    pub fn sync(&mut self) -> Result<(), LogError> {
+        if cfg!(feature = "broken-no-sync") {
+            // Acknowledges without syncing. The crash tests must notice.
+        } else if let Err(error) = self.journal.sync() {
+            self.take_back();
+            return Err(error);
+        }
+        self.counts.syncs += 1;
+        for (topic, chunk) in std::mem::take(&mut self.in_block) {
+            self.publish(&topic, chunk);
+        }
+        for change in std::mem::take(&mut self.changes) {
+            self.apply(change);
+        }
+        self.evict();
+        Ok(())
+    }
+
+    /// [`Log::write`], and [`Log::sync`] if anything asks for it.
+    pub fn commit(&mut self) -> Result<(), LogError> {
+        self.write()?;
+        if self.needs_sync() { self.sync() } else { Ok(()) }
+    }
+
+    /// Called when there is nothing to do. See [`Journal::seal`].
+    pub fn seal(&mut self) -> Result<(), LogError> {
+        self.journal.seal(self.shared.clock.now_ms())
+    }
+
+    /// Ends the log: syncs, and leaves a checkpoint so that the next start has nothing to replay.
+    pub fn close(mut self, scribe: &mut Scribe) -> Result<(), LogError> {
+        self.commit()?;
+        self.journal.sync()?;
+        scribe.run_pending()?;
+        let facts = self.facts(self.journal.number() + 1);
+        scribe.checkpoint(&self.shared.boundary(facts))
+    }
+
+    /// Tells the scribe's [`Scribe::wait`] that the log is closing.
+    pub fn stop_scribe(&self) {
+        self.shared.close();
+    }
+
+    fn write_block(&mut self) -> Result<(), LogError> {
+        if let Some(reason) = self.shared.failure() {
+            return Err(self.journal.poisoned(&LogError::Poisoned { reason }));
+        }
+        for topic in std::mem::take(&mut self.touched) {
+            self.put_into_block(&topic);
+        }
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        self.make_room()?;
+        let block_bytes = self.block.len() as u64;
+        self.journal.write(&mut self.block, self.shared.clock.now_ms())?;
+        self.counts.blocks += 1;
+        self.counts.block_bytes += block_bytes;
+        self.staged_bytes = 0;
+        self.block.clear();
+        Ok(())
+    }
+
+    /// Goes on in a new journal file if the block needs one. Changes may use the reserve, appends may not.
+    fn make_room(&mut self) -> Result<(), LogError> {
+        if self.journal.has_room(self.block.len(), Reserve::Keep) {
+            self.ask_for_spare();
+            return Ok(());
+        }
+        let now_ms = self.shared.clock.now_ms();
+        let tried_lately = self.full_at_ms.is_some_and(|at| now_ms.abs_diff(at) < FULL_RETRY_MS);
+        let result = if tried_lately {
+            Err(LogError::Full {
+                path: self.shared.layout.spare(),
+                bytes: self.shared.options.journal_file_bytes,
+            })
+        } else {
+            self.journal.rotate()
+        };
+        match result {
+            Ok(()) => {
+                self.full_at_ms = None;
+                self.begin_checkpoint();
+                Ok(())
+            }
+            Err(error) if error.is_full() => {
+                self.full_at_ms.get_or_insert(now_ms);
+                if !tried_lately {
+                    self.full_at_ms = Some(now_ms);
+                }
+                let only_changes = self.in_block.is_empty();
+                if only_changes && self.journal.has_room(self.block.len(), Reserve::Use) {
+                    return Ok(());
+                }
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn begin_checkpoint(&mut self) {
+        let complete = self.journal.number() - self.shared.journal_start.load(Ordering::Acquire);
+        if complete < CHECKPOINT_FILES || self.shared.checkpoint_queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let facts = self.facts(self.journal.number());
+        self.shared.enqueue(Task::Checkpoint(self.shared.boundary(facts)));
+    }
+
+    fn facts(&self, journal_start: u64) -> Facts {
+        // Numbers staged for topics not yet committed may be skipped after a restart: that is harmless.
+        Facts {
+            next_sequence: self.journal.next_sequence(),
+            journal_start,
+            next_topic: self.next_topic,
+            id_mask: self.shared.id_mask,
+        }
+    }
+
+    /// Has the next journal file prepared while this one still has half its room.
+    fn ask_for_spare(&mut self) {
+        let half = self.shared.options.journal_file_bytes / 2;
+        let number = self.journal.number();
+        if self.spare_asked_for < number && !self.journal.has_room(half as usize, Reserve::Use) {
+            self.spare_asked_for = number;
+            if !self.shared.spares.is_ready() {
+                self.shared.enqueue(Task::Spare);
+            }
+        }
+    }
+
+    fn move_into_block(&mut self, topic: &Arc<TopicLog>) {
+        if let Some(at) = self.touched.iter().position(|touched| touched.number == topic.number) {
+            self.touched.swap_remove(at);
+            self.put_into_block(topic);
+        }
+    }
+
+    fn put_into_block(&mut self, topic: &Arc<TopicLog>) {
+        let Some(chunk) = topic.take_staged() else { return };
+        if !matches!(topic.promise, Promise::Memory { .. }) {
+            self.block.push(&Entry::Append {
+                topic: topic.number,
+                count: chunk.count,
+                records: &chunk.bytes,
+            });
+        }
+        self.in_block.push((topic.clone(), chunk));
+    }
+
+    /// Forgets everything staged. What was promised is untouched.
+    fn take_back(&mut self) {
+        for topic in self.touched.drain(..).chain(self.in_block.drain(..).map(|(topic, _)| topic)) {
+            topic.unstage();
+        }
+        self.changes.clear();
+        self.block.clear();
+        self.staged_bytes = 0;
+    }
+
+    fn publish(&mut self, topic: &Arc<TopicLog>, chunk: RecordChunk) {
+        let (end, bytes) = (chunk.end(), chunk.bytes.len());
+        let published = topic.publish(chunk);
+        if let Promise::Memory { .. } = topic.promise {
+            self.counts.memory_topic_bytes += published.cost as u64;
+            self.counts.memory_topic_bytes -= published.dropped as u64;
+            return;
+        }
+        self.shared.add_unflushed(bytes);
+        self.recent_bytes += published.cost;
+        self.recent.push_back(Recent { topic: topic.clone(), end, cost: published.cost });
+        if published.unflushed_bytes >= FLUSH_BYTES {
+            self.queue_flush(topic);
+        }
+    }
+
+    fn queue_flush(&self, topic: &Arc<TopicLog>) {
+        if !topic.flush_queued.swap(true, Ordering::Relaxed) {
+            self.shared.enqueue(Task::Flush(topic.clone()));
+        }
+    }
+
+    /// Has the scribe flush the topics whose records are oldest in memory.
+    fn flush_largest(&self) {
+        self.recent.iter().take(PAGE_BYTES).for_each(|recent| self.queue_flush(&recent.topic));
+    }
+
+    /// Drops the oldest records from memory while there are too many, as far as they are in segments.
+    fn evict(&mut self) {
+        while self.recent_bytes > self.shared.options.tail_bytes_max {
+            let Some(oldest) = self.recent.front() else { return };
+            if !oldest.topic.is_deleted() && !oldest.topic.is_flushed(oldest.end) {
+                self.flush_largest();
+                return;
+            }
+            oldest.topic.evict(oldest.end);
+            self.recent_bytes -= oldest.cost;
+            self.recent.pop_front();
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Create(topic) => {
+                self.shared.topics.write().insert(topic.number, topic);
+            }
+            Change::Update(topic, settings) => topic.set_settings(settings),
+            Change::Delete(topic) => {
+                topic.mark_deleted();
+                self.shared.topics.write().remove(&topic.number);
+                if let Promise::Memory { .. } = topic.promise {
+                    self.counts.memory_topic_bytes -= topic.forget() as u64;
+                }
+                self.shared.enqueue(Task::Remove(topic));
+            }
+            Change::Trim(topic, first) => {
+                topic.trim(first);
+                self.shared.enqueue(Task::Trim(topic));
+            }
+        }
+    }
+}

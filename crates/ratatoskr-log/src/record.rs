@@ -1,0 +1,397 @@
+//! The bytes of one message, the same in the journal, in a segment and in memory.
+//!
+//! ```text
+//!  0        4         8         16          24         28
+//!  ┌────────┬─────────┬─────────┬───────────┬──────────┬───────┬─────┬──────────┬─────────┐
+//!  │ length │ head CRC│ offset  │ timestamp │ body CRC │ flags │ key │ metadata │ payload │
+//!  └────────┴─────────┴─────────┴───────────┴──────────┴───────┴─────┴──────────┴─────────┘
+//!  ◀── filled in when the record gets its place ──────▶◀── body: encoded by the publisher ─▶
+//! ```
+//!
+//! Invariants: a [`Record`] has a sound head and body; a [`RecordBatch`] holds whole records.
+//! The format is described in `docs/log-format.md`; nobody else in the code knows it.
+
+use bytes::{Bytes, BytesMut};
+
+/// Bytes before the body.
+pub const RECORD_HEADER_BYTES: usize = 28;
+/// Upper bound for the length field of a record; anything above is damage. It leaves room for the largest
+/// payload (16 MiB), 64 metadata entries and a key.
+pub const RECORD_BYTES_MAX: usize = 18 << 20;
+
+const FLAG_KEY: u8 = 1;
+const FLAG_METADATA: u8 = 2;
+const FLAGS_KNOWN: u8 = FLAG_KEY | FLAG_METADATA;
+
+/// Records on their way in: bodies encoded, places not yet known.
+#[derive(Clone, Debug, Default)]
+pub struct RecordBatch {
+    bytes: BytesMut,
+    count: u32,
+}
+
+impl RecordBatch {
+    /// An empty batch with room for `bytes` of records.
+    pub fn with_capacity(bytes: usize) -> RecordBatch {
+        RecordBatch { bytes: BytesMut::with_capacity(bytes), count: 0 }
+    }
+
+    /// Adds a record. Names, values and the key are at most 65,535 bytes, and so is the number
+    /// of metadata entries; the caller's limits are far below.
+    pub fn push(&mut self, key: &str, metadata: &[(String, String)], payload: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.reserve(RECORD_HEADER_BYTES + 5 + key.len() + payload.len());
+        self.bytes.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
+        let has_key = if key.is_empty() { 0 } else { FLAG_KEY };
+        let has_metadata = if metadata.is_empty() { 0 } else { FLAG_METADATA };
+        self.bytes.extend_from_slice(&[has_key | has_metadata]);
+        if !key.is_empty() {
+            self.push_text(key);
+        }
+        if !metadata.is_empty() {
+            let count = u16::try_from(metadata.len()).expect("metadata entries are limited far below 65,536");
+            self.bytes.extend_from_slice(&count.to_le_bytes());
+            for (name, value) in metadata {
+                self.push_text(name);
+                self.push_text(value);
+            }
+        }
+        self.bytes.extend_from_slice(payload);
+        let record = &mut self.bytes[start..];
+        let length = u32::try_from(record.len()).expect("a record is at most 18 MiB");
+        let body_crc = crc32c::crc32c(&record[RECORD_HEADER_BYTES..]);
+        record[0..4].copy_from_slice(&length.to_le_bytes());
+        record[24..28].copy_from_slice(&body_crc.to_le_bytes());
+        self.count += 1;
+    }
+
+    fn push_text(&mut self, text: &str) {
+        let length = u16::try_from(text.len()).expect("texts are limited far below 64 KiB");
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    /// Records in the batch.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes of the batch.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// True when nothing was pushed.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Gives every record its place: consecutive offsets from `first`, one timestamp.
+    pub(crate) fn place(&mut self, first: u64, timestamp_ms: u64) -> &mut BytesMut {
+        let mut at = 0;
+        let mut offset = first;
+        while at < self.bytes.len() {
+            let length = read_u32(&self.bytes, at) as usize;
+            let head = &mut self.bytes[at..at + RECORD_HEADER_BYTES];
+            head[8..16].copy_from_slice(&offset.to_le_bytes());
+            head[16..24].copy_from_slice(&timestamp_ms.to_le_bytes());
+            let crc = head_crc(head);
+            head[4..8].copy_from_slice(&crc.to_le_bytes());
+            at += length;
+            offset += 1;
+        }
+        &mut self.bytes
+    }
+}
+
+fn head_crc(head: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&head[8..28]), &head[0..4])
+}
+
+/// What a sound head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) length: usize,
+    pub(crate) offset: u64,
+    pub(crate) timestamp_ms: u64,
+    body_crc: u32,
+}
+
+impl Head {
+    /// Reads a head; `None` when the bytes are too few or do not check.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Head> {
+        let head = bytes.get(..RECORD_HEADER_BYTES)?;
+        let length = read_u32(head, 0) as usize;
+        if !(RECORD_HEADER_BYTES + 1..=RECORD_BYTES_MAX).contains(&length) {
+            return None;
+        }
+        if !crate::checksum::matches(head_crc(head), read_u32(head, 4)) {
+            return None;
+        }
+        Some(Head {
+            length,
+            offset: read_u64(head, 8),
+            timestamp_ms: read_u64(head, 16),
+            body_crc: read_u32(head, 24),
+        })
+    }
+
+    /// True when `record` (head and body) is whole and its body checks.
+    pub(crate) fn body_is_sound(&self, record: &[u8]) -> bool {
+        record.len() >= self.length
+            && crate::checksum::matches(
+                crc32c::crc32c(&record[RECORD_HEADER_BYTES..self.length]),
+                self.body_crc,
+            )
+    }
+}
+
+/// Whole records of one topic with consecutive offsets, sharing one buffer.
+#[derive(Clone, Debug)]
+pub struct RecordChunk {
+    /// The records' bytes.
+    pub bytes: Bytes,
+    /// Offset of the first record.
+    pub first: u64,
+    /// How many records.
+    pub count: u32,
+    /// The timestamp of the last record, the youngest.
+    pub last_timestamp_ms: u64,
+}
+
+impl RecordChunk {
+    /// Makes a chunk of records that have their places, checking every one. `Err` is what is wrong.
+    pub(crate) fn check(bytes: Bytes) -> Result<RecordChunk, String> {
+        let mut chunk = RecordChunk { bytes: Bytes::new(), first: 0, count: 0, last_timestamp_ms: 0 };
+        let mut at = 0;
+        while at < bytes.len() {
+            let record = &bytes[at..];
+            let head = Head::parse(record)
+                .filter(|head| head.body_is_sound(record))
+                .ok_or_else(|| format!("record {} of an append does not match its checksum", chunk.count))?;
+            if !Body::is_readable(&record[RECORD_HEADER_BYTES..head.length]) {
+                return Err(format!("record at offset {} was written by a newer version", head.offset));
+            }
+            if chunk.count == 0 {
+                chunk.first = head.offset;
+            }
+            if head.offset != chunk.end() {
+                return Err(format!("record at offset {} stands where {} belongs", head.offset, chunk.end()));
+            }
+            chunk.count += 1;
+            chunk.last_timestamp_ms = head.timestamp_ms;
+            at += head.length;
+        }
+        chunk.bytes = bytes;
+        Ok(chunk)
+    }
+
+    /// Offset after the last record.
+    pub fn end(&self) -> u64 {
+        self.first + u64::from(self.count)
+    }
+
+    /// The chunk without the records before `offset`.
+    pub fn starting_at(&self, offset: u64) -> RecordChunk {
+        let skip = offset.saturating_sub(self.first).min(u64::from(self.count)) as u32;
+        let mut at = 0;
+        for _ in 0..skip {
+            at += read_u32(&self.bytes, at) as usize;
+        }
+        RecordChunk {
+            bytes: self.bytes.slice(at..),
+            first: self.first + u64::from(skip),
+            count: self.count - skip,
+            last_timestamp_ms: self.last_timestamp_ms,
+        }
+    }
+
+    /// The records, in order. They were checked when the chunk was made, so this cannot fail.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        let bytes = self.bytes.clone();
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            if at >= bytes.len() {
+                return None;
+            }
+            let length = read_u32(&bytes, at) as usize;
+            let record = Record {
+                offset: read_u64(&bytes, at + 8),
+                timestamp_ms: read_u64(&bytes, at + 16),
+                body: Body::new(bytes.slice(at + RECORD_HEADER_BYTES..at + length)),
+            };
+            at += length;
+            Some(record)
+        })
+    }
+}
+
+/// One record with its place.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Its place in the topic.
+    pub offset: u64,
+    /// When it was taken in, milliseconds since the Unix epoch.
+    pub timestamp_ms: u64,
+    /// Key, metadata and payload.
+    pub body: Body,
+}
+
+/// Key, metadata and payload of a record, still encoded; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Body {
+    bytes: Bytes,
+}
+
+impl Body {
+    fn new(bytes: Bytes) -> Body {
+        Body { bytes }
+    }
+
+    /// True when every flag and length inside makes sense: checked once when bytes come from a disk.
+    pub(crate) fn is_readable(body: &[u8]) -> bool {
+        let mut reader = Reader { bytes: body, at: 0 };
+        let Some(flags) = reader.u8() else { return false };
+        if flags & !FLAGS_KNOWN != 0 {
+            return false;
+        }
+        if flags & FLAG_KEY != 0 && reader.text().is_none() {
+            return false;
+        }
+        if flags & FLAG_METADATA != 0 {
+            let Some(count) = reader.u16() else { return false };
+            return (0..u32::from(count) * 2).all(|_| reader.text().is_some());
+        }
+        true
+    }
+
+    /// The key, empty for none.
+    pub fn key(&self) -> &str {
+        let mut reader = Reader { bytes: &self.bytes, at: 1 };
+        if self.bytes[0] & FLAG_KEY == 0 { "" } else { reader.text().unwrap_or("") }
+    }
+
+    /// Metadata pairs in the order they were given.
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
+        let (mut reader, count) = self.after_key();
+        (0..count).filter_map(move |_| Some((reader.text()?, reader.text()?)))
+    }
+
+    /// The payload, sharing the record's buffer.
+    pub fn payload(&self) -> Bytes {
+        if self.bytes[0] == 0 {
+            return self.bytes.slice(1..);
+        }
+        let (mut reader, count) = self.after_key();
+        for _ in 0..u32::from(count) * 2 {
+            reader.text();
+        }
+        self.bytes.slice(reader.at..)
+    }
+
+    /// A reader at the first metadata entry, and how many there are.
+    fn after_key(&self) -> (Reader<'_>, u16) {
+        let mut reader = Reader { bytes: &self.bytes, at: 1 };
+        if self.bytes[0] & FLAG_KEY != 0 {
+            reader.text();
+        }
+        let count = if self.bytes[0] & FLAG_METADATA == 0 { 0 } else { reader.u16().unwrap_or(0) };
+        (reader, count)
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn u8(&mut self) -> Option<u8> {
+        let value = *self.bytes.get(self.at)?;
+        self.at += 1;
+        Some(value)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        let bytes = self.bytes.get(self.at..self.at + 2)?;
+        self.at += 2;
+        Some(u16::from_le_bytes([bytes[0], bytes[1]]))
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let length = usize::from(self.u16()?);
+        let bytes = self.bytes.get(self.at..self.at + length)?;
+        self.at += length;
+        std::str::from_utf8(bytes).ok()
+    }
+}
+
+/// Reads a little-endian `u32` at a position that exists.
+pub(crate) fn read_u32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes were sliced"))
+}
+
+/// Reads a little-endian `u64` at a position that exists.
+pub(crate) fn read_u64(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes were sliced"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata() -> Vec<(String, String)> {
+        vec![("a".into(), "1".into()), ("type".into(), String::new())]
+    }
+
+    fn chunk() -> RecordChunk {
+        let mut batch = RecordBatch::default();
+        batch.push("", &[], b"");
+        batch.push("k", &[], b"one");
+        batch.push("", &metadata(), b"two");
+        batch.push("key", &metadata(), &[0xff; 300]);
+        RecordChunk::check(batch.place(7, 99).split().freeze()).expect("just made")
+    }
+
+    #[test]
+    fn what_is_pushed_comes_back() {
+        let records: Vec<Record> = chunk().records().collect();
+        assert_eq!(records.iter().map(|r| r.offset).collect::<Vec<_>>(), [7, 8, 9, 10]);
+        assert!(records.iter().all(|r| r.timestamp_ms == 99));
+        assert_eq!(records[0].body.payload(), Bytes::new());
+        assert_eq!((records[1].body.key(), &records[1].body.payload()[..]), ("k", &b"one"[..]));
+        assert_eq!(records[2].body.metadata().collect::<Vec<_>>(), [("a", "1"), ("type", "")]);
+        assert_eq!(&records[2].body.payload()[..], b"two");
+        assert_eq!(records[3].body.key(), "key");
+        assert_eq!(&records[3].body.payload()[..], [0xff; 300]);
+    }
+
+    #[test]
+    fn a_chunk_can_start_later() {
+        let later = chunk().starting_at(9);
+        assert_eq!((later.first, later.count, later.end()), (9, 2, 11));
+        assert_eq!(later.records().next().map(|r| r.offset), Some(9));
+        assert_eq!(chunk().starting_at(11).count, 0);
+    }
+
+    #[cfg(not(feature = "broken-no-checksum"))]
+    #[test]
+    fn every_flipped_bit_of_a_record_is_seen() {
+        let bytes = chunk().starting_at(10).bytes.to_vec();
+        assert!(Head::parse(&bytes).is_some_and(|head| head.body_is_sound(&bytes)));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let sound = Head::parse(&damaged).is_some_and(|head| head.body_is_sound(&damaged));
+            assert!(!sound, "bit {bit} flipped unseen");
+        }
+    }
+
+    #[test]
+    fn nonsense_in_a_body_is_not_readable() {
+        assert!(Body::is_readable(&[0, 1, 2]));
+        for body in [&[][..], &[4], &[1], &[1, 5, 0, b'a'], &[2, 1, 0, 1, 0, b'a'], &[1, 1, 0, 0xff]] {
+            assert!(!Body::is_readable(body), "{body:?}");
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Opening a data directory: newest checkpoint, then the journal's tail, then a new checkpoint.
+//!
+//! ```text
+//!   lock ─▶ checkpoint ─▶ journal from the boundary on ─▶ check segments ─▶ flush, new checkpoint ─▶ new journal file
+//!             │                │
+//!             └──── both are entries, applied by the same function
+//! ```
+//!
+//! Until the new checkpoint is durable nothing that the old one needs is touched, so a crash at any
+//! step leads back to where it started. What cannot be right is an error that names file and position; nothing is
+//! guessed, shortened or renumbered. The argument step by step: `docs/log-format.md`.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::block::{Block, Entry, Facts};
+use crate::checkpoint::{self, CheckpointHead, CheckpointWriter};
+use crate::clock::Clock;
+use crate::disk::{Disk, DiskLock, OpenMode};
+use crate::error::LogError;
+use crate::journal::{Journal, JournalStart, Replayed};
+use crate::layout::{Layout, segment_file, topic_number};
+use crate::log::{Log, LogOptions};
+use crate::record::RecordChunk;
+use crate::scribe::{Scribe, remove_folder};
+use crate::shared::Shared;
+use crate::topic::{Promise, TopicLog, TopicStart};
+
+/// An open log.
+pub struct Opened {
+    /// Its writing half.
+    pub log: Log,
+    /// Its background half.
+    pub scribe: Scribe,
+    /// The topics there are, by number.
+    pub topics: Vec<Arc<TopicLog>>,
+    /// What was found.
+    pub report: RecoveryReport,
+    /// Keeps other brokers out; hold it as long as the log is used.
+    pub lock: Box<dyn DiskLock>,
+}
+
+/// What opening a data directory found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// True when there was nothing: a new data directory.
+    pub fresh: bool,
+    /// Topics.
+    pub topics: usize,
+    /// Messages that can be read.
+    pub messages: u64,
+    /// Records replayed from the journal.
+    pub replayed_records: u64,
+    /// Bytes of journal read.
+    pub journal_bytes: u64,
+    /// Bytes of a torn, never acknowledged write that were cut.
+    pub torn_bytes: u64,
+    /// Segments that are missing or too short; their records answer data loss.
+    pub damage: Vec<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Opens a data directory, or makes a new one.
+pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, options: LogOptions) -> Result<Opened, LogError> {
+    let started = Instant::now();
+    let layout = Layout::new(options.folder.clone());
+    let lock = take_lock(&disk, &layout)?;
+    if !exists(&disk, &layout.checkpoint())? {
+        make_new(&disk, &clock, &layout)?;
+    }
+    let mut replay = Replay::new(disk.clone(), layout.clone(), options.clone());
+    let read = checkpoint::read(&disk, &layout.checkpoint(), &mut |entry| replay.apply(&entry))?;
+    let Some(CheckpointHead { directory, facts }) = read else {
+        let hint = "the checkpoint vanished while it was opened".to_owned();
+        return Err(LogError::Foreign { path: layout.checkpoint(), hint });
+    };
+    replay.next_topic = facts.next_topic;
+    let start = JournalStart {
+        directory,
+        number: facts.journal_start,
+        next_sequence: facts.next_sequence,
+        file_bytes: options.journal_file_bytes,
+    };
+    replay.is_journal = true;
+    let replayed = crate::journal::replay(&disk, &layout, start, &mut |block| replay.apply_block(block))?;
+    let mut report = replay.report(&replayed);
+    let (topics, next_topic) = (replay.topics, replay.next_topic);
+    report.damage = check_segments(&disk, &topics);
+
+    let shared = Arc::new(Shared::new(disk, clock, options, (directory, facts.id_mask)));
+    shared.unflushed_bytes.store(replay.replayed_bytes, Ordering::Relaxed);
+    *shared.topics.write() = topics;
+    let mut scribe = Scribe::new(shared.clone());
+    let facts = Facts {
+        next_sequence: replayed.next_sequence,
+        journal_start: replayed.last_file + 1,
+        next_topic,
+        id_mask: facts.id_mask,
+    };
+    shared.spares.adopt()?;
+    let nothing_new = report.fresh && replayed.blocks == 0;
+    settle(&shared, &mut scribe, facts, nothing_new)?;
+    let start = JournalStart { number: facts.journal_start, next_sequence: facts.next_sequence, ..start };
+    let journal = Journal::start(shared.disk.clone(), layout, shared.spares.clone(), start)?;
+    let topics: Vec<_> = shared.topics.read().values().cloned().collect();
+    topics.iter().for_each(|topic| topic.unstage());
+    report.took = started.elapsed();
+    let log = Log::new(shared, journal, next_topic);
+    Ok(Opened { log, scribe, topics, report, lock })
+}
+
+fn take_lock(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<Box<dyn DiskLock>, LogError> {
+    let root = &layout.root;
+    disk.create_dir(root).map_err(|error| LogError::io("create", root, error))?;
+    let path = layout.lock();
+    disk.lock(&path).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => LogError::Locked { path },
+        _ => LogError::io("lock", &path, error),
+    })
+}
+
+fn exists(disk: &Arc<dyn Disk>, path: &std::path::Path) -> Result<bool, LogError> {
+    match disk.open(path, OpenMode::Read) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(LogError::io("open", path, error)),
+    }
+}
+
+/// Makes folders and a first checkpoint in a folder that holds nothing else.
+fn make_new(disk: &Arc<dyn Disk>, clock: &Arc<dyn Clock>, layout: &Layout) -> Result<(), LogError> {
+    let root = &layout.root;
+    let listed = |folder: &std::path::Path| match disk.list(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        other => other.map_err(|error| LogError::io("list", folder, error)),
+    };
+    let ours = |name: &String| matches!(name.as_str(), "lock" | "checkpoint.new" | "journal" | "topics");
+    if let Some(foreign) = listed(root)?.iter().find(|name| !ours(name)) {
+        let hint =
+            "there is no checkpoint here, so this is no data directory; choose an empty folder".to_owned();
+        return Err(LogError::Foreign { path: root.join(foreign), hint });
+    }
+    for folder in [layout.journal(), layout.topics()] {
+        if let Some(left) = listed(&folder)?.iter().find(|name| !name.starts_with("spare")) {
+            let hint = "the checkpoint that belongs to it is missing; restore the data directory from a copy";
+            return Err(LogError::Foreign { path: folder.join(left), hint: hint.to_owned() });
+        }
+        disk.create_dir(&folder).map_err(|error| LogError::io("create", &folder, error))?;
+    }
+    disk.sync_dir(root).map_err(|error| LogError::io("sync", root, error))?;
+    let mut random = fastrand::Rng::with_seed(fastrand::u64(..) ^ clock.now_ms().rotate_left(32));
+    let facts = Facts { next_sequence: 1, journal_start: 1, next_topic: 1, id_mask: random.u128(..) };
+    CheckpointWriter::create(disk, layout, random.u64(..), facts)?.finish()
+}
+
+/// The state while it is being rebuilt.
+struct Replay {
+    disk: Arc<dyn Disk>,
+    layout: Layout,
+    options: LogOptions,
+    topics: BTreeMap<u32, Arc<TopicLog>>,
+    next_topic: u32,
+    /// False while the checkpoint is read.
+    is_journal: bool,
+    replayed_records: u64,
+    replayed_bytes: usize,
+}
+
+impl Replay {
+    fn new(disk: Arc<dyn Disk>, layout: Layout, options: LogOptions) -> Replay {
+        Replay {
+            disk,
+            layout,
+            options,
+            topics: BTreeMap::new(),
+            next_topic: 1,
+            is_journal: false,
+            replayed_records: 0,
+            replayed_bytes: 0,
+        }
+    }
+
+    fn apply_block(&mut self, block: &Block<'_>) -> Result<(), String> {
+        for entry in block.entries() {
+            let entry = entry.map_err(|at| {
+                format!("the entry {at} bytes into the block was written by a newer version")
+            })?;
+            self.apply(&entry)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, entry: &Entry<'_>) -> Result<(), String> {
+        match *entry {
+            Entry::Create { topic, created_ms, name, settings } => {
+                self.create(topic, created_ms, name, settings)?
+            }
+            Entry::Append { topic, records, .. } => self.append(topic, records)?,
+            Entry::Update { topic, settings } => {
+                self.topic(topic)?.set_settings(Bytes::copy_from_slice(settings))
+            }
+            Entry::Delete { topic } => {
+                self.topic(topic)?.forget();
+                self.topics.remove(&topic);
+            }
+            Entry::Trim { topic, first } if self.is_journal => self.topic(topic)?.trim(first),
+            Entry::Trim { topic, first } => self.topic(topic)?.restore_extent(first),
+            Entry::Segment { topic, segment } => self.topic(topic)?.restore_segment(segment),
+            Entry::Facts(_) | Entry::End => {
+                return Err("a checkpoint's entry stands in the journal".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, number: u32, created_ms: u64, name: &str, settings: &[u8]) -> Result<(), String> {
+        let promise = (self.options.promise_of)(settings)
+            .map_err(|what| format!("the settings of topic {name} cannot be read: {what}"))?;
+        let start = TopicStart {
+            number,
+            name: name.to_owned(),
+            created_ms,
+            settings: Bytes::copy_from_slice(settings),
+            promise,
+            folder: self.layout.topic(number, name),
+            segment_bytes: self.options.segment_bytes,
+        };
+        self.topics.insert(number, Arc::new(TopicLog::new(self.disk.clone(), start)));
+        self.next_topic = self.next_topic.max(number + 1);
+        Ok(())
+    }
+
+    /// Appends records that no segment has yet.
+    fn append(&mut self, topic: u32, records: &[u8]) -> Result<(), String> {
+        let chunk = RecordChunk::check(Bytes::copy_from_slice(records))?;
+        let topic = self.topic(topic)?;
+        if chunk.end() <= topic.next() {
+            return Ok(());
+        }
+        if chunk.first != topic.next() {
+            let next = topic.next();
+            return Err(format!("topic {} goes on at offset {} instead of {next}", topic.name, chunk.first));
+        }
+        let (count, bytes) = (chunk.count, chunk.bytes.len());
+        topic.publish(chunk);
+        self.replayed_records += u64::from(count);
+        self.replayed_bytes += bytes;
+        Ok(())
+    }
+
+    fn topic(&self, number: u32) -> Result<Arc<TopicLog>, String> {
+        self.topics.get(&number).cloned().ok_or_else(|| format!("topic number {number} does not exist"))
+    }
+
+    fn report(&self, replayed: &Replayed) -> RecoveryReport {
+        let held = |topic: &Arc<TopicLog>| {
+            let extent = topic.extent();
+            extent.next - extent.first
+        };
+        RecoveryReport {
+            fresh: self.next_topic == 1 && replayed.last_file == 0,
+            topics: self.topics.len(),
+            messages: self.topics.values().map(held).sum(),
+            replayed_records: self.replayed_records,
+            journal_bytes: replayed.bytes,
+            torn_bytes: replayed.torn_bytes,
+            ..RecoveryReport::default()
+        }
+    }
+}
+
+/// Segments that are missing or shorter than they must be.
+fn check_segments(disk: &Arc<dyn Disk>, topics: &BTreeMap<u32, Arc<TopicLog>>) -> Vec<String> {
+    let mut damage = Vec::new();
+    for topic in topics.values() {
+        topic.take_trimmed();
+        for segment in topic.segments() {
+            let path = segment_file(&topic.folder, segment.base);
+            let length = disk.open(&path, OpenMode::Read).and_then(|file| file.len());
+            match length {
+                Ok(length) if length >= segment.bytes => {}
+                Ok(length) => damage.push(format!(
+                    "{}: {length} bytes where {} belong; topic {} has lost records from offset {} on",
+                    path.display(),
+                    segment.bytes,
+                    topic.name,
+                    segment.base,
+                )),
+                Err(error) => damage.push(format!(
+                    "{}: {error}; topic {} has lost offsets {} to {}",
+                    path.display(),
+                    topic.name,
+                    segment.base,
+                    segment.next,
+                )),
+            }
+        }
+    }
+    damage
+}
+
+/// Moves what was replayed into segments, makes a checkpoint, and removes what nothing refers to.
+fn settle(
+    shared: &Arc<Shared>,
+    scribe: &mut Scribe,
+    facts: Facts,
+    nothing_new: bool,
+) -> Result<(), LogError> {
+    if !nothing_new {
+        scribe.checkpoint(&shared.boundary(facts))?;
+    }
+    shared.journal_start.store(facts.journal_start, Ordering::Release);
+    let topics = shared.topics.read();
+    for topic in topics.values().filter(|topic| !matches!(topic.promise, Promise::Memory { .. })) {
+        topic.evict(u64::MAX);
+    }
+    let folder = shared.layout.topics();
+    let names = shared.disk.list(&folder).map_err(|error| LogError::io("list", &folder, error))?;
+    for name in names {
+        match topic_number(&name) {
+            Some(number) => match topics.get(&number) {
+                Some(topic) => remove_unlisted(shared, topic)?,
+                None => remove_folder(shared, &folder.join(name))?,
+            },
+            None => {
+                let hint = "the topics folder holds only topics; move it away".to_owned();
+                return Err(LogError::Foreign { path: folder.join(name), hint });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes segments that the checkpoint does not list: trimmed ones, or leftovers of a flush that was done again.
+fn remove_unlisted(shared: &Shared, topic: &TopicLog) -> Result<(), LogError> {
+    let listed = topic.segments();
+    let failed = |error| LogError::io("remove", &topic.folder, error);
+    for name in shared.disk.list(&topic.folder).map_err(failed)? {
+        let base = name.split_once('.').and_then(|(base, _)| base.parse::<u64>().ok());
+        if base.is_some_and(|base| listed.iter().all(|segment| segment.base != base)) {
+            shared.disk.remove(&topic.folder.join(name)).map_err(failed)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! The scribe: everything that is done behind the journal, on a thread of its own.
+//!
+//! ```text
+//!   journal writer ──Flush, Checkpoint, Trim, Remove, Spare──▶ scribe ──▶ segments, checkpoint, old files
+//! ```
+//!
+//! Nothing it does is waited for by a publisher, unless memory or the journal run out. A full disk makes it
+//! put the task back and try again later; any other failure ends all acknowledging
+//! (the journal writer sees it before its next write). Tasks are done in order, which is what makes a boundary mean something.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::block::Entry;
+use crate::checkpoint::CheckpointWriter;
+use crate::disk::OpenMode;
+use crate::error::LogError;
+use crate::flush::Flush;
+use crate::layout::{index_file, segment_file};
+use crate::shared::{Boundary, BoundaryTopic, Shared, Task};
+use crate::topic::{Promise, TopicLog};
+
+/// Topics whose newest segment stays open between flushes; two file handles each.
+const OPEN_WRITERS_MAX: usize = 128;
+
+/// The background half of a log. Owned by one thread, or driven by hand in a simulation.
+pub struct Scribe {
+    shared: Arc<Shared>,
+    /// Segments written to since the last checkpoint, by topic number and base.
+    dirty: BTreeMap<(u32, u64), Arc<TopicLog>>,
+    /// Topics with new file names since the last checkpoint.
+    new_names: BTreeMap<u32, Arc<TopicLog>>,
+    /// Topics with an open segment, oldest first.
+    open_writers: VecDeque<Arc<TopicLog>>,
+    gathered: Vec<u8>,
+}
+
+impl Scribe {
+    pub(crate) fn new(shared: Arc<Shared>) -> Scribe {
+        Scribe {
+            shared,
+            dirty: BTreeMap::new(),
+            new_names: BTreeMap::new(),
+            open_writers: VecDeque::new(),
+            gathered: Vec::new(),
+        }
+    }
+
+    /// Waits for work, at most so long. False once the log is closed.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        self.shared.wait_for_work(timeout)
+    }
+
+    /// Does what is in the queue. A full disk leaves tasks for the next call and is no error here.
+    pub fn run_pending(&mut self) -> Result<(), LogError> {
+        let mut full = false;
+        for _ in 0..self.shared.queued_tasks() {
+            let Some(task) = self.shared.take_task() else { break };
+            match self.run(&task) {
+                Ok(()) => {}
+                Err(error) if error.is_full() => {
+                    full = true;
+                    self.shared.put_back(task);
+                }
+                Err(error) => {
+                    self.shared.fail(error.to_string());
+                    return Err(error);
+                }
+            }
+            self.shared.note_progress();
+        }
+        self.shared.scribe_is_full.store(full, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn run(&mut self, task: &Task) -> Result<(), LogError> {
+        match task {
+            Task::Flush(topic) => {
+                topic.flush_queued.store(false, Ordering::Relaxed);
+                self.flush(topic, u64::MAX)
+            }
+            Task::Checkpoint(boundary) => self.checkpoint(boundary),
+            Task::Trim(topic) => self.remove_trimmed(topic),
+            Task::Remove(topic) => self.remove_topic(topic),
+            // No room for a spare now: a rotation will try again and say so to the publishers.
+            Task::Spare => match self.shared.spares.prepare() {
+                Err(error) if error.is_full() => Ok(()),
+                other => other,
+            },
+        }
+    }
+
+    fn flush(&mut self, topic: &Arc<TopicLog>, end: u64) -> Result<(), LogError> {
+        if topic.is_deleted() || matches!(topic.promise, Promise::Memory { .. }) {
+            return Ok(());
+        }
+        let flush = Flush { topic, directory: self.shared.directory, end, gathered: &mut self.gathered };
+        let result = topic.writer.lock().flush(flush);
+        self.gathered.clear();
+        let flushed = result.inspect_err(|_| topic.writer.lock().close())?;
+        if flushed.bytes == 0 {
+            return Ok(());
+        }
+        self.shared.remove_unflushed(flushed.bytes);
+        for base in flushed.bases {
+            self.dirty.insert((topic.number, base), topic.clone());
+        }
+        if flushed.new_names {
+            self.new_names.insert(topic.number, topic.clone());
+        }
+        self.keep_open(topic);
+        Ok(())
+    }
+
+    /// Bounds the number of open files: the topics that were opened first are closed.
+    fn keep_open(&mut self, topic: &Arc<TopicLog>) {
+        if self.open_writers.iter().any(|open| open.number == topic.number) {
+            return;
+        }
+        self.open_writers.push_back(topic.clone());
+        if self.open_writers.len() > OPEN_WRITERS_MAX
+            && let Some(oldest) = self.open_writers.pop_front()
+        {
+            oldest.writer.lock().close();
+        }
+    }
+
+    /// See "Checkpoint" in `docs/log-format.md` for the crash at each step.
+    pub(crate) fn checkpoint(&mut self, boundary: &Boundary) -> Result<(), LogError> {
+        for BoundaryTopic { topic, next, .. } in &boundary.topics {
+            self.flush(topic, *next)?;
+        }
+        self.sync_segments()?;
+        self.write_checkpoint(boundary)?;
+        let start = boundary.facts.journal_start;
+        self.shared.journal_start.store(start, Ordering::Release);
+        self.shared.checkpoint_queued.store(false, Ordering::Release);
+        self.shared.checkpoints.fetch_add(1, Ordering::Relaxed);
+        for number in crate::journal::list_files(&self.shared.disk, &self.shared.layout)? {
+            if number < start {
+                self.shared.spares.retire(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_segments(&mut self) -> Result<(), LogError> {
+        while let Some(((number, base), topic)) = self.dirty.pop_first() {
+            let path = segment_file(&topic.folder, base);
+            let synced = self.shared.disk.open(&path, OpenMode::Write).and_then(|file| file.sync_data());
+            match synced {
+                Ok(()) => {}
+                // Trimmed or deleted since.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    self.dirty.insert((number, base), topic);
+                    return Err(LogError::Io { action: "sync", path, source: error });
+                }
+            }
+        }
+        if self.new_names.is_empty() {
+            return Ok(());
+        }
+        while let Some((_, topic)) = self.new_names.pop_first() {
+            match self.shared.disk.sync_dir(&topic.folder) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(LogError::Io { action: "sync", path: topic.folder.clone(), source: error });
+                }
+                _ => {}
+            }
+        }
+        let topics = self.shared.layout.topics();
+        self.shared.disk.sync_dir(&topics).map_err(|error| LogError::io("sync", &topics, error))
+    }
+
+    fn write_checkpoint(&self, boundary: &Boundary) -> Result<(), LogError> {
+        let shared = &self.shared;
+        let mut writer =
+            CheckpointWriter::create(&shared.disk, &shared.layout, shared.directory, boundary.facts)?;
+        for BoundaryTopic { topic, settings, next } in &boundary.topics {
+            let number = topic.number;
+            writer.push(&Entry::Create {
+                topic: number,
+                created_ms: topic.created_ms,
+                name: &topic.name,
+                settings,
+            })?;
+            let (segments, extent) = (topic.segments(), topic.extent());
+            // What a topic deleted since then held is not needed: its deletion is in the journal.
+            let kept = if topic.is_deleted() { &[][..] } else { &segments[..] };
+            for segment in kept {
+                writer.push(&Entry::Segment { topic: number, segment: *segment })?;
+            }
+            let first = match (topic.promise, topic.is_deleted()) {
+                (Promise::Memory { .. }, _) => 0,
+                (_, true) => extent.next,
+                (_, false) => extent.first,
+            };
+            debug_assert!(kept.last().is_some_and(|last| last.next >= *next) || first >= *next || first == 0);
+            writer.push(&Entry::Trim { topic: number, first })?;
+        }
+        writer.finish()
+    }
+
+    fn remove_trimmed(&mut self, topic: &Arc<TopicLog>) -> Result<(), LogError> {
+        let trimmed = topic.take_trimmed();
+        if trimmed.is_empty() {
+            return Ok(());
+        }
+        topic.writer.lock().close();
+        for segment in trimmed {
+            self.dirty.remove(&(topic.number, segment.base));
+            self.remove_file(&segment_file(&topic.folder, segment.base))?;
+            self.remove_file(&index_file(&topic.folder, segment.base))?;
+        }
+        Ok(())
+    }
+
+    fn remove_topic(&mut self, topic: &Arc<TopicLog>) -> Result<(), LogError> {
+        topic.writer.lock().close();
+        self.open_writers.retain(|open| open.number != topic.number);
+        self.shared.remove_unflushed(topic.forget());
+        remove_folder(&self.shared, &topic.folder)
+    }
+
+    fn remove_file(&self, path: &std::path::Path) -> Result<(), LogError> {
+        match self.shared.disk.remove(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(LogError::io("remove", path, error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Removes a topic's folder with everything in it. It may be gone already.
+pub(crate) fn remove_folder(shared: &Shared, folder: &std::path::Path) -> Result<(), LogError> {
+    let failed = |error| LogError::io("remove", folder, error);
+    let names = match shared.disk.list(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(failed)?,
+    };
+    for name in names {
+        shared.disk.remove(&folder.join(name)).map_err(failed)?;
+    }
+    shared.disk.remove_dir(folder).map_err(failed)
+}

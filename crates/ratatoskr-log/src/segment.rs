@@ -1,0 +1,217 @@
+//! Reading one segment file: from a place, or looking for one.
+//!
+//! ```text
+//!   64 bytes   record  record  record ✗damaged✗  record  …  ▏beyond the known end: not ours
+//!  ┌─────────┬───────┬───────┬───────┬─────────┬───────┬─ ─▏
+//!  │ header  │       │       │       │         │       │
+//!  └─────────┴───────┴───────┴───────┴─────────┴───────┴─ ─▏
+//! ```
+//!
+//! Damage costs exactly the records it touches: behind a damaged body the sound head says where the next record
+//! starts; behind a damaged head the next sound one is searched for. Offsets are never shifted.
+//! Nothing here writes; [`crate::topic`] does.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::block::SegmentEntry;
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::error::ReadError;
+use crate::header::FILE_HEADER_BYTES;
+use crate::index::{IndexEntry, read_entries};
+use crate::layout::{index_file, segment_file};
+use crate::record::{Body, Head, RECORD_HEADER_BYTES, RecordChunk};
+
+/// Bytes read at a time while looking for a place.
+const WINDOW_BYTES: usize = 64 << 10;
+
+/// An open segment with what its topic knows of it.
+pub(crate) struct SegmentReader {
+    disk: Arc<dyn Disk>,
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    index_path: PathBuf,
+    pub(crate) segment: SegmentEntry,
+}
+
+/// A record's offset and byte position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) offset: u64,
+    pub(crate) position: u64,
+}
+
+impl SegmentReader {
+    pub(crate) fn open(
+        disk: &Arc<dyn Disk>,
+        folder: &Path,
+        segment: SegmentEntry,
+    ) -> Result<SegmentReader, ReadError> {
+        let path = segment_file(folder, segment.base);
+        let file = disk.open(&path, OpenMode::Read).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                let (offset, resume) = (segment.base, segment.next);
+                return ReadError::Damaged { offset, resume, path: path.clone(), position: 0 };
+            }
+            ReadError::Io { path: path.clone(), reason: error.to_string() }
+        })?;
+        let index_path = index_file(folder, segment.base);
+        Ok(SegmentReader { disk: disk.clone(), file, path, index_path, segment })
+    }
+
+    /// Reads whole, sound records from a place on: at least one, and about `bytes_max`.
+    /// Answers them and the place after them.
+    pub(crate) fn read(&self, from: Place, bytes_max: usize) -> Result<(RecordChunk, Place), ReadError> {
+        let mut bytes = self.read_bytes(from.position, bytes_max.max(RECORD_HEADER_BYTES))?;
+        let head = self.head_at(&bytes, from)?;
+        if head.length > bytes.len() {
+            bytes = self.read_bytes(from.position, head.length)?;
+        }
+        let (mut at, mut place, mut last_timestamp_ms) = (0, from, 0);
+        while let Some(head) = self.sound_head(&bytes[at..], place) {
+            let record = &bytes[at..];
+            if record.len() < head.length {
+                break;
+            }
+            if !head.body_is_sound(record) || !Body::is_readable(&record[RECORD_HEADER_BYTES..head.length]) {
+                break;
+            }
+            at += head.length;
+            last_timestamp_ms = head.timestamp_ms;
+            place = Place { offset: head.offset + 1, position: place.position + head.length as u64 };
+        }
+        if at == 0 {
+            return Err(self.damaged(from, from.offset + 1));
+        }
+        bytes.truncate(at);
+        let count = (place.offset - from.offset) as u32;
+        let bytes = Bytes::from(bytes);
+        Ok((RecordChunk { bytes, first: from.offset, count, last_timestamp_ms }, place))
+    }
+
+    /// The place of an offset within this segment.
+    pub(crate) fn find_offset(&self, offset: u64) -> Result<Place, ReadError> {
+        let start = self.hint(|entry| entry.offset <= offset);
+        let found = self.walk(start, |head| head.offset >= offset)?;
+        match found {
+            Some(place) if place.offset == offset => Ok(place),
+            Some(place) => Err(self.damaged(Place { offset, position: place.position }, place.offset)),
+            None => Err(self.damaged(Place { offset, position: self.segment.bytes }, self.segment.next)),
+        }
+    }
+
+    /// The first record that is not older than a time.
+    pub(crate) fn find_time(&self, timestamp_ms: u64) -> Result<Option<Place>, ReadError> {
+        let start = self.hint(|entry| entry.timestamp_ms < timestamp_ms);
+        self.walk(start, |head| head.timestamp_ms >= timestamp_ms)
+    }
+
+    /// The last record the index knows to start at or before a byte position.
+    pub(crate) fn offset_before(&self, position: u64) -> u64 {
+        self.hint(|entry| u64::from(entry.position) <= position).offset
+    }
+
+    /// The last index entry for which `before` holds and where its record really stands.
+    fn hint(&self, before: impl Fn(&IndexEntry) -> bool) -> Place {
+        let start = Place { offset: self.segment.base, position: FILE_HEADER_BYTES as u64 };
+        let entries = read_entries(&self.disk, &self.index_path, self.segment.base, self.segment.bytes);
+        let usable = entries.partition_point(before);
+        let Some(entry) = entries[..usable].last() else { return start };
+        let place = Place { offset: entry.offset, position: entry.position.into() };
+        let stands_there = self
+            .read_bytes(place.position, RECORD_HEADER_BYTES)
+            .ok()
+            .and_then(|bytes| Head::parse(&bytes))
+            .is_some_and(|head| head.offset == place.offset);
+        if stands_there { place } else { start }
+    }
+
+    /// Goes from record to record until `wanted` holds, stepping over damage. `None` at the end.
+    fn walk(&self, start: Place, wanted: impl Fn(&Head) -> bool) -> Result<Option<Place>, ReadError> {
+        let mut place = start;
+        let mut window = Vec::new();
+        let mut window_at = 0;
+        while place.position < self.segment.bytes && place.offset < self.segment.next {
+            let inside = place
+                .position
+                .checked_sub(window_at)
+                .filter(|at| *at as usize + RECORD_HEADER_BYTES <= window.len());
+            let Some(at) = inside else {
+                window = self.read_bytes(place.position, WINDOW_BYTES)?;
+                window_at = place.position;
+                if window.len() < RECORD_HEADER_BYTES {
+                    return Ok(None);
+                }
+                continue;
+            };
+            match Head::parse(&window[at as usize..]).filter(|head| head.offset == place.offset) {
+                Some(head) if wanted(&head) => return Ok(Some(place)),
+                Some(head) => {
+                    place.offset += 1;
+                    place.position += head.length as u64;
+                }
+                None => match self.next_sound_head(place)? {
+                    Some(next) => place = next,
+                    None => return Ok(None),
+                },
+            }
+        }
+        Ok(None)
+    }
+
+    /// Searches behind a damaged head for the next record.
+    fn next_sound_head(&self, damaged: Place) -> Result<Option<Place>, ReadError> {
+        let mut position = damaged.position + 1;
+        while position < self.segment.bytes {
+            let window = self.read_bytes(position, WINDOW_BYTES)?;
+            for at in 0..window.len().saturating_sub(RECORD_HEADER_BYTES - 1) {
+                let plausible = Head::parse(&window[at..]).filter(|head| {
+                    head.offset > damaged.offset
+                        && head.offset < self.segment.next
+                        && position + (at + head.length) as u64 <= self.segment.bytes
+                });
+                if let Some(head) = plausible {
+                    return Ok(Some(Place { offset: head.offset, position: position + at as u64 }));
+                }
+            }
+            if window.len() < WINDOW_BYTES {
+                return Ok(None);
+            }
+            position += (window.len() - RECORD_HEADER_BYTES + 1) as u64;
+        }
+        Ok(None)
+    }
+
+    fn sound_head(&self, bytes: &[u8], place: Place) -> Option<Head> {
+        Head::parse(bytes).filter(|head| {
+            head.offset == place.offset && place.position + head.length as u64 <= self.segment.bytes
+        })
+    }
+
+    /// The head at a place, or how far the damage there reaches.
+    fn head_at(&self, bytes: &[u8], place: Place) -> Result<Head, ReadError> {
+        if let Some(head) = self.sound_head(bytes, place) {
+            return Ok(head);
+        }
+        let resume = self.next_sound_head(place)?.map_or(self.segment.next, |next| next.offset);
+        Err(self.damaged(place, resume))
+    }
+
+    /// Reads at most up to the segment's known end.
+    fn read_bytes(&self, position: u64, length: usize) -> Result<Vec<u8>, ReadError> {
+        let left = self.segment.bytes.saturating_sub(position) as usize;
+        let mut bytes = vec![0; length.min(left)];
+        let read = self
+            .file
+            .read_at(&mut bytes, position)
+            .map_err(|error| ReadError::Io { path: self.path.clone(), reason: error.to_string() })?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    fn damaged(&self, place: Place, resume: u64) -> ReadError {
+        ReadError::Damaged { offset: place.offset, resume, path: self.path.clone(), position: place.position }
+    }
+}

@@ -1,0 +1,184 @@
+//! What the journal writer and the scribe share: the topics, the work list, and the accounts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::block::Facts;
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::layout::Layout;
+use crate::log::LogOptions;
+use crate::spares::Spares;
+use crate::topic::TopicLog;
+
+/// Shared between [`crate::Log`] and [`crate::Scribe`].
+pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) layout: Layout,
+    pub(crate) options: LogOptions,
+    pub(crate) directory: u64,
+    pub(crate) id_mask: u128,
+    pub(crate) spares: Arc<Spares>,
+    /// Topics by number: those that exist.
+    pub(crate) topics: RwLock<BTreeMap<u32, Arc<TopicLog>>>,
+    /// Bytes of journaled topics that are in no segment yet.
+    pub(crate) unflushed_bytes: AtomicUsize,
+    /// The first journal file the newest checkpoint needs.
+    pub(crate) journal_start: AtomicU64,
+    /// Set while segments cannot be written for lack of room.
+    pub(crate) scribe_is_full: AtomicBool,
+    /// True while a checkpoint is queued or being made.
+    pub(crate) checkpoint_queued: AtomicBool,
+    pub(crate) checkpoints: AtomicU64,
+    tasks: Mutex<Tasks>,
+    /// Wakes the scribe.
+    work: Condvar,
+    /// Wakes a journal writer that waits for the scribe.
+    progress: Condvar,
+}
+
+#[derive(Default)]
+struct Tasks {
+    queue: VecDeque<Task>,
+    /// Why the scribe gave up; the journal writer poisons itself.
+    failure: Option<String>,
+    closed: bool,
+}
+
+/// Work for the scribe, done in order.
+pub(crate) enum Task {
+    /// Write a topic's tail into segments.
+    Flush(Arc<TopicLog>),
+    /// Make a checkpoint at a boundary.
+    Checkpoint(Boundary),
+    /// Remove segments below a topic's first offset.
+    Trim(Arc<TopicLog>),
+    /// Remove a deleted topic's folder.
+    Remove(Arc<TopicLog>),
+    /// Have a spare journal file ready.
+    Spare,
+}
+
+/// The state at the start of a journal file.
+pub(crate) struct Boundary {
+    pub(crate) facts: Facts,
+    pub(crate) topics: Vec<BoundaryTopic>,
+}
+
+pub(crate) struct BoundaryTopic {
+    pub(crate) topic: Arc<TopicLog>,
+    pub(crate) settings: bytes::Bytes,
+    /// Everything before this offset must be in segments.
+    pub(crate) next: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        options: LogOptions,
+        identity: (u64, u128),
+    ) -> Shared {
+        let layout = Layout::new(options.folder.clone());
+        let spares = Arc::new(Spares::new(disk.clone(), layout.clone(), options.journal_file_bytes));
+        Shared {
+            disk,
+            clock,
+            layout,
+            options,
+            directory: identity.0,
+            id_mask: identity.1,
+            spares,
+            topics: RwLock::new(BTreeMap::new()),
+            unflushed_bytes: AtomicUsize::new(0),
+            journal_start: AtomicU64::new(1),
+            scribe_is_full: AtomicBool::new(false),
+            checkpoint_queued: AtomicBool::new(false),
+            checkpoints: AtomicU64::new(0),
+            tasks: Mutex::new(Tasks::default()),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn enqueue(&self, task: Task) {
+        self.tasks.lock().queue.push_back(task);
+        self.work.notify_one();
+    }
+
+    /// Puts back a task that could not be done now, behind those that may make room for it.
+    pub(crate) fn put_back(&self, task: Task) {
+        self.tasks.lock().queue.push_back(task);
+    }
+
+    pub(crate) fn take_task(&self) -> Option<Task> {
+        self.tasks.lock().queue.pop_front()
+    }
+
+    pub(crate) fn queued_tasks(&self) -> usize {
+        self.tasks.lock().queue.len()
+    }
+
+    /// Waits until there is work, the log closes, or the time is up. False once it is closed.
+    pub(crate) fn wait_for_work(&self, timeout: Duration) -> bool {
+        let mut tasks = self.tasks.lock();
+        if tasks.queue.is_empty() && !tasks.closed {
+            self.work.wait_for(&mut tasks, timeout);
+        }
+        !tasks.closed
+    }
+
+    /// Waits until the scribe has made some progress, or a little while.
+    pub(crate) fn wait_for_progress(&self) {
+        let mut tasks = self.tasks.lock();
+        self.progress.wait_for(&mut tasks, Duration::from_millis(20));
+    }
+
+    pub(crate) fn note_progress(&self) {
+        self.progress.notify_all();
+    }
+
+    pub(crate) fn close(&self) {
+        self.tasks.lock().closed = true;
+        self.work.notify_all();
+    }
+
+    pub(crate) fn fail(&self, reason: String) {
+        self.tasks.lock().failure.get_or_insert(reason);
+        self.note_progress();
+    }
+
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.tasks.lock().failure.clone()
+    }
+
+    /// The state as it is now, for a checkpoint whose journal starts at `facts.journal_start`.
+    pub(crate) fn boundary(&self, facts: Facts) -> Boundary {
+        let topics = self.topics.read();
+        let topics = topics
+            .values()
+            .map(|topic| BoundaryTopic {
+                topic: topic.clone(),
+                settings: topic.settings(),
+                next: topic.next(),
+            })
+            .collect();
+        Boundary { facts, topics }
+    }
+
+    /// Moves the account of unflushed bytes up.
+    pub(crate) fn add_unflushed(&self, bytes: usize) {
+        self.unflushed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Moves the account of unflushed bytes down.
+    pub(crate) fn remove_unflushed(&self, bytes: usize) {
+        let less = |now: usize| Some(now.saturating_sub(bytes));
+        let _ = self.unflushed_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+}

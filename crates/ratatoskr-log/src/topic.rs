@@ -1,0 +1,535 @@
+//! One topic's log: segments on disk, the newest records in memory, and where each begins and ends.
+//!
+//! ```text
+//!        trimmed     │          in segments           │  in memory only   │ staged
+//!  ─ ─ ─ ─ ─ ─ ─ ─ ─ ┼────────────────────────────────┼───────────────────┼─ ─ ─ ─
+//!                  first                  ┌───── tail ┴──────────────┐   next
+//!                                     tail base  (kept for readers)
+//! ```
+//!
+//! Three parties meet here, each with its own lock, never two at a time but in this order:
+//! the journal writer stages and publishes (`staged`), readers read (`state`), the scribe moves the tail
+//! into segments (`writer`). Invariants: `first ≤ next`; `tail base ≤ flushed ≤ next`; records in
+//! `state` are as durable as the topic promises; segments and tail overlap or touch.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::{Mutex, RwLock};
+
+use crate::block::SegmentEntry;
+use crate::disk::Disk;
+use crate::error::ReadError;
+use crate::flush::SegmentWriter;
+use crate::record::{RecordBatch, RecordChunk, read_u64};
+use crate::segment::{Place, SegmentReader};
+
+/// What a chunk costs in memory beyond its bytes, for the accounts.
+const CHUNK_OVERHEAD_BYTES: usize = 96;
+
+/// When a topic's records become visible and its publishers are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// After the journal is synced.
+    Synced,
+    /// After the journal is written.
+    Written,
+    /// At once: nothing is written. Keeps at most so many bytes; the oldest records go first.
+    Memory {
+        /// The bound.
+        bytes_max: u64,
+    },
+}
+
+/// One topic's log; shared by everybody who works with the topic.
+pub struct TopicLog {
+    /// Its number, unique for ever within the data directory.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// When it was created, milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    pub(crate) promise: Promise,
+    pub(crate) folder: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// Places given out but not yet promised. Only the journal writer touches it.
+    pub(crate) staged: Mutex<Staged>,
+    state: RwLock<State>,
+    /// The scribe's hand on the newest segment.
+    pub(crate) writer: Mutex<SegmentWriter>,
+    /// Bytes at which a new segment is begun; a topic with little retention wants small ones.
+    segment_bytes: AtomicU64,
+    deleted: AtomicBool,
+    /// True while the scribe has a flush of this topic in its queue.
+    pub(crate) flush_queued: AtomicBool,
+    /// Bytes published since the start of the process, for statistics.
+    published_bytes: AtomicU64,
+}
+
+/// Records that are on their way into the journal.
+#[derive(Debug, Default)]
+pub(crate) struct Staged {
+    /// Offset the next record gets.
+    pub(crate) next: u64,
+    /// Timestamps never go back within a topic, whatever the clock does.
+    pub(crate) last_timestamp_ms: u64,
+    /// Offset of the first record in `bytes`.
+    pub(crate) first: u64,
+    pub(crate) bytes: BytesMut,
+    pub(crate) count: u32,
+}
+
+/// What readers see.
+struct State {
+    settings: Bytes,
+    first: u64,
+    next: u64,
+    last_timestamp_ms: u64,
+    /// Ascending, without gaps between them.
+    segments: Vec<SegmentEntry>,
+    /// Offset after the last record that is in a segment.
+    flushed: u64,
+    /// The newest chunks, ascending, without gaps, ending at `next`.
+    tail: VecDeque<RecordChunk>,
+    tail_bytes: usize,
+    /// Bytes of the tail that are in no segment yet.
+    unflushed_bytes: usize,
+    /// A time no record before it is as young as the first one; saves looking it up again.
+    oldest_timestamp_ms: Option<u64>,
+}
+
+/// Where a topic starts from.
+pub(crate) struct TopicStart {
+    pub(crate) number: u32,
+    pub(crate) name: String,
+    pub(crate) created_ms: u64,
+    pub(crate) settings: Bytes,
+    pub(crate) promise: Promise,
+    pub(crate) folder: PathBuf,
+    pub(crate) segment_bytes: u64,
+}
+
+/// Figures of a topic at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicExtent {
+    /// The earliest offset that can be read.
+    pub first: u64,
+    /// The offset the next record gets.
+    pub next: u64,
+    /// Bytes held, on disk or (not yet there) in memory.
+    pub bytes: u64,
+    /// Segments on disk.
+    pub segments: usize,
+    /// When the newest record was taken in; 0 if there never was one.
+    pub last_timestamp_ms: u64,
+}
+
+/// What a reader finds at its cursor.
+#[derive(Debug)]
+pub enum Tail {
+    /// Records, the first one at the cursor.
+    Records(Vec<RecordChunk>),
+    /// Nothing yet: the cursor is the end.
+    End,
+    /// Records, but only on disk: use [`TopicLog::read_segments`].
+    Cold,
+}
+
+/// Where a reader of segments goes on, so that reading in order needs no search.
+#[derive(Default)]
+pub struct SegmentCursor {
+    open: Option<(SegmentReader, Place)>,
+}
+
+impl TopicLog {
+    pub(crate) fn new(disk: Arc<dyn Disk>, start: TopicStart) -> TopicLog {
+        TopicLog {
+            number: start.number,
+            name: start.name,
+            created_ms: start.created_ms,
+            promise: start.promise,
+            folder: start.folder,
+            disk,
+            staged: Mutex::new(Staged::default()),
+            state: RwLock::new(State {
+                settings: start.settings,
+                first: 0,
+                next: 0,
+                last_timestamp_ms: 0,
+                segments: Vec::new(),
+                flushed: 0,
+                tail: VecDeque::new(),
+                tail_bytes: 0,
+                unflushed_bytes: 0,
+                oldest_timestamp_ms: None,
+            }),
+            writer: Mutex::new(SegmentWriter::default()),
+            segment_bytes: AtomicU64::new(start.segment_bytes),
+            deleted: AtomicBool::new(false),
+            flush_queued: AtomicBool::new(false),
+            published_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Its settings, as given to the log.
+    pub fn settings(&self) -> Bytes {
+        self.state.read().settings.clone()
+    }
+
+    pub(crate) fn set_settings(&self, settings: Bytes) {
+        self.state.write().settings = settings;
+    }
+
+    /// Bytes at which a new segment is begun.
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes the bytes at which a new segment is begun.
+    pub fn set_segment_bytes(&self, bytes: u64) {
+        self.segment_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// True once the topic's deletion is durable.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+    }
+
+    /// Bytes published since the process started.
+    pub fn published_bytes(&self) -> u64 {
+        self.published_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The offset the next record gets, as readers see it.
+    pub fn next(&self) -> u64 {
+        self.state.read().next
+    }
+
+    /// Figures of this moment.
+    pub fn extent(&self) -> TopicExtent {
+        let state = self.state.read();
+        let in_segments: u64 = state.segments.iter().map(|segment| segment.bytes).sum();
+        TopicExtent {
+            first: state.first,
+            next: state.next,
+            bytes: in_segments + state.unflushed_bytes as u64,
+            segments: state.segments.len(),
+            last_timestamp_ms: state.last_timestamp_ms,
+        }
+    }
+
+    // ---- the journal writer ----
+
+    /// Gives a batch its places. Nobody sees it before [`TopicLog::publish_staged`].
+    pub(crate) fn stage(&self, batch: &mut RecordBatch, now_ms: u64) -> (u64, u64) {
+        let mut staged = self.staged.lock();
+        let timestamp_ms = now_ms.max(staged.last_timestamp_ms);
+        let first = staged.next;
+        let count = batch.count();
+        let bytes = batch.place(first, timestamp_ms);
+        if staged.count == 0 {
+            staged.first = first;
+            staged.bytes = bytes.split();
+        } else {
+            staged.bytes.extend_from_slice(bytes);
+        }
+        staged.count += count;
+        staged.next = first + u64::from(count);
+        staged.last_timestamp_ms = timestamp_ms;
+        (first, timestamp_ms)
+    }
+
+    /// Takes back what was staged and not published.
+    pub(crate) fn unstage(&self) {
+        let (next, last_timestamp_ms) = {
+            let state = self.state.read();
+            (state.next, state.last_timestamp_ms)
+        };
+        *self.staged.lock() = Staged { next, last_timestamp_ms, ..Staged::default() };
+    }
+
+    /// Takes the staged records out, as one chunk.
+    pub(crate) fn take_staged(&self) -> Option<RecordChunk> {
+        let mut staged = self.staged.lock();
+        if staged.count == 0 {
+            return None;
+        }
+        let chunk = RecordChunk {
+            bytes: staged.bytes.split().freeze(),
+            first: staged.first,
+            count: staged.count,
+            last_timestamp_ms: staged.last_timestamp_ms,
+        };
+        staged.count = 0;
+        staged.bytes = BytesMut::new();
+        Some(chunk)
+    }
+
+    /// Makes records visible. Answers the bytes the tail grew by and what it now holds unflushed.
+    pub(crate) fn publish(&self, chunk: RecordChunk) -> Published {
+        let cost = chunk.bytes.len() + CHUNK_OVERHEAD_BYTES;
+        self.published_bytes.fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
+        let mut state = self.state.write();
+        assert_eq!(chunk.first, state.next, "topic {}: a chunk must continue its topic", self.number);
+        state.last_timestamp_ms = chunk.last_timestamp_ms.max(state.last_timestamp_ms);
+        state.next = chunk.end();
+        state.unflushed_bytes += chunk.bytes.len();
+        state.tail_bytes += cost;
+        state.tail.push_back(chunk);
+        let mut dropped = 0;
+        if let Promise::Memory { bytes_max } = self.promise {
+            state.flushed = state.next;
+            while state.tail_bytes as u64 > bytes_max && state.tail.len() > 1 {
+                dropped += state.drop_oldest();
+                state.first = state.tail.front().map_or(state.next, |chunk| chunk.first).max(state.first);
+            }
+            state.unflushed_bytes = state.tail_bytes;
+        }
+        Published { cost, dropped, unflushed_bytes: state.unflushed_bytes }
+    }
+
+    /// Drops tail chunks that end at or before `end` and are in a segment. Answers the bytes freed.
+    pub(crate) fn evict(&self, end: u64) -> usize {
+        let mut state = self.state.write();
+        let limit = end.min(state.flushed);
+        let mut freed = 0;
+        while state.tail.front().is_some_and(|chunk| chunk.end() <= limit) {
+            freed += state.drop_oldest();
+        }
+        freed
+    }
+
+    /// True when everything before `end` is in a segment.
+    pub(crate) fn is_flushed(&self, end: u64) -> bool {
+        self.state.read().flushed >= end
+    }
+
+    pub(crate) fn trim(&self, first: u64) {
+        let mut state = self.state.write();
+        state.first = first.clamp(state.first, state.next);
+        state.oldest_timestamp_ms = None;
+    }
+
+    // ---- the scribe ----
+
+    /// Chunks that are in no segment yet, up to `end`.
+    pub(crate) fn unflushed(&self, end: u64) -> Vec<RecordChunk> {
+        let state = self.state.read();
+        let from = state.tail.partition_point(|chunk| chunk.end() <= state.flushed);
+        state.tail.range(from..).take_while(|chunk| chunk.end() <= end).cloned().collect()
+    }
+
+    pub(crate) fn last_segment(&self) -> Option<SegmentEntry> {
+        self.state.read().segments.last().copied()
+    }
+
+    /// Notes that a segment now reaches further, or that a new one exists.
+    pub(crate) fn flushed(&self, segment: SegmentEntry, bytes: usize) {
+        let mut state = self.state.write();
+        state.flushed = segment.next;
+        state.unflushed_bytes = state.unflushed_bytes.saturating_sub(bytes);
+        match state.segments.last_mut() {
+            Some(last) if last.base == segment.base => *last = segment,
+            _ => state.segments.push(segment),
+        }
+    }
+
+    pub(crate) fn segments(&self) -> Vec<SegmentEntry> {
+        self.state.read().segments.clone()
+    }
+
+    /// Takes segments wholly below the first offset out of the list; their files can go.
+    pub(crate) fn take_trimmed(&self) -> Vec<SegmentEntry> {
+        let mut state = self.state.write();
+        let keep_from = state.segments.partition_point(|segment| segment.next <= state.first);
+        state.segments.drain(..keep_from).collect()
+    }
+
+    /// Lets go of everything a deleted topic holds in memory. Answers what was in no segment.
+    pub(crate) fn forget(&self) -> usize {
+        let mut state = self.state.write();
+        state.tail.clear();
+        state.tail_bytes = 0;
+        std::mem::take(&mut state.unflushed_bytes)
+    }
+
+    /// Restores a segment a checkpoint lists.
+    pub(crate) fn restore_segment(&self, segment: SegmentEntry) {
+        let mut state = self.state.write();
+        state.segments.push(segment);
+        state.flushed = segment.next;
+        state.next = segment.next;
+        state.last_timestamp_ms = segment.last_timestamp_ms;
+        if state.segments.len() == 1 && state.first < segment.base {
+            state.first = segment.base;
+        }
+    }
+
+    /// Restores the ends of a topic that has no segment reaching them.
+    pub(crate) fn restore_extent(&self, first: u64) {
+        let mut state = self.state.write();
+        state.first = first;
+        if state.next < first {
+            state.next = first;
+            state.flushed = first;
+        }
+    }
+
+    // ---- readers ----
+
+    /// Reads from memory: chunks from `cursor` on, about `bytes_max` of them.
+    pub fn read_tail(&self, cursor: u64, bytes_max: usize) -> Result<Tail, ReadError> {
+        let state = self.state.read();
+        if cursor < state.first {
+            return Err(ReadError::Trimmed { cursor, first: state.first });
+        }
+        if cursor >= state.next {
+            return Ok(Tail::End);
+        }
+        if state.tail.front().is_none_or(|chunk| cursor < chunk.first) {
+            return Ok(Tail::Cold);
+        }
+        let from = state.tail.partition_point(|chunk| chunk.end() <= cursor);
+        let mut bytes = 0;
+        let mut chunks = Vec::new();
+        for chunk in state.tail.range(from..) {
+            if bytes > 0 && bytes + chunk.bytes.len() > bytes_max {
+                break;
+            }
+            bytes += chunk.bytes.len();
+            chunks.push(if chunk.first < cursor { chunk.starting_at(cursor) } else { chunk.clone() });
+        }
+        Ok(Tail::Records(chunks))
+    }
+
+    /// Reads from disk: sound records from `cursor` on, about `bytes_max` of them. May block on the disk.
+    /// `None` when the place is in memory by now or nowhere yet.
+    pub fn read_segments(
+        &self,
+        cursor: u64,
+        at: &mut SegmentCursor,
+        bytes_max: usize,
+    ) -> Result<Option<RecordChunk>, ReadError> {
+        let Some(segment) = self.segment_of(cursor)? else { return Ok(None) };
+        let (reader, place) = match at.open.take() {
+            Some((mut reader, place)) if reader.segment.base == segment.base && place.offset == cursor => {
+                reader.segment = segment;
+                (reader, place)
+            }
+            _ => {
+                let reader = self.open_segment(segment, cursor)?;
+                let place = reader.find_offset(cursor)?;
+                (reader, place)
+            }
+        };
+        let (chunk, next) = reader.read(place, bytes_max)?;
+        at.open = Some((reader, next));
+        Ok(Some(chunk))
+    }
+
+    fn segment_of(&self, cursor: u64) -> Result<Option<SegmentEntry>, ReadError> {
+        let state = self.state.read();
+        if cursor < state.first {
+            return Err(ReadError::Trimmed { cursor, first: state.first });
+        }
+        let place = state.segments.partition_point(|segment| segment.next <= cursor);
+        Ok(state.segments.get(place).copied().filter(|segment| segment.base <= cursor))
+    }
+
+    /// Opens a segment; one that a trim removed meanwhile is told apart from a lost one.
+    fn open_segment(&self, segment: SegmentEntry, cursor: u64) -> Result<SegmentReader, ReadError> {
+        SegmentReader::open(&self.disk, &self.folder, segment).map_err(|error| {
+            let first = self.state.read().first;
+            if cursor < first { ReadError::Trimmed { cursor, first } } else { error }
+        })
+    }
+
+    /// The first offset whose record is not older than a time; the end if there is none. May block.
+    pub fn offset_at_time(&self, timestamp_ms: u64) -> Result<u64, ReadError> {
+        let (first, next, candidate, tail) = {
+            let state = self.state.read();
+            let place = state.segments.partition_point(|segment| segment.last_timestamp_ms < timestamp_ms);
+            (state.first, state.next, state.segments.get(place).copied(), state.tail.clone())
+        };
+        if let Some(segment) = candidate {
+            let reader = self.open_segment(segment, first)?;
+            if let Some(place) = reader.find_time(timestamp_ms)? {
+                return Ok(place.offset.max(first));
+            }
+        }
+        let from = tail.partition_point(|chunk| chunk.last_timestamp_ms < timestamp_ms);
+        let record = tail
+            .get(from)
+            .and_then(|chunk| chunk.records().find(|record| record.timestamp_ms >= timestamp_ms));
+        Ok(record.map_or(next, |record| record.offset.max(first)))
+    }
+
+    /// The first offset that may stay when the topic is to hold at most `bytes_max` bytes, exact to one
+    /// index interval. May block.
+    pub fn offset_for_bytes(&self, bytes_max: u64) -> Result<u64, ReadError> {
+        let (first, segments, unflushed) = {
+            let state = self.state.read();
+            (state.first, state.segments.clone(), state.unflushed_bytes as u64)
+        };
+        let mut held = unflushed + segments.iter().map(|segment| segment.bytes).sum::<u64>();
+        for segment in segments {
+            if held <= bytes_max {
+                return Ok(first.max(segment.base));
+            }
+            if held - segment.bytes < bytes_max {
+                let reader = self.open_segment(segment, first)?;
+                return Ok(reader.offset_before(held - bytes_max).max(first));
+            }
+            held -= segment.bytes;
+        }
+        let state = self.state.read();
+        Ok(state.flushed.max(state.first))
+    }
+
+    /// True when no record can be older than a time, as far as is known without looking at the disk.
+    pub fn is_younger_than(&self, timestamp_ms: u64) -> bool {
+        let state = self.state.read();
+        if state.first == state.next {
+            return true;
+        }
+        let known = state.oldest_timestamp_ms.or_else(|| {
+            let from_segment = state.segments.first().map(|segment| segment.first_timestamp_ms);
+            from_segment.or_else(|| state.tail.front().map(|chunk| read_u64(&chunk.bytes, 16)))
+        });
+        known.is_some_and(|oldest| oldest >= timestamp_ms)
+    }
+
+    /// Notes that everything from `first` on is not older than a time.
+    pub fn note_younger_than(&self, first: u64, timestamp_ms: u64) {
+        let mut state = self.state.write();
+        if state.first == first {
+            state.oldest_timestamp_ms = Some(timestamp_ms);
+        }
+    }
+}
+
+impl State {
+    fn drop_oldest(&mut self) -> usize {
+        let cost = self.tail.pop_front().map_or(0, |chunk| chunk.bytes.len() + CHUNK_OVERHEAD_BYTES);
+        self.tail_bytes -= cost;
+        cost
+    }
+}
+
+/// What publishing a chunk changed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Published {
+    /// Bytes of memory it takes.
+    pub(crate) cost: usize,
+    /// Bytes of memory that old records of a memory topic gave back.
+    pub(crate) dropped: usize,
+    /// Bytes of the topic that are in no segment yet.
+    pub(crate) unflushed_bytes: usize,
+}
