@@ -1,0 +1,103 @@
+//! A real broker behind a real server on free ports, and clients of it.
+#![allow(dead_code)] // each test file uses what it needs
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ratatoskr_broker::{Broker, BrokerConfig};
+use ratatoskr_proto::message_broker_client::MessageBrokerClient;
+use ratatoskr_proto::{CreateTopicRequest, Message, PublishRequest, PublishResponse, SubscribeRequest};
+use ratatoskr_server::{Running, Server, ServerOptions};
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+
+/// Longer than anything takes; a test that waits so long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server with its broker and data; all of it goes when this is dropped.
+pub(crate) struct Fixture {
+    pub(crate) running: Option<Running>,
+    pub(crate) broker: Broker,
+    // Dropped last.
+    data: tempfile::TempDir,
+}
+
+impl Fixture {
+    pub(crate) fn start() -> Fixture {
+        let data = tempfile::tempdir().unwrap();
+        let broker = Broker::open(BrokerConfig::new(data.path())).unwrap();
+        let options = ServerOptions {
+            grpc: ([127, 0, 0, 1], 0).into(),
+            http: ([127, 0, 0, 1], 0).into(),
+            threads: 2,
+            data_dir: data.path().display().to_string(),
+            ..ServerOptions::default()
+        };
+        let running = Server::start(broker.clone(), options).unwrap();
+        Fixture { running: Some(running), broker, data }
+    }
+
+    pub(crate) fn data_dir(&self) -> String {
+        self.data.path().display().to_string()
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        let address = self.running.as_ref().unwrap().grpc_addr();
+        Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+    }
+
+    pub(crate) async fn client(&self) -> MessageBrokerClient<Channel> {
+        MessageBrokerClient::new(self.channel().await)
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        drop(self.running.take());
+        self.broker.shutdown().unwrap();
+    }
+}
+
+pub(crate) fn message(topic: &str, payload: impl Into<Bytes>) -> PublishRequest {
+    PublishRequest { topic: topic.to_owned(), payload: payload.into(), ..PublishRequest::default() }
+}
+
+pub(crate) async fn create(client: &mut MessageBrokerClient<Channel>, name: &str) {
+    let request = CreateTopicRequest { name: name.to_owned(), settings: None };
+    let response = client.create_topic(request).await.unwrap().into_inner();
+    assert!(response.created, "{}", response.error);
+}
+
+/// Publishes a payload, which must be accepted.
+pub(crate) async fn publish(
+    client: &mut MessageBrokerClient<Channel>,
+    topic: &str,
+    payload: &str,
+) -> PublishResponse {
+    let response = client.publish(message(topic, payload.to_owned())).await.unwrap().into_inner();
+    assert!(response.success, "{}", response.error);
+    response
+}
+
+/// Opens a subscription; it has joined once this returns.
+pub(crate) async fn subscribe(
+    client: &mut MessageBrokerClient<Channel>,
+    request: SubscribeRequest,
+) -> Streaming<Message> {
+    client.subscribe(request).await.unwrap().into_inner()
+}
+
+pub(crate) async fn next(stream: &mut Streaming<Message>) -> Result<Option<Message>, Status> {
+    timeout(PATIENCE, stream.message()).await.expect("nothing came")
+}
+
+/// The next payloads of a stream, as text.
+pub(crate) async fn payloads(stream: &mut Streaming<Message>, count: usize) -> Vec<String> {
+    let mut payloads = Vec::new();
+    for _ in 0..count {
+        let message = next(stream).await.unwrap().expect("the stream ended");
+        payloads.push(String::from_utf8(message.payload.to_vec()).unwrap());
+    }
+    payloads
+}
