@@ -2,14 +2,11 @@
 //! broker's to say, except where the wire can say what the broker's types cannot (negative numbers,
 //! unknown enum values).
 
-use bytes::BytesMut;
-use ratatoskr_broker::limits::READ_BYTES_MAX;
 use ratatoskr_broker::{
-    Durability, Message, NewMessage, Receipt, Start, SubscribeOptions, TopicDescription, TopicSettings,
+    Durability, NewMessage, Receipt, Start, SubscribeOptions, TopicDescription, TopicSettings,
 };
 use ratatoskr_proto as wire;
 use ratatoskr_proto::start_position::Position;
-use ratatoskr_proto::{MessageParts, OutgoingMessage};
 
 /// A request's field that has no counterpart in the broker.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -159,38 +156,4 @@ fn start_from_wire(start: Option<wire::StartPosition>) -> Result<Start, FieldErr
         Some(Position::Latest(false)) => Err(untrue("start.latest")),
         Some(Position::Earliest(false)) => Err(untrue("start.earliest")),
     }
-}
-
-/// Encodes a batch for one subscriber into one buffer. The first message carries the
-/// subscription's reference, unless that is empty.
-pub(crate) fn batch_to_wire(
-    batch: &[Message],
-    receipt: Durability,
-    first_reference: &str,
-) -> Vec<OutgoingMessage> {
-    let mut buffer = BytesMut::new();
-    let mut reference = first_reference;
-    let mut outgoing = Vec::with_capacity(batch.len());
-    for message in batch {
-        let mut id = [0; 36];
-        message.id.write_hyphenated(&mut id);
-        let parts = MessageParts {
-            id: &id,
-            topic: message.topic.as_str(),
-            payload: &message.payload(),
-            metadata: || message.metadata(),
-            timestamp_ms: message.timestamp_ms,
-            offset: message.offset,
-            key: message.key(),
-            receipt: durability_to_wire(receipt),
-            subscription_ref: std::mem::take(&mut reference),
-        };
-        if outgoing.is_empty() {
-            // Batches are made of like messages: one allocation fits most of them.
-            buffer.reserve((parts.len_bytes_max() * batch.len()).min(2 * READ_BYTES_MAX));
-        }
-        parts.encode(&mut buffer);
-        outgoing.push(OutgoingMessage::from_encoded(buffer.split().freeze()));
-    }
-    outgoing
 }

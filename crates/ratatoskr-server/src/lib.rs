@@ -17,6 +17,7 @@
 mod closing;
 pub mod config;
 mod convert;
+mod encoding;
 mod health;
 mod http;
 pub mod limits;

@@ -1,7 +1,7 @@
 //! Subscriptions over gRPC: one stream per subscriber, straight from the broker's cursor.
 //!
 //! ```text
-//!   broker ──next_batch──▶ encode once into one buffer ──▶ OutgoingMessages ──▶ HTTP/2 ──▶ client
+//!   broker ──next_batch──▶ encode, or share what was encoded ──▶ OutgoingMessages ──▶ HTTP/2 ──▶ client
 //! ```
 //!
 //! There is no queue and no task per subscriber: the stream asks the broker for the next batch when
@@ -19,7 +19,8 @@ use ratatoskr_proto::{OutgoingMessage, SUBSCRIPTION_REF_METADATA};
 use tonic::{Response, Status};
 
 use crate::closing::Closing;
-use crate::convert::{batch_to_wire, subscription_from_wire};
+use crate::convert::subscription_from_wire;
+use crate::encoding::{Encoded, encode, encode_shared};
 use crate::status;
 
 /// The response stream of one `Subscribe` call.
@@ -46,7 +47,7 @@ pub(crate) fn subscribe(
         first_reference: reference,
         closed: Box::pin(closing.clone().closed()),
     };
-    let messages = stream::unfold(Some(delivery), next_batch).flat_map(stream::iter);
+    let messages = stream::unfold(Some(delivery), next_turn).flat_map(stream::iter);
     let mut response = Response::new(Box::pin(messages) as SubscribeStream);
     response.metadata_mut().insert(SUBSCRIPTION_REF_METADATA, metadata);
     Ok(response)
@@ -93,25 +94,51 @@ struct Delivery {
     closed: BoxFuture<'static, ()>,
 }
 
-type Batch = Vec<Result<OutgoingMessage, Status>>;
+/// One turn of the stream: what goes to the client before the broker is asked again.
+struct Turn {
+    // A batch, possibly shared with other subscribers.
+    batch: Encoded,
+    // How much of it has gone out.
+    sent: usize,
+    // What ends the stream after it.
+    end: Option<Status>,
+}
+
+impl Iterator for Turn {
+    type Item = Result<OutgoingMessage, Status>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Some(message) = self.batch.get(self.sent) else { return self.end.take().map(Err) };
+        self.sent += 1;
+        Some(Ok(message.clone()))
+    }
+}
 
 /// The next batch, or the status that ends the stream; nothing once it has ended.
-async fn next_batch(delivery: Option<Delivery>) -> Option<(Batch, Option<Delivery>)> {
+async fn next_turn(delivery: Option<Delivery>) -> Option<(Turn, Option<Delivery>)> {
     let mut delivery = delivery?;
     let batch = tokio::select! {
         biased;
         batch = delivery.subscription.next_batch() => batch,
-        () = &mut delivery.closed => return Some((vec![Err(status::shutting_down())], None)),
+        () = &mut delivery.closed => return Some((last_turn(status::shutting_down()), None)),
     };
     match batch {
         Ok(messages) => {
-            let first_reference = std::mem::take(&mut delivery.first_reference);
-            let outgoing = batch_to_wire(&messages, delivery.receipt, &first_reference);
-            Some((outgoing.into_iter().map(Ok).collect(), Some(delivery)))
+            let reference = std::mem::take(&mut delivery.first_reference);
+            let batch = if reference.is_empty() {
+                encode_shared(&messages, delivery.receipt)
+            } else {
+                encode(&messages, delivery.receipt, &reference)
+            };
+            Some((Turn { batch, sent: 0, end: None }, Some(delivery)))
         }
         Err(end) => {
             let status = status::subscription_end(&end, delivery.subscription.topic().as_str())?;
-            Some((vec![Err(status)], None))
+            Some((last_turn(status), None))
         }
     }
+}
+
+fn last_turn(status: Status) -> Turn {
+    Turn { batch: Encoded::default(), sent: 0, end: Some(status) }
 }
