@@ -3,6 +3,8 @@
 //! `/healthz` asks whether the process answers; `/readyz` whether to send it work. A full disk leaves
 //! it ready: reads go on, and publishers are told by status.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -14,6 +16,7 @@ use serde::Serialize;
 use crate::closing::Closing;
 use crate::metrics;
 use crate::service::health_text;
+use crate::traffic::Traffic;
 
 const INDEX: &str = "ratatoskr
 
@@ -28,6 +31,8 @@ const INDEX: &str = "ratatoskr
 struct Pages {
     // The figures and the health.
     broker: Broker,
+    // The figures of the front doors.
+    traffic: Arc<Traffic>,
     // Whether the server is on its way down.
     closing: Closing,
 }
@@ -42,14 +47,14 @@ struct Version {
 }
 
 /// All pages.
-pub(crate) fn router(broker: Broker, closing: Closing) -> Router {
+pub(crate) fn router(broker: Broker, traffic: Arc<Traffic>, closing: Closing) -> Router {
     Router::new()
         .route("/", get(async || INDEX))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
         .route("/version", get(version))
-        .with_state(Pages { broker, closing })
+        .with_state(Pages { broker, traffic, closing })
 }
 
 async fn readyz(State(pages): State<Pages>) -> Response {
@@ -65,7 +70,8 @@ async fn readyz(State(pages): State<Pages>) -> Response {
 }
 
 async fn show_metrics(State(pages): State<Pages>) -> Response {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&pages.broker)).into_response()
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&pages.broker, &pages.traffic))
+        .into_response()
 }
 
 async fn version() -> Response {

@@ -29,6 +29,7 @@ mod service;
 mod status;
 mod subscribe;
 mod topics;
+mod traffic;
 mod worker;
 
 pub use server::{Running, Server, ServerOptions, StartError};

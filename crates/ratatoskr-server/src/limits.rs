@@ -10,6 +10,10 @@ pub const RESPONSE_BYTES_MAX: usize = 64 << 20;
 /// Calls and streams that one connection may have open. HTTP/2 stacks default to 100 or 200, which
 /// would silently hold back the 201st subscriber of a connection.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 100_000;
+/// Calls a client may open and cancel again before the server has looked at them; beyond it the
+/// connection is closed. Many, because deadlines of busy clients run out together; not without end,
+/// because opening and cancelling is a known attack (CVE-2023-44487).
+pub const STREAMS_CANCELLED_UNSEEN_MAX: usize = 1024;
 /// Requests of one publish stream that are on their way at a time.
 pub const PUBLISH_STREAM_IN_FLIGHT_MAX: usize = 1024;
 /// Bytes of one publish stream that are on their way at a time. One request alone may be larger.

@@ -4,6 +4,7 @@
 //! Names follow the glossary; counters get `_total` appended by the format.
 
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -14,6 +15,7 @@ use prometheus_client::registry::Registry;
 use ratatoskr_broker::{Broker, Counters, Health, TopicName, TopicStats};
 
 use crate::limits::TOPIC_METRICS_MAX;
+use crate::traffic::Traffic;
 
 /// The content type of the text that [`render`] makes.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -47,6 +49,17 @@ const GAUGES: &[Metric<Counters>] = &[
     ("ratatoskr_inbox_bytes", "Bytes that wait for the journal", |c| c.inbox_bytes),
 ];
 
+/// Figures of the front doors.
+const TRAFFIC_COUNTERS: &[Metric<Traffic>] = &[
+    ("ratatoskr_grpc_connections", "gRPC connections accepted", |t| t.connections.get()),
+    ("ratatoskr_grpc_connections_failed", "Connections that could not be accepted", |t| {
+        t.connections_failed.get()
+    }),
+    ("ratatoskr_publish_streams_stalled", "Times a publish stream had to wait for its limit", |t| {
+        t.publish_streams_stalled.get()
+    }),
+];
+
 /// Figures of each topic, of the first 1,000 by name.
 const TOPIC_GAUGES: &[Metric<TopicStats>] = &[
     ("ratatoskr_topic_messages", "Messages a topic holds", |s| s.message_count),
@@ -57,16 +70,21 @@ const TOPIC_GAUGES: &[Metric<TopicStats>] = &[
 ];
 
 /// The metrics of a broker as they stand.
-pub(crate) fn render(broker: &Broker) -> String {
+pub(crate) fn render(broker: &Broker, traffic: &Arc<Traffic>) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Figures(broker.clone())));
+    registry.register_collector(Box::new(Figures { broker: broker.clone(), traffic: Arc::clone(traffic) }));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes any text");
     text
 }
 
 /// Reads the broker's figures when they are asked for.
-struct Figures(Broker);
+struct Figures {
+    // Counts messages and everything about them.
+    broker: Broker,
+    // Counts connections and streams.
+    traffic: Arc<Traffic>,
+}
 
 impl fmt::Debug for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,25 +94,32 @@ impl fmt::Debug for Figures {
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let counters = self.0.counters();
+        let counters = self.broker.counters();
         for (name, help, figure) in COUNTERS {
-            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            ConstCounter::new(figure(&counters)).encode(metric)?;
+            encode_counter(&mut encoder, name, help, figure(&counters))?;
+        }
+        for (name, help, figure) in TRAFFIC_COUNTERS {
+            encode_counter(&mut encoder, name, help, figure(&self.traffic))?;
         }
         for (name, help, figure) in GAUGES {
             encode_gauge(&mut encoder, name, help, figure(&counters))?;
         }
-        let serving = u64::from(!matches!(self.0.health(), Health::Failed { .. }));
+        let serving = u64::from(!matches!(self.broker.health(), Health::Failed { .. }));
         encode_gauge(
             &mut encoder,
             "ratatoskr_serving",
             "1 while the broker serves, 0 once it failed",
             serving,
         )?;
-        let writable = u64::from(matches!(self.0.health(), Health::Serving));
+        let writable = u64::from(matches!(self.broker.health(), Health::Serving));
         encode_gauge(&mut encoder, "ratatoskr_writable", "1 while publishes are taken", writable)?;
-        encode_topics(&mut encoder, &self.0)
+        encode_topics(&mut encoder, &self.broker)
     }
+}
+
+fn encode_counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, figure: u64) -> fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    ConstCounter::new(figure).encode(metric)
 }
 
 fn encode_gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, figure: u64) -> fmt::Result {

@@ -171,3 +171,39 @@ fn settle(outcomes: Vec<Outcome>) -> Result<Vec<PublishResponse>, Status> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn success(offset: i64) -> PublishResponse {
+        PublishResponse { success: true, offset, ..PublishResponse::default() }
+    }
+
+    #[test]
+    fn a_batch_of_which_nothing_could_be_taken_is_a_status() {
+        let outcomes = vec![Ok(refused("empty_topic".to_owned())), Err(status::shutting_down())];
+        assert_eq!(settle(outcomes).unwrap_err().code(), tonic::Code::Unavailable);
+    }
+
+    #[test]
+    fn a_batch_of_which_a_part_was_taken_keeps_its_receipts() {
+        let outcomes = vec![Ok(success(0)), Err(status::shutting_down()), Ok(success(1))];
+        let results = settle(outcomes).unwrap();
+        assert_eq!([results[0].offset, results[2].offset], [0, 1]);
+        assert!(!results[1].success && results[1].error.starts_with("unavailable: "), "{}", results[1].error);
+    }
+
+    #[test]
+    fn messages_are_grouped_by_topic_in_order_and_bad_names_stay_outside() {
+        let message = |topic: &str| PublishRequest { topic: topic.to_owned(), ..PublishRequest::default() };
+        let messages = ["", "b", "no good", "a", "b", ""].map(message).to_vec();
+        let mut outcomes = vec![None; messages.len()];
+        let groups = group_by_topic("a", messages, &mut outcomes);
+        let places: Vec<(&str, &[usize])> =
+            groups.iter().map(|group| (group.topic.as_str(), group.places.as_slice())).collect();
+        assert_eq!(places, [("a", &[0, 3, 5][..]), ("b", &[1, 4][..])]);
+        let refused: Vec<usize> = (0..outcomes.len()).filter(|&place| outcomes[place].is_some()).collect();
+        assert_eq!(refused, [2]);
+    }
+}

@@ -10,6 +10,7 @@
 //! When the client ends its side, or the server shuts down, what is in flight is still answered.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
@@ -24,11 +25,20 @@ use crate::closing::Closing;
 use crate::limits::{PUBLISH_STREAM_IN_FLIGHT_BYTES_MAX, PUBLISH_STREAM_IN_FLIGHT_MAX};
 use crate::publish::{messages_bytes, publish_each};
 use crate::status;
+use crate::traffic::Traffic;
+
+/// What a publish stream works with.
+pub(crate) struct Publishing {
+    /// Where the messages go.
+    pub(crate) broker: Broker,
+    /// Where stalls are counted.
+    pub(crate) traffic: Arc<Traffic>,
+}
 
 /// The response stream of one `PublishStream` call.
 pub(crate) struct PublishStream {
-    // Where the messages go.
-    broker: Broker,
+    // The broker, and what is counted.
+    publishing: Publishing,
     // What the client sends; not read any more once `end` is there.
     requests: Streaming<PublishStreamRequest>,
     // Resolves when the server shuts down.
@@ -37,6 +47,8 @@ pub(crate) struct PublishStream {
     in_flight: FuturesOrdered<BoxFuture<'static, Result<Answer, Status>>>,
     // Bytes of those requests' messages.
     in_flight_bytes: usize,
+    // True while the stream has as much on its way as it may.
+    stalled: bool,
     // Why no more is read: what the stream ends with once `in_flight` is empty.
     end: Option<Result<(), Status>>,
 }
@@ -52,16 +64,17 @@ struct Answer {
 impl PublishStream {
     /// Starts to publish what the client sends.
     pub(crate) fn new(
-        broker: Broker,
+        publishing: Publishing,
         requests: Streaming<PublishStreamRequest>,
         closing: &Closing,
     ) -> PublishStream {
         PublishStream {
-            broker,
+            publishing,
             requests,
             closed: Box::pin(closing.clone().closed()),
             in_flight: FuturesOrdered::new(),
             in_flight_bytes: 0,
+            stalled: false,
             end: None,
         }
     }
@@ -72,7 +85,7 @@ impl PublishStream {
     }
 
     fn start(&mut self, request: PublishStreamRequest) {
-        let broker = self.broker.clone();
+        let broker = self.publishing.broker.clone();
         let request_bytes = messages_bytes(&request.messages);
         self.in_flight_bytes += request_bytes;
         self.in_flight.push_back(Box::pin(async move {
@@ -82,12 +95,25 @@ impl PublishStream {
         }));
     }
 
+    /// Counts the beginning of each stall, not every look at it.
+    fn stall(&mut self) {
+        if !self.stalled {
+            self.stalled = true;
+            self.publishing.traffic.publish_streams_stalled.increment();
+        }
+    }
+
     /// Reads until the client has nothing more right now, or there is no room.
     fn read(&mut self, context: &mut Context<'_>) {
         if self.end.is_none() && self.closed.as_mut().poll(context).is_ready() {
             self.end = Some(Err(status::shutting_down()));
         }
-        while self.end.is_none() && self.has_room() {
+        while self.end.is_none() {
+            if !self.has_room() {
+                self.stall();
+                return;
+            }
+            self.stalled = false;
             match self.requests.poll_next_unpin(context) {
                 Poll::Ready(Some(Ok(request))) => self.start(request),
                 Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),

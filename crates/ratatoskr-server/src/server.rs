@@ -9,6 +9,7 @@
 //! clients were told is on disk.
 
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::sync::Arc;
 use std::time::Instant;
 use std::{io, thread};
 
@@ -27,6 +28,7 @@ use tonic_reflection::server::Builder as ReflectionBuilder;
 use crate::closing::{Closer, Closing, closing};
 use crate::limits::{ACCEPT_BACKLOG, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, SHUTDOWN_TIMEOUT, WORKERS_MAX};
 use crate::service::{Identity, Service};
+use crate::traffic::Traffic;
 use crate::worker::{self, ConnectionSender};
 use crate::{health, http};
 
@@ -104,7 +106,8 @@ impl Server {
             topic_defaults: options.topic_defaults,
             started: Instant::now(),
         };
-        let service = Service::new(broker.clone(), identity, closing.clone());
+        let traffic = Arc::new(Traffic::default());
+        let service = Service::new(broker.clone(), identity, Arc::clone(&traffic), closing.clone());
         let reporter = HealthReporter::new();
         let routes = routes(service, reporter.clone());
 
@@ -115,8 +118,15 @@ impl Server {
             workers.push(sender);
             threads.push(thread);
         }
-        let front =
-            Front { broker: broker.clone(), grpc_listener, http_listener, workers, reporter, closing };
+        let front = Front {
+            broker: broker.clone(),
+            grpc_listener,
+            http_listener,
+            workers,
+            reporter,
+            traffic,
+            closing,
+        };
         threads.push(front.start()?);
         Ok(Running { grpc_addr, http_addr, broker, closer, threads })
     }
@@ -225,6 +235,7 @@ struct Front {
     http_listener: StdTcpListener,
     workers: Vec<ConnectionSender>,
     reporter: HealthReporter,
+    traffic: Arc<Traffic>,
     closing: Closing,
 }
 
@@ -239,15 +250,15 @@ impl Front {
     }
 
     async fn run(self) -> io::Result<()> {
-        let Front { broker, grpc_listener, http_listener, workers, reporter, closing } = self;
+        let Front { broker, grpc_listener, http_listener, workers, reporter, traffic, closing } = self;
         let grpc_listener = TcpListener::from_std(grpc_listener)?;
         let http_listener = TcpListener::from_std(http_listener)?;
-        let pages = http::router(broker.clone(), closing.clone());
+        let pages = http::router(broker.clone(), Arc::clone(&traffic), closing.clone());
         let http = axum::serve(http_listener, pages).with_graceful_shutdown(closing.clone().closed());
         let serving = async {
             let (http, (), ()) = tokio::join!(
                 http.into_future(),
-                worker::accept(grpc_listener, workers, closing.clone()),
+                worker::accept(grpc_listener, workers, &traffic, closing.clone()),
                 health::report(reporter, broker, closing.clone()),
             );
             http

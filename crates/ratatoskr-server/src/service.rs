@@ -10,8 +10,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::closing::Closing;
 use crate::convert::{durability_to_wire, number};
-use crate::publish_stream::PublishStream;
+use crate::publish_stream::{PublishStream, Publishing};
 use crate::subscribe::SubscribeStream;
+use crate::traffic::Traffic;
 use crate::{publish, subscribe, topics};
 
 /// What `DescribeBroker` tells beyond the broker's own figures, and what new topics start from.
@@ -32,14 +33,21 @@ pub(crate) struct Service {
     broker: Broker,
     // What the broker does not know about itself.
     identity: Arc<Identity>,
+    // What the front doors count.
+    traffic: Arc<Traffic>,
     // Ends streams when the server shuts down.
     closing: Closing,
 }
 
 impl Service {
     /// A service in front of a broker.
-    pub(crate) fn new(broker: Broker, identity: Identity, closing: Closing) -> Service {
-        Service { broker, identity: Arc::new(identity), closing }
+    pub(crate) fn new(
+        broker: Broker,
+        identity: Identity,
+        traffic: Arc<Traffic>,
+        closing: Closing,
+    ) -> Service {
+        Service { broker, identity: Arc::new(identity), traffic, closing }
     }
 
     fn describe(&self) -> wire::DescribeBrokerResponse {
@@ -128,7 +136,8 @@ impl MessageBroker for Service {
         &self,
         request: Request<Streaming<wire::PublishStreamRequest>>,
     ) -> Result<Response<PublishStream>, Status> {
-        Ok(Response::new(PublishStream::new(self.broker.clone(), request.into_inner(), &self.closing)))
+        let publishing = Publishing { broker: self.broker.clone(), traffic: Arc::clone(&self.traffic) };
+        Ok(Response::new(PublishStream::new(publishing, request.into_inner(), &self.closing)))
     }
 
     async fn subscribe(

@@ -17,8 +17,9 @@ use tonic::transport::Server;
 use crate::closing::Closing;
 use crate::limits::{
     ACCEPT_RETRY_PAUSE, CONNECTIONS_WAITING_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, SHUTDOWN_TIMEOUT,
-    STREAMS_PER_CONNECTION_MAX,
+    STREAMS_CANCELLED_UNSEEN_MAX, STREAMS_PER_CONNECTION_MAX,
 };
+use crate::traffic::Traffic;
 
 /// Where the acceptor puts one worker's connections.
 pub(crate) type ConnectionSender = mpsc::Sender<StdTcpStream>;
@@ -41,6 +42,7 @@ async fn serve(routes: Routes, connections: mpsc::Receiver<StdTcpStream>, closin
     let incoming = ReceiverStream::new(connections).map(TcpStream::from_std);
     let serving = Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .http2_max_pending_accept_reset_streams(Some(STREAMS_CANCELLED_UNSEEN_MAX))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_routes(routes)
@@ -62,10 +64,15 @@ async fn serve(routes: Routes, connections: mpsc::Receiver<StdTcpStream>, closin
 }
 
 /// Accepts connections and deals them out round robin, until the signal.
-pub(crate) async fn accept(listener: TcpListener, workers: Vec<ConnectionSender>, closing: Closing) {
+pub(crate) async fn accept(
+    listener: TcpListener,
+    workers: Vec<ConnectionSender>,
+    traffic: &Traffic,
+    closing: Closing,
+) {
     let dealing = async {
         for worker in workers.iter().cycle() {
-            let connection = next_connection(&listener).await;
+            let connection = next_connection(&listener, traffic).await;
             if worker.send(connection).await.is_err() {
                 // Only a worker that panicked is gone; the client connects again and meets the next one.
                 tracing::error!("a grpc worker is gone; one connection was dropped");
@@ -78,12 +85,16 @@ pub(crate) async fn accept(listener: TcpListener, workers: Vec<ConnectionSender>
     }
 }
 
-async fn next_connection(listener: &TcpListener) -> StdTcpStream {
+async fn next_connection(listener: &TcpListener, traffic: &Traffic) -> StdTcpStream {
     loop {
         let accepted = listener.accept().await;
         match accepted.and_then(|(connection, _)| prepare(connection)) {
-            Ok(connection) => return connection,
+            Ok(connection) => {
+                traffic.connections.increment();
+                return connection;
+            }
             Err(error) => {
+                traffic.connections_failed.increment();
                 tracing::warn!(%error, "a connection could not be accepted");
                 sleep(ACCEPT_RETRY_PAUSE).await;
             }

@@ -142,6 +142,7 @@ async fn the_http_pages_say_alive_ready_version_and_figures() {
         ("/metrics", "200 OK", "\nratatoskr_serving 1\n"),
         ("/metrics", "200 OK", "\nratatoskr_topic_messages{topic=\"orders\"} 1\n"),
         ("/metrics", "200 OK", "# TYPE ratatoskr_published_messages counter\n"),
+        ("/metrics", "200 OK", "\nratatoskr_grpc_connections_total 1\n"),
         ("/metrics", "200 OK", "# EOF\n"),
         ("/nope", "404 Not Found", ""),
     ] {

@@ -83,3 +83,25 @@ async fn a_step_over_the_batch_limit_ends_the_stream_after_what_came_before_it()
     assert_eq!(status.code(), Code::InvalidArgument);
     assert_eq!(status.message(), "batch has 10001 messages; at most 10000 are allowed");
 }
+
+#[tokio::test]
+async fn steps_with_refused_messages_keep_their_place_among_the_others() {
+    const STEPS: u64 = 300;
+    let fixture = Fixture::start();
+    let mut client = fixture.client().await;
+    let steps = (0..STEPS).map(|n| {
+        let mut step = step(n, &["first", "middle", "last"]);
+        if n % 3 == 0 {
+            step.messages[1].key = "k".repeat(1025);
+        }
+        step
+    });
+    let steps: Vec<_> = steps.collect();
+    let mut answers = client.publish_stream(tokio_stream::iter(steps)).await.unwrap().into_inner();
+    let mut offsets = Vec::new();
+    while let Some(answer) = timeout(PATIENCE, answers.message()).await.unwrap().unwrap() {
+        offsets.extend(answer.results.iter().filter(|result| result.success).map(|result| result.offset));
+    }
+    let expected: Vec<i64> = (0..STEPS as i64 * 3 - STEPS as i64 / 3).collect();
+    assert_eq!(offsets, expected);
+}

@@ -1,0 +1,31 @@
+//! [`Traffic`]: what the front doors count themselves. Everything else is the broker's to count.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts since the server started. Shared by all threads; touched per connection or per stall, never
+/// per message.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    /// gRPC connections accepted.
+    pub(crate) connections: Count,
+    /// Connections the operating system would not hand over: out of file descriptors, most likely.
+    pub(crate) connections_failed: Count,
+    /// Times a publish stream had as much on its way as it may, and was made to wait.
+    pub(crate) publish_streams_stalled: Count,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    /// One more.
+    pub(crate) fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number as it stands.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
