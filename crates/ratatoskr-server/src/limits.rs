@@ -37,6 +37,8 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// What a client is told to wait before it tries again on a full disk.
 pub const DISK_FULL_RETRY: Duration = Duration::from_secs(5);
+/// What a client is told to wait before it subscribes again after a failed read.
+pub const READ_FAILED_RETRY: Duration = Duration::from_secs(1);
 /// What a client is told to wait before it tries again while a topic restarts.
 pub const TOPIC_RESTART_RETRY: Duration = Duration::from_millis(100);
 /// What a client is told to wait before it tries another connection when the broker stops.

@@ -22,7 +22,7 @@ use ratatoskr_broker::{
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::limits::{DISK_FULL_RETRY, SHUTDOWN_RETRY, TOPIC_RESTART_RETRY};
+use crate::limits::{DISK_FULL_RETRY, READ_FAILED_RETRY, SHUTDOWN_RETRY, TOPIC_RESTART_RETRY};
 
 /// `ErrorInfo.domain` of every status.
 const DOMAIN: &str = "ratatoskr";
@@ -240,10 +240,12 @@ pub(crate) fn subscription_end(end: &SubscriptionEnd, topic: &str) -> Option<Sta
         SubscriptionEnd::Trimmed { first_offset, .. } => {
             Failure::new(Code::OutOfRange, "TRIMMED").fact("first_offset", first_offset)
         }
-        SubscriptionEnd::DataLoss { offset, .. } => {
-            Failure::new(Code::DataLoss, "DATA_LOSS").fact("offset", offset)
+        SubscriptionEnd::DataLoss { offset, resume, .. } => {
+            Failure::new(Code::DataLoss, "DATA_LOSS").fact("offset", offset).fact("resume_offset", resume)
         }
-        SubscriptionEnd::Unavailable(reason) => return Some(unavailable(reason)),
+        SubscriptionEnd::ReadFailed { .. } => {
+            Failure::new(Code::Unavailable, "READ_FAILED").retry_after(READ_FAILED_RETRY)
+        }
         SubscriptionEnd::ShuttingDown => return Some(shutting_down()),
     };
     Some(failure.fact("topic", &topic).status(end))
@@ -322,6 +324,11 @@ mod tests {
         assert!(subscription_end(&SubscriptionEnd::Unsubscribed, "orders").is_none());
         let deleted = subscription_end(&SubscriptionEnd::TopicDeleted, "orders").unwrap();
         assert_eq!(deleted.get_details_error_info().unwrap().metadata["topic"], "orders");
+        let file = "orders/000.seg".to_owned();
+        let damaged = SubscriptionEnd::DataLoss { offset: 5, resume: 6, file, position: 99 };
+        let damaged = subscription_end(&damaged, "orders").unwrap();
+        assert_eq!(damaged.code(), Code::DataLoss);
+        assert_eq!(damaged.get_details_error_info().unwrap().metadata["resume_offset"], "6");
         let trimmed = SubscriptionEnd::Trimmed { cursor: 3, first_offset: 9 };
         let trimmed = subscription_end(&trimmed, "orders").unwrap();
         assert_eq!(trimmed.code(), Code::OutOfRange);
