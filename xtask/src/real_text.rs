@@ -173,7 +173,9 @@ impl Exercise {
 
     fn start_publisher(&self, start: usize) -> Outcome<Child> {
         let mut command = self.command_line("pub");
-        command.args([TOPIC, "--lines", "--skip", &start.to_string(), "--file"]).arg(&self.corpus.path);
+        command
+            .args([TOPIC, "--lines", "--json", "--skip", &start.to_string(), "--file"])
+            .arg(&self.corpus.path);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().when("starting `ratatoskr pub`")
     }
@@ -241,20 +243,20 @@ fn stored(runs: &[PublishRun]) -> usize {
 /// Waits for `pub` and reads how many lines it says were acknowledged.
 fn finish(publisher: Child) -> Outcome<(bool, usize)> {
     let output = publisher.wait_with_output().when("waiting for `pub`")?;
-    let said =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout);
     let acknowledged = acknowledged_in(&said).ok_or_else(|| {
-        Failed::new(format!("`pub` does not say how many lines were acknowledged; it said: {said}"))
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        Failed::new(format!(
+            "`pub` does not say how many lines were acknowledged; it said: {said}{complaint}"
+        ))
     })?;
     Ok((output.status.success(), acknowledged))
 }
 
-/// The number before the word "acknowledged", skipping the unit between them: `1,234 lines acknowledged`.
+/// What the account of `pub --json` says.
 fn acknowledged_in(said: &str) -> Option<usize> {
-    let before = &said[..said.find("acknowledged")?];
-    let is_number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
-    let number = before.split_whitespace().rev().find(is_number)?;
-    number.chars().filter(char::is_ascii_digit).collect::<String>().parse().ok()
+    let account: serde_json::Value = serde_json::from_str(said.trim()).ok()?;
+    usize::try_from(account["acknowledged"].as_u64()?).ok()
 }
 
 /// The arithmetic of the story on top.
@@ -325,9 +327,9 @@ mod tests {
     }
 
     #[test]
-    fn the_count_is_read_from_a_sentence() {
-        assert_eq!(acknowledged_in("1,234 lines acknowledged in 2 s"), Some(1234));
-        assert_eq!(acknowledged_in("error: gone; 77 lines were acknowledged"), Some(77));
-        assert_eq!(acknowledged_in("nothing"), None);
+    fn the_count_is_read_from_the_account() {
+        assert_eq!(acknowledged_in("{\"acknowledged\": 77, \"refused\": 0}\n"), Some(77));
+        assert_eq!(acknowledged_in("{}"), None);
+        assert_eq!(acknowledged_in(""), None);
     }
 }
