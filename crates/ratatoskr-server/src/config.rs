@@ -57,8 +57,8 @@ pub struct Config {
     pub http_addr: SocketAddr,
     /// Allows addresses beyond loopback although nobody is asked who they are.
     pub insecure_listen: bool,
-    /// Threads that serve connections; `None` means one per core.
-    pub threads: Option<usize>,
+    /// Threads that serve connections; 0 means one per core.
+    pub threads: usize,
     /// Bytes of a topic's segment file before the next one is begun.
     pub segment_bytes: u64,
     /// Bytes of one journal file.
@@ -82,7 +82,7 @@ impl Config {
             grpc_addr: nowhere,
             http_addr: nowhere,
             insecure_listen: false,
-            threads: None,
+            threads: 0,
             segment_bytes: 0,
             journal_file_bytes: 0,
             tail_bytes_max: 0,

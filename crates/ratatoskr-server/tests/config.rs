@@ -53,7 +53,7 @@ fn without_anything_given_every_field_has_its_documented_default() {
     assert_eq!(grpc_addr, SocketAddr::from(([127, 0, 0, 1], 50051)));
     assert_eq!(http_addr, SocketAddr::from(([127, 0, 0, 1], 8080)));
     assert!(!insecure_listen);
-    assert_eq!(threads, None);
+    assert_eq!(threads, 0);
     assert_eq!((segment_bytes, journal_file_bytes, tail_bytes_max), (100 << 20, 32 << 20, 64 << 20));
     assert_eq!(topic_defaults, TopicSettings::default());
     assert_eq!((log_level, log_format), ("info", LogFormat::Text));
@@ -121,7 +121,7 @@ fn variables_of_others_and_of_the_client_side_are_passed_over() {
 
 #[test]
 fn a_bad_value_names_the_setting_the_value_the_place_and_what_is_allowed() {
-    assert_eq!(error_with_flag("threads", "1025"), "threads is \"1025\" (--threads): allowed are 0 to 1024");
+    assert_eq!(error_with_flag("threads", "257"), "threads is \"257\" (--threads): allowed are 0 to 256");
     assert_eq!(
         error_with_flag("threads", "many"),
         "threads is \"many\" (--threads): expected a whole number such as 1000"

@@ -12,6 +12,7 @@ use ratatoskr_broker::Durability;
 
 use super::amount::{bytes_in_words, duration_in_words, parse_bytes, parse_duration_ms, parse_number};
 use super::{Config, LogFormat};
+use crate::limits::WORKERS_MAX;
 
 /// What every variable of ours begins with.
 pub const ENVIRONMENT_PREFIX: &str = "RATATOSKR_";
@@ -105,10 +106,10 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "threads",
-        kind: Kind::Number(0..=1024),
+        kind: Kind::Number(0..=WORKERS_MAX as u64),
         default: "0",
         help: "Threads that serve connections; 0 means one per core.",
-        fill: |config, value| config.threads = Some(value.number() as usize).filter(|&threads| threads > 0),
+        fill: |config, value| config.threads = value.number() as usize,
     },
     Setting {
         key: "retention_age",

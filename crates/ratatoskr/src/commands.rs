@@ -1,0 +1,40 @@
+//! The commands, and the one place that knows them all.
+
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod publish;
+pub(crate) mod serve;
+pub(crate) mod stats;
+pub(crate) mod subscribe;
+pub(crate) mod topic;
+
+use std::future::Future;
+
+use ratatoskr_client::Client;
+
+use crate::cli::{Cli, Command};
+use crate::exit::{Failure, Outcome};
+
+/// Does what the command line asks for.
+pub(crate) fn run(arguments: Cli) -> Outcome {
+    let server = arguments.server;
+    match arguments.command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Config(arguments) => config::run(&arguments),
+        Command::Completions { shell } => completions::run(shell),
+        Command::Topic(command) => with_broker(&server, |client| topic::run(client, command)),
+        Command::Pub(arguments) => with_broker(&server, |client| publish::run(client, arguments)),
+        Command::Sub(arguments) => with_broker(&server, |client| subscribe::run(client, arguments)),
+        Command::Stats(arguments) => with_broker(&server, |client| stats::run(client, arguments)),
+    }
+}
+
+/// Connects and runs a command. One thread is enough: the work is at the broker.
+fn with_broker<F: Future<Output = Outcome>>(server: &str, command: impl FnOnce(Client) -> F) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::io("the event loop cannot start", &error))?;
+    let outcome = runtime.block_on(async { command(Client::connect(server).await?).await });
+    // Does not wait for a thread that still reads standard input.
+    runtime.shutdown_background();
+    outcome
+}
