@@ -90,6 +90,21 @@ async fn a_batch_has_one_result_per_message_in_order_and_bad_ones_do_not_stop_th
 }
 
 #[tokio::test]
+async fn a_long_batch_with_a_bad_message_keeps_its_order() {
+    const MESSAGES: usize = 2000;
+    let fixture = Fixture::start();
+    let mut client = fixture.client().await;
+    let mut messages = vec![message("", "x"); MESSAGES];
+    messages[MESSAGES / 2].key = "k".repeat(1025);
+    let request = PublishBatchRequest { topic: "orders".into(), messages };
+    let response = client.publish_batch(request).await.unwrap().into_inner();
+    assert_eq!(response.error_count, 1);
+    let offsets: Vec<i64> =
+        response.results.iter().filter(|result| result.success).map(|result| result.offset).collect();
+    assert_eq!(offsets, (0..MESSAGES as i64 - 1).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_subscriber_gets_what_is_published_after_it_joined() {
     let fixture = Fixture::start();
     let mut client = fixture.client().await;
