@@ -1,1 +1,44 @@
-//! placeholder
+//! Ratatoskr in process: topics, publishing and subscribing on a durable journal, without a network.
+//!
+//! ```text
+//!   Broker ── publish ──▶ inbox ──▶ sequencer ──▶ journal (ratatoskr-log)
+//!      │                               │
+//!      └── subscribe ──▶ Subscription ◀┘  a cursor into the topic's log, woken when it grows
+//! ```
+//!
+//! The server is a thin layer on this crate; whatever is promised over the network is promised here. Start
+//! with [`Broker`]; `examples/in_process.rs` is a whole program. Futures need no particular runtime, except that
+//! reading old messages from disk uses tokio's blocking threads.
+//!
+//! Deliberately not here: gRPC, HTTP, configuration files, and bytes on disk.
+
+mod answer;
+mod broker;
+mod command;
+mod core;
+mod error;
+mod id;
+mod inbox;
+pub mod limits;
+mod message;
+mod name;
+mod owner;
+mod retention;
+mod sequencer;
+mod settings;
+mod subscription;
+mod topic;
+
+pub use crate::core::{Counters, Health};
+pub use broker::{Broker, BrokerConfig};
+pub use error::{
+    CreateTopicError, DeleteTopicError, OpenError, PublishError, PurgeTopicError, ShutdownError,
+    SubscribeError, SubscriptionEnd, Unavailable, UpdateTopicError,
+};
+pub use id::{IdMask, MessageId};
+pub use message::{Message, MessageError, NewMessage, Receipt};
+pub use name::{TopicName, TopicNameError};
+pub use ratatoskr_log::RecoveryReport;
+pub use settings::{Durability, RETENTION_AGE_MS_DEFAULT, SettingsError, TopicSettings};
+pub use subscription::{Start, SubscribeOptions, Subscription};
+pub use topic::{TopicDescription, TopicStats};

@@ -4,9 +4,7 @@
 use bytes::Bytes;
 
 use crate::id::MessageId;
-use crate::limits::{
-    KEY_BYTES_MAX, METADATA_ENTRIES_MAX, METADATA_KEY_BYTES_MAX, METADATA_VALUE_BYTES_MAX,
-};
+use crate::limits::{KEY_BYTES_MAX, METADATA_ENTRIES_MAX, METADATA_KEY_BYTES_MAX, METADATA_VALUE_BYTES_MAX};
 use crate::name::TopicName;
 use crate::settings::Durability;
 
@@ -35,7 +33,10 @@ impl NewMessage {
 
     pub(crate) fn validate(&self, payload_bytes_max: u32) -> Result<(), MessageError> {
         if self.payload.len() > payload_bytes_max as usize {
-            return Err(MessageError::PayloadTooLarge { bytes: self.payload.len(), bytes_max: payload_bytes_max });
+            return Err(MessageError::PayloadTooLarge {
+                bytes: self.payload.len(),
+                bytes_max: payload_bytes_max,
+            });
         }
         if self.key.len() > KEY_BYTES_MAX {
             return Err(MessageError::KeyTooLong { bytes: self.key.len() });

@@ -24,7 +24,9 @@ pub struct TopicName(Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicNameError {
     /// No text at all.
-    #[error("topic name is empty; it takes 1 to {TOPIC_NAME_BYTES_MAX} bytes of letters, digits, '.', '_' and '-'")]
+    #[error(
+        "topic name is empty; it takes 1 to {TOPIC_NAME_BYTES_MAX} bytes of letters, digits, '.', '_' and '-'"
+    )]
     Empty,
     /// More bytes than a name may have.
     #[error("topic name has {bytes} bytes; at most {TOPIC_NAME_BYTES_MAX} are allowed")]

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{MEMORY_TOPIC_BYTES_DEFAULT, MESSAGE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, SUBSCRIBERS_MAX_DEFAULT};
+use crate::limits::{
+    MEMORY_TOPIC_BYTES_DEFAULT, MESSAGE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, SUBSCRIBERS_MAX_DEFAULT,
+};
 
 /// What has happened to a message when its publisher is told so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

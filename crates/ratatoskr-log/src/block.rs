@@ -298,7 +298,9 @@ mod tests {
 
     fn block() -> Vec<u8> {
         let mut builder = BlockBuilder::new();
-        entries().iter().for_each(|entry| builder.push(entry));
+        for entry in &entries() {
+            builder.push(entry);
+        }
         builder.finish(&STAMP).to_vec()
     }
 

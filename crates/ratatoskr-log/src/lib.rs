@@ -22,6 +22,7 @@
 //!     journal_file_bytes: 4 << 20,
 //!     segment_bytes: 1 << 20,
 //!     tail_bytes_max: 1 << 20,
+//!     memory_bytes_max: 1 << 20,
 //!     promise_of: |_| Ok(Promise::Synced),
 //! };
 //! let mut opened = open(Arc::new(RealDisk), Arc::new(RealClock), options)?;

@@ -47,6 +47,8 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// Bytes of recent records kept in memory over all topics.
     pub tail_bytes_max: usize,
+    /// Bytes all memory topics may hold together; beyond it each drops its own oldest records first.
+    pub memory_bytes_max: u64,
     /// What a topic with these settings promises. Settings are bytes to the log; this is all it asks of them.
     pub promise_of: fn(&[u8]) -> Result<Promise, String>,
 }
@@ -235,6 +237,15 @@ impl Log {
             return Pressure::None;
         }
         if self.shared.scribe_is_full.load(Ordering::Relaxed) { Pressure::Full } else { Pressure::Wait }
+    }
+
+    /// Looks whether writing would succeed: tries for the next journal file if this one is full, and
+    /// learns of a scribe that failed.
+    pub fn check(&mut self) -> Result<(), LogError> {
+        if let Some(reason) = self.shared.failure() {
+            return Err(self.journal.poisoned(&LogError::Poisoned { reason }));
+        }
+        if self.block.is_empty() { self.make_room() } else { Ok(()) }
     }
 
     /// Blocks until the scribe has made some progress, or a little while.
@@ -433,6 +444,8 @@ impl Log {
         if let Promise::Memory { .. } = topic.promise {
             self.counts.memory_topic_bytes += published.cost as u64;
             self.counts.memory_topic_bytes -= published.dropped as u64;
+            let excess = self.counts.memory_topic_bytes.saturating_sub(self.shared.options.memory_bytes_max);
+            self.counts.memory_topic_bytes -= topic.drop_bytes(excess) as u64;
             return;
         }
         self.shared.add_unflushed(bytes);
@@ -478,12 +491,12 @@ impl Log {
                 topic.mark_deleted();
                 self.shared.topics.write().remove(&topic.number);
                 if let Promise::Memory { .. } = topic.promise {
-                    self.counts.memory_topic_bytes -= topic.forget() as u64;
+                    self.counts.memory_topic_bytes -= topic.drop_bytes(u64::MAX) as u64;
                 }
                 self.shared.enqueue(Task::Remove(topic));
             }
             Change::Trim(topic, first) => {
-                topic.trim(first);
+                self.counts.memory_topic_bytes -= topic.trim(first) as u64;
                 self.shared.enqueue(Task::Trim(topic));
             }
         }

@@ -192,6 +192,7 @@ impl RecordChunk {
     }
 
     /// The chunk without the records before `offset`.
+    #[must_use]
     pub fn starting_at(&self, offset: u64) -> RecordChunk {
         let skip = offset.saturating_sub(self.first).min(u64::from(self.count)) as u32;
         let mut at = 0;
@@ -279,14 +280,23 @@ impl Body {
 
     /// The payload, sharing the record's buffer.
     pub fn payload(&self) -> Bytes {
+        self.bytes.slice(self.payload_start()..)
+    }
+
+    /// Bytes of the payload.
+    pub fn payload_bytes(&self) -> usize {
+        self.bytes.len() - self.payload_start()
+    }
+
+    fn payload_start(&self) -> usize {
         if self.bytes[0] == 0 {
-            return self.bytes.slice(1..);
+            return 1;
         }
         let (mut reader, count) = self.after_key();
         for _ in 0..u32::from(count) * 2 {
             reader.text();
         }
-        self.bytes.slice(reader.at..)
+        reader.at
     }
 
     /// A reader at the first metadata entry, and how many there are.

@@ -109,7 +109,9 @@ pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, options: LogOptions) -> 
     let start = JournalStart { number: facts.journal_start, next_sequence: facts.next_sequence, ..start };
     let journal = Journal::start(shared.disk.clone(), layout, shared.spares.clone(), start)?;
     let topics: Vec<_> = shared.topics.read().values().cloned().collect();
-    topics.iter().for_each(|topic| topic.unstage());
+    for topic in &topics {
+        topic.unstage();
+    }
     report.took = started.elapsed();
     let log = Log::new(shared, journal, next_topic);
     Ok(Opened { log, scribe, topics, report, lock })
@@ -199,17 +201,19 @@ impl Replay {
     fn apply(&mut self, entry: &Entry<'_>) -> Result<(), String> {
         match *entry {
             Entry::Create { topic, created_ms, name, settings } => {
-                self.create(topic, created_ms, name, settings)?
+                self.create(topic, created_ms, name, settings)?;
             }
             Entry::Append { topic, records, .. } => self.append(topic, records)?,
             Entry::Update { topic, settings } => {
-                self.topic(topic)?.set_settings(Bytes::copy_from_slice(settings))
+                self.topic(topic)?.set_settings(Bytes::copy_from_slice(settings));
             }
             Entry::Delete { topic } => {
                 self.topic(topic)?.forget();
                 self.topics.remove(&topic);
             }
-            Entry::Trim { topic, first } if self.is_journal => self.topic(topic)?.trim(first),
+            Entry::Trim { topic, first } if self.is_journal => {
+                self.topic(topic)?.trim(first);
+            }
             Entry::Trim { topic, first } => self.topic(topic)?.restore_extent(first),
             Entry::Segment { topic, segment } => self.topic(topic)?.restore_segment(segment),
             Entry::Facts(_) | Entry::End => {
@@ -323,15 +327,13 @@ fn settle(
     let folder = shared.layout.topics();
     let names = shared.disk.list(&folder).map_err(|error| LogError::io("list", &folder, error))?;
     for name in names {
-        match topic_number(&name) {
-            Some(number) => match topics.get(&number) {
-                Some(topic) => remove_unlisted(shared, topic)?,
-                None => remove_folder(shared, &folder.join(name))?,
-            },
-            None => {
-                let hint = "the topics folder holds only topics; move it away".to_owned();
-                return Err(LogError::Foreign { path: folder.join(name), hint });
-            }
+        let Some(number) = topic_number(&name) else {
+            let hint = "the topics folder holds only topics; move it away".to_owned();
+            return Err(LogError::Foreign { path: folder.join(name), hint });
+        };
+        match topics.get(&number) {
+            Some(topic) => remove_unlisted(shared, topic)?,
+            None => remove_folder(shared, &folder.join(name))?,
         }
     }
     Ok(())

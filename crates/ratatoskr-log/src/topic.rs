@@ -311,10 +311,33 @@ impl TopicLog {
         self.state.read().flushed >= end
     }
 
-    pub(crate) fn trim(&self, first: u64) {
+    /// Moves the first offset. Answers the bytes a memory topic thereby gave back.
+    pub(crate) fn trim(&self, first: u64) -> usize {
         let mut state = self.state.write();
         state.first = first.clamp(state.first, state.next);
         state.oldest_timestamp_ms = None;
+        let mut dropped = 0;
+        let first = state.first;
+        while self.is_in_memory() && state.tail.front().is_some_and(|chunk| chunk.end() <= first) {
+            dropped += state.drop_oldest();
+        }
+        dropped
+    }
+
+    /// Lets a memory topic give back at least so many bytes, its oldest records first, if it has them.
+    pub(crate) fn drop_bytes(&self, bytes: u64) -> usize {
+        let mut state = self.state.write();
+        let mut dropped = 0;
+        while (dropped as u64) < bytes && !state.tail.is_empty() {
+            dropped += state.drop_oldest();
+            state.first = state.tail.front().map_or(state.next, |chunk| chunk.first).max(state.first);
+        }
+        dropped
+    }
+
+    /// True when nothing of the topic is ever on disk.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        matches!(self.promise, Promise::Memory { .. })
     }
 
     // ---- the scribe ----

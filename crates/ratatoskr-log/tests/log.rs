@@ -1,6 +1,8 @@
 //! The log on the real file system: what is committed is read back, from memory, from segments, and after a
 //! restart; and damage is told, not guessed around.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ fn options(folder: &Path) -> LogOptions {
         journal_file_bytes: 4 << 20,
         segment_bytes: 256 << 10,
         tail_bytes_max: 512 << 10,
+        memory_bytes_max: 1 << 20,
         promise_of: |settings| match settings {
             b"memory" => Ok(Promise::Memory { bytes_max: 4096 }),
             b"written" => Ok(Promise::Written),
@@ -60,7 +63,7 @@ fn read(topic: &TopicLog, mut cursor: u64) -> Result<(Vec<String>, bool), ReadEr
                 topic.read_segments(cursor, &mut at, 10_000)?.into_iter().collect()
             }
         };
-        for record in chunks.iter().flat_map(|chunk| chunk.records()) {
+        for record in chunks.iter().flat_map(ratatoskr_log::RecordChunk::records) {
             assert_eq!(record.offset, cursor, "offsets are consecutive");
             texts.push(String::from_utf8(record.body.payload().to_vec()).unwrap());
             cursor += 1;

@@ -1,0 +1,105 @@
+//! Who waits for a commit, and what they are told once it has, or has not, happened.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::command::{AppendError, Appended, Reply};
+use crate::core::{Core, Tally};
+use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
+use crate::name::TopicName;
+use crate::settings::{Durability, TopicSettings};
+use crate::topic::Topic;
+
+/// Somebody who waits.
+pub(crate) struct Waiting {
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) answer: Answer,
+}
+
+/// What they wait for.
+pub(crate) enum Answer {
+    Append {
+        count: u32,
+        appended: Appended,
+        reply: Reply<Result<Appended, AppendError>>,
+    },
+    /// Nobody asked when a publish implied the topic.
+    Create(Option<Reply<Result<Arc<Topic>, CreateTopicError>>>),
+    /// Another create of the same block came first.
+    Exists(Reply<Result<Arc<Topic>, CreateTopicError>>),
+    Update(TopicSettings, Reply<Result<Arc<Topic>, UpdateTopicError>>),
+    Delete(Reply<Result<(), DeleteTopicError>>),
+    Purge(u64, Reply<Result<u64, PurgeTopicError>>),
+    Trim,
+}
+
+impl Waiting {
+    /// True when the block need only be written, not synced, for this answer.
+    pub(crate) fn is_ready_once_written(&self, creating: &HashMap<TopicName, Arc<Topic>>) -> bool {
+        match &self.answer {
+            Answer::Append { appended, .. } => {
+                appended.durability != Durability::Fsync && !creating.contains_key(&self.topic.name)
+            }
+            _ => false,
+        }
+    }
+
+    /// It has happened.
+    pub(crate) fn succeed(self, core: &Core) {
+        let topic = self.topic;
+        match self.answer {
+            Answer::Append { count, appended, reply } => {
+                Tally::add(&core.tally.published_messages, count.into());
+                topic.changed.notify_waiters();
+                let _ = reply.send(Ok(appended));
+            }
+            Answer::Create(reply) => {
+                core.topics.write().insert(topic.name.clone(), topic.clone());
+                if let Some(reply) = reply {
+                    let _ = reply.send(Ok(topic));
+                }
+            }
+            Answer::Exists(reply) => {
+                let _ = reply.send(Err(CreateTopicError::AlreadyExists { name: topic.name.clone() }));
+            }
+            Answer::Update(settings, reply) => {
+                topic.set_settings(settings);
+                let _ = reply.send(Ok(topic));
+            }
+            Answer::Delete(reply) => {
+                core.topics.write().remove(&topic.name);
+                topic.changed.notify_waiters();
+                let _ = reply.send(Ok(()));
+            }
+            Answer::Purge(removed, reply) => {
+                topic.changed.notify_waiters();
+                let _ = reply.send(Ok(removed));
+            }
+            Answer::Trim => {}
+        }
+    }
+
+    /// It has not happened, and nothing of it remains.
+    pub(crate) fn fail(self, core: &Core, reason: &Unavailable) {
+        let reason = reason.clone();
+        match self.answer {
+            Answer::Append { count, reply, .. } => {
+                Tally::add(&core.tally.publish_refused, count.into());
+                let _ = reply.send(Err(AppendError::Unavailable(reason)));
+            }
+            Answer::Create(Some(reply)) | Answer::Exists(reply) => {
+                let _ = reply.send(Err(reason.into()));
+            }
+            Answer::Update(_, reply) => {
+                let _ = reply.send(Err(reason.into()));
+            }
+            Answer::Delete(reply) => {
+                let _ = reply.send(Err(reason.into()));
+            }
+            Answer::Purge(_, reply) => {
+                let _ = reply.send(Err(reason.into()));
+            }
+            Answer::Create(None) | Answer::Trim => {}
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! [`Broker`]: the whole broker, in process.
+//!
+//! ```text
+//!   publish ──check, encode──▶ inbox ──▶ sequencer ──▶ journal      (one thread)
+//!   subscribe ──cursor──▶ topic's log ◀── tail ──┘ │
+//!                                                   └▶ scribe: segments, checkpoints, retention   (one thread)
+//! ```
+//!
+//! Checking and encoding happen where the caller runs, so that the one sequencer only places and writes. The
+//! gRPC server is a thin layer on exactly this interface.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use ratatoskr_log::{
+    Clock, Disk, DiskLock, Log, LogOptions, RECORD_HEADER_BYTES, RealClock, RealDisk, RecordBatch,
+    RecoveryReport, Scribe,
+};
+use tokio::sync::{oneshot, watch};
+
+use crate::command::{AppendError, Appended, Command, Target};
+use crate::core::{Core, Counters, Health, Tally};
+use crate::error::{
+    CreateTopicError, DeleteTopicError, OpenError, PublishError, PurgeTopicError, ShutdownError,
+    SubscribeError, Unavailable, UpdateTopicError,
+};
+use crate::id::{IdMask, MessageId};
+use crate::inbox::Inbox;
+use crate::limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, MEMORY_TOPICS_BYTES_MAX};
+use crate::message::{NewMessage, Receipt};
+use crate::name::TopicName;
+use crate::sequencer::{Sequencer, promise};
+use crate::settings::TopicSettings;
+use crate::subscription::{SubscribeOptions, Subscription};
+use crate::topic::{Topic, TopicDescription, TopicStats};
+
+/// How often retention looks at the topics, and a full disk is looked at again.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How a broker is set up.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// Where everything is kept. Created if missing.
+    pub data_dir: PathBuf,
+    /// Settings of topics that are created without any, also by publishing to a missing one.
+    pub topic_defaults: TopicSettings,
+    /// Bytes of a segment. Default 100 MiB, 1 MiB to 2 GiB.
+    pub segment_bytes: u64,
+    /// Bytes of a journal file. Default 32 MiB, 32 MiB to 1 GiB: the largest batch has to fit.
+    pub journal_file_bytes: u64,
+    /// Bytes of recent messages kept in memory. Default 64 MiB, at least 1 MiB.
+    pub tail_bytes_max: usize,
+}
+
+impl BrokerConfig {
+    /// All defaults.
+    pub fn new(data_dir: impl Into<PathBuf>) -> BrokerConfig {
+        BrokerConfig {
+            data_dir: data_dir.into(),
+            topic_defaults: TopicSettings::default(),
+            segment_bytes: 100 << 20,
+            journal_file_bytes: 32 << 20,
+            tail_bytes_max: 64 << 20,
+        }
+    }
+
+    fn validate(&self) -> Result<(), OpenError> {
+        let ranges = [
+            ("segment_bytes", self.segment_bytes, 1 << 20..=2 << 30, "1 MiB to 2 GiB"),
+            ("journal_file_bytes", self.journal_file_bytes, 32 << 20..=1 << 30, "32 MiB to 1 GiB"),
+            ("tail_bytes_max", self.tail_bytes_max as u64, 1 << 20..=u64::MAX, "1 MiB and more"),
+        ];
+        for (field, value, range, allowed) in ranges {
+            if !range.contains(&value) {
+                return Err(OpenError::Config { field, value, allowed });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A running broker; cheap to clone. When the last clone goes it stops as [`Broker::shutdown`] does.
+///
+/// ```
+/// # let folder = std::env::temp_dir().join(format!("ratatoskr-broker-doc-{}", std::process::id()));
+/// use ratatoskr_broker::{Broker, BrokerConfig, NewMessage, Start, SubscribeOptions, TopicName};
+///
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// let broker = Broker::open(BrokerConfig::new(&folder))?;
+/// let orders = TopicName::parse("orders")?;
+/// let receipt = broker.publish(&orders, NewMessage::new("one coffee")).await?;
+/// assert_eq!(receipt.offset, 0); // and it is on disk
+///
+/// let from_start = SubscribeOptions { start: Start::Earliest, ..SubscribeOptions::default() };
+/// let mut subscription = broker.subscribe(&orders, from_start)?;
+/// let message = subscription.next().await?;
+/// assert_eq!(message.payload(), "one coffee");
+/// assert_eq!(message.id, receipt.id);
+/// # drop(subscription); broker.shutdown()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: Arc<Core>,
+    recovery: RecoveryReport,
+    /// Taken by whoever stops the broker.
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    sequencer: JoinHandle<Log>,
+    scribe: JoinHandle<Scribe>,
+    scribe_stop: Arc<AtomicBool>,
+    /// Given up last, when nothing is written any more.
+    _lock: Box<dyn DiskLock>,
+}
+
+impl Broker {
+    /// Opens a data directory, recovers what is there, and starts. Blocks meanwhile.
+    pub fn open(config: BrokerConfig) -> Result<Broker, OpenError> {
+        Broker::open_on(&config, Arc::new(RealDisk), Arc::new(RealClock))
+    }
+
+    /// [`Broker::open`] on another disk or clock, such as simulated ones.
+    pub fn open_on(
+        config: &BrokerConfig,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Broker, OpenError> {
+        config.validate()?;
+        let topic_defaults = config.topic_defaults.clone().validate()?;
+        let options = LogOptions {
+            folder: config.data_dir.clone(),
+            journal_file_bytes: config.journal_file_bytes,
+            segment_bytes: config.segment_bytes,
+            tail_bytes_max: config.tail_bytes_max,
+            memory_bytes_max: MEMORY_TOPICS_BYTES_MAX,
+            promise_of: |settings| {
+                TopicSettings::decode(settings)
+                    .map(|settings| promise(&settings))
+                    .map_err(|error| error.to_string())
+            },
+        };
+        let opened = ratatoskr_log::open(disk, clock.clone(), options)?;
+        for damage in &opened.report.damage {
+            tracing::error!(%damage, "a segment is damaged");
+        }
+        let core = Arc::new(Core {
+            topics: RwLock::default(),
+            inbox: Inbox::new(),
+            health: watch::Sender::new(Health::Serving),
+            tally: Tally::default(),
+            log_counts: Mutex::new(opened.log.counts()),
+            stopping: AtomicBool::new(false),
+            id_mask: IdMask::new(opened.log.id_mask()),
+            topic_defaults,
+            torn_bytes_cut: opened.report.torn_bytes,
+        });
+        for log in opened.topics {
+            let invalid = |_| OpenError::Name { path: config.data_dir.clone(), name: log.name.clone() };
+            let name = TopicName::parse(&log.name).map_err(invalid)?;
+            let settings = TopicSettings::decode(&log.settings()).expect("recovery has read these settings");
+            core.topics.write().insert(name.clone(), Arc::new(Topic::new(name, log, settings)));
+        }
+        let running = start(&core, opened.log, opened.scribe, opened.lock, clock);
+        let inner = Inner { core, recovery: opened.report, running: Mutex::new(Some(running)) };
+        Ok(Broker { inner: Arc::new(inner) })
+    }
+
+    /// What opening found and did.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.inner.recovery
+    }
+
+    /// Creates a topic. Returns once it is on disk.
+    pub async fn create_topic(
+        &self,
+        name: &TopicName,
+        settings: TopicSettings,
+    ) -> Result<TopicDescription, CreateTopicError> {
+        let settings = settings.validate()?;
+        let name = name.clone();
+        let created = self.ask(|reply| Command::Create { name, settings, reply }).await??;
+        Ok(created.describe())
+    }
+
+    /// Changes a topic's settings; its durability cannot change. Returns once the change is on disk.
+    pub async fn update_topic(
+        &self,
+        name: &TopicName,
+        settings: TopicSettings,
+    ) -> Result<TopicDescription, UpdateTopicError> {
+        let name = name.clone();
+        let updated = self.ask(|reply| Command::Update { name, settings, reply }).await??;
+        Ok(updated.describe())
+    }
+
+    /// Deletes a topic with all its messages and ends its subscriptions. Returns once this is on disk.
+    pub async fn delete_topic(&self, name: &TopicName) -> Result<(), DeleteTopicError> {
+        let name = name.clone();
+        self.ask(|reply| Command::Delete { name, reply }).await?
+    }
+
+    /// Removes a topic's messages before an offset, or all there are. Returns how many, once this is on disk.
+    pub async fn purge_topic(&self, name: &TopicName, before: Option<u64>) -> Result<u64, PurgeTopicError> {
+        let name = name.clone();
+        self.ask(|reply| Command::Purge { name, before, reply }).await?
+    }
+
+    /// The names of all topics, sorted.
+    pub fn list_topics(&self) -> Vec<TopicName> {
+        let mut names: Vec<_> = self.inner.core.topics.read().keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// True when there is such a topic.
+    pub fn topic_exists(&self, name: &TopicName) -> bool {
+        self.inner.core.topics.read().contains_key(name)
+    }
+
+    /// A topic's settings and extent; `None` when there is no such topic.
+    pub fn describe_topic(&self, name: &TopicName) -> Option<TopicDescription> {
+        self.inner.core.topic(name).map(|topic| topic.describe())
+    }
+
+    /// A topic's figures; `None` when there is no such topic.
+    pub fn stats(&self, name: &TopicName) -> Option<TopicStats> {
+        self.inner.core.topic(name).map(|topic| topic.stats())
+    }
+
+    /// Publishes a message; a missing topic is created. Returns once the topic's durability is reached.
+    ///
+    /// On the first poll of the future the message takes its place behind those polled before it, unless
+    /// the inbox is full. Dropping the future does not take it back.
+    pub async fn publish(&self, topic: &TopicName, message: NewMessage) -> Result<Receipt, PublishError> {
+        let (target, bytes_max) = self.target(topic);
+        message.validate(bytes_max).map_err(|error| PublishError::Message { index: 0, error })?;
+        let mut batch = RecordBatch::with_capacity(record_bytes(&message));
+        batch.push(&message.key, &message.metadata, &message.payload);
+        let appended = self.append(target, batch).await?;
+        Ok(self.receipt(&appended, 0))
+    }
+
+    /// Publishes messages to one topic, all or none, with consecutive offsets. As [`Broker::publish`] otherwise.
+    pub async fn publish_batch(
+        &self,
+        topic: &TopicName,
+        messages: Vec<NewMessage>,
+    ) -> Result<Vec<Receipt>, PublishError> {
+        if messages.is_empty() {
+            return Err(PublishError::EmptyBatch);
+        }
+        if messages.len() > BATCH_MESSAGES_MAX {
+            return Err(PublishError::BatchTooLong { messages: messages.len() });
+        }
+        let bytes: usize = messages.iter().map(NewMessage::size_bytes).sum();
+        if bytes > BATCH_BYTES_MAX {
+            return Err(PublishError::BatchTooLarge { bytes });
+        }
+        let (target, bytes_max) = self.target(topic);
+        let mut batch = RecordBatch::with_capacity(messages.iter().map(record_bytes).sum());
+        for (index, message) in messages.iter().enumerate() {
+            message.validate(bytes_max).map_err(|error| PublishError::Message { index, error })?;
+            batch.push(&message.key, &message.metadata, &message.payload);
+        }
+        drop(messages);
+        let count = u64::from(batch.count());
+        let appended = self.append(target, batch).await?;
+        Ok((0..count).map(|place| self.receipt(&appended, place)).collect())
+    }
+
+    /// Follows a topic. Reading from disk needs a tokio runtime around the subscription.
+    pub fn subscribe(
+        &self,
+        topic: &TopicName,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, SubscribeError> {
+        let core = &self.inner.core;
+        let Some(found) = core.topic(topic) else {
+            return Err(SubscribeError::NotFound { name: topic.clone() });
+        };
+        if core.is_stopping() {
+            return Err(core.closed().into());
+        }
+        Subscription::open(core.clone(), found, options)
+    }
+
+    /// Ends a subscription by its reference; false when there is none.
+    pub fn unsubscribe(&self, topic: &TopicName, reference: &str) -> bool {
+        self.inner.core.topic(topic).is_some_and(|topic| topic.end_subscriber(reference))
+    }
+
+    /// Lets a subscription have so many messages more; false when there is none.
+    pub fn add_credit(&self, topic: &TopicName, reference: &str, messages: u64) -> bool {
+        self.inner.core.topic(topic).is_some_and(|topic| topic.add_credit(reference, messages))
+    }
+
+    /// Figures of the whole broker.
+    pub fn counters(&self) -> Counters {
+        self.inner.core.counters()
+    }
+
+    /// Whether the broker can do its work.
+    pub fn health(&self) -> Health {
+        self.inner.core.health.borrow().clone()
+    }
+
+    /// Follows the broker's health.
+    pub fn watch_health(&self) -> watch::Receiver<Health> {
+        self.inner.core.health.subscribe()
+    }
+
+    /// Stops: ends subscriptions, commits what was handed in, leaves a checkpoint so that the next start has
+    /// nothing to replay. Blocks meanwhile. A second call does nothing.
+    pub fn shutdown(&self) -> Result<(), ShutdownError> {
+        self.inner.stop()
+    }
+
+    /// Makes the next append to a topic fail half-way inside the topic's owner. For tests of isolation.
+    #[doc(hidden)]
+    pub fn crash_topic(&self, name: &TopicName) {
+        let _ = self.inner.core.inbox.push(Command::Crash { name: name.clone() });
+    }
+
+    fn target(&self, name: &TopicName) -> (Target, u32) {
+        match self.inner.core.topic(name) {
+            Some(topic) => {
+                let bytes_max = topic.message_bytes_max();
+                (Target::Topic(topic), bytes_max)
+            }
+            None => (Target::Name(name.clone()), self.inner.core.topic_defaults.message_bytes_max),
+        }
+    }
+
+    async fn append(&self, target: Target, batch: RecordBatch) -> Result<Appended, PublishError> {
+        let core = &self.inner.core;
+        let bytes = batch.len();
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Append { target, batch, bytes, reply };
+        core.inbox.send(command, bytes).await.map_err(|_| core.closed())?;
+        match answer.await {
+            Ok(Ok(appended)) => {
+                Tally::add(&core.tally.published_bytes, bytes as u64);
+                Ok(appended)
+            }
+            Ok(Err(AppendError::TooManyTopics)) => Err(PublishError::TooManyTopics),
+            Ok(Err(AppendError::Unavailable(reason))) => Err(reason.into()),
+            Err(_) => Err(core.closed().into()),
+        }
+    }
+
+    fn receipt(&self, appended: &Appended, place: u64) -> Receipt {
+        let offset = appended.placed.first + place;
+        let timestamp_ms = appended.placed.timestamp_ms;
+        Receipt {
+            id: MessageId::new(self.inner.core.id_mask, appended.topic, offset, timestamp_ms),
+            offset,
+            timestamp_ms,
+            durability: appended.durability,
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Unavailable> {
+        let core = &self.inner.core;
+        let (reply, answer) = oneshot::channel();
+        core.inbox.push(command(reply)).map_err(|_| core.closed())?;
+        answer.await.map_err(|_| core.closed())
+    }
+}
+
+impl Inner {
+    fn stop(&self) -> Result<(), ShutdownError> {
+        let Some(running) = self.running.lock().take() else { return Ok(()) };
+        self.core.stopping.store(true, Ordering::Release);
+        self.core.topics.read().values().for_each(|topic| topic.changed.notify_waiters());
+        self.core.inbox.close();
+        let log = running.sequencer.join();
+        running.scribe_stop.store(true, Ordering::Release);
+        let (Ok(log), scribe) = (log, running.scribe) else { return Ok(()) };
+        log.stop_scribe();
+        let Ok(mut scribe) = scribe.join() else { return Ok(()) };
+        if matches!(&*self.core.health.borrow(), Health::Failed { .. }) {
+            return Ok(());
+        }
+        Ok(log.close(&mut scribe)?)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::error!(%error, "the broker did not stop cleanly; the next start replays the journal");
+        }
+    }
+}
+
+fn start(
+    core: &Arc<Core>,
+    log: Log,
+    mut scribe: Scribe,
+    lock: Box<dyn DiskLock>,
+    clock: Arc<dyn Clock>,
+) -> Running {
+    let sequencer = Sequencer::new(core.clone(), log);
+    let sequencer = spawn("sequencer", move || sequencer.run());
+    let scribe_stop = Arc::new(AtomicBool::new(false));
+    let (stop, core) = (scribe_stop.clone(), core.clone());
+    let scribe = spawn("scribe", move || {
+        let mut swept_ms = clock.now_ms();
+        while !stop.load(Ordering::Acquire) {
+            scribe.wait(SWEEP);
+            if let Err(error) = scribe.run_pending() {
+                tracing::error!(%error, "segments cannot be written");
+                let _ = core.inbox.push(Command::Check);
+                break;
+            }
+            let now_ms = clock.now_ms();
+            if now_ms.abs_diff(swept_ms) >= SWEEP.as_millis() as u64 {
+                swept_ms = now_ms;
+                crate::retention::sweep(&core, now_ms);
+                if matches!(&*core.health.borrow(), Health::DiskFull { .. }) {
+                    let _ = core.inbox.push(Command::Check);
+                }
+            }
+        }
+        scribe
+    });
+    Running { sequencer, scribe, scribe_stop, _lock: lock }
+}
+
+fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(run).expect("the system can start two threads")
+}
+
+fn record_bytes(message: &NewMessage) -> usize {
+    RECORD_HEADER_BYTES + 8 + message.size_bytes() + message.metadata.len() * 4
+}

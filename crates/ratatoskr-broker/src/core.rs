@@ -1,0 +1,162 @@
+//! What all parts of a broker share: the topics by name, the inbox, health, and counts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use ratatoskr_log::LogCounts;
+use tokio::sync::watch;
+
+use crate::error::Unavailable;
+use crate::id::IdMask;
+use crate::inbox::Inbox;
+use crate::name::TopicName;
+use crate::settings::TopicSettings;
+use crate::topic::Topic;
+
+/// Whether the broker can do its work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// It can.
+    #[default]
+    Serving,
+    /// Reading goes on; publishing waits for room on the disk, and goes on by itself.
+    DiskFull {
+        /// What to do.
+        free_hint: String,
+    },
+    /// Nothing is acknowledged any more; the process must be restarted.
+    Failed {
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// Figures since the broker was opened (counts) and of this moment (sizes).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages published and acknowledged.
+    pub published_messages: u64,
+    /// Bytes of them, as records.
+    pub published_bytes: u64,
+    /// Messages refused because the broker could not take them.
+    pub publish_refused: u64,
+    /// Messages handed to subscribers.
+    pub delivered_messages: u64,
+    /// Bytes of them, payloads only.
+    pub delivered_bytes: u64,
+    /// Group commits of the journal.
+    pub commits: u64,
+    /// Bytes of them.
+    pub committed_bytes: u64,
+    /// Syncs of the journal.
+    pub syncs: u64,
+    /// Time spent in them, microseconds.
+    pub sync_micros_total: u64,
+    /// Topics there are.
+    pub topics: u64,
+    /// Open subscriptions.
+    pub subscriptions: u64,
+    /// Bytes of recent records in memory.
+    pub tail_bytes: u64,
+    /// Bytes of records in no segment yet.
+    pub unflushed_bytes: u64,
+    /// Bytes of journal a restart would read.
+    pub journal_bytes: u64,
+    /// Checkpoints made.
+    pub checkpoints: u64,
+    /// Times a topic's owner failed and was started again.
+    pub topic_restarts: u64,
+    /// Bytes of a torn write that were cut when the broker was opened.
+    pub torn_bytes_cut: u64,
+    /// Bytes that wait for the journal.
+    pub inbox_bytes: u64,
+}
+
+/// Counts that several threads add to.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) published_messages: AtomicU64,
+    pub(crate) published_bytes: AtomicU64,
+    pub(crate) publish_refused: AtomicU64,
+    pub(crate) delivered_messages: AtomicU64,
+    pub(crate) delivered_bytes: AtomicU64,
+    pub(crate) sync_micros_total: AtomicU64,
+    pub(crate) topic_restarts: AtomicU64,
+    pub(crate) subscriptions: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn add(count: &AtomicU64, more: u64) {
+        count.fetch_add(more, Ordering::Relaxed);
+    }
+}
+
+/// See the file's head.
+pub(crate) struct Core {
+    pub(crate) topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
+    pub(crate) inbox: Inbox,
+    pub(crate) health: watch::Sender<Health>,
+    pub(crate) tally: Tally,
+    /// The log's own counts, as of the last commit.
+    pub(crate) log_counts: Mutex<LogCounts>,
+    /// Set when the broker stops; subscribers look at it when woken.
+    pub(crate) stopping: AtomicBool,
+    pub(crate) id_mask: IdMask,
+    pub(crate) topic_defaults: TopicSettings,
+    pub(crate) torn_bytes_cut: u64,
+}
+
+impl Core {
+    pub(crate) fn topic(&self, name: &TopicName) -> Option<Arc<Topic>> {
+        self.topics.read().get(name).cloned()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// What to answer while the inbox takes nothing.
+    pub(crate) fn closed(&self) -> Unavailable {
+        match &*self.health.borrow() {
+            Health::Failed { reason } => Unavailable::Poisoned { reason: reason.clone() },
+            _ => Unavailable::ShuttingDown,
+        }
+    }
+
+    pub(crate) fn set_health(&self, health: Health) {
+        self.health.send_if_modified(|now| {
+            let changed = *now != health && !matches!(now, Health::Failed { .. });
+            if changed {
+                *now = health;
+            }
+            changed
+        });
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let log = *self.log_counts.lock();
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counters {
+            published_messages: count(&self.tally.published_messages),
+            published_bytes: count(&self.tally.published_bytes),
+            publish_refused: count(&self.tally.publish_refused),
+            delivered_messages: count(&self.tally.delivered_messages),
+            delivered_bytes: count(&self.tally.delivered_bytes),
+            commits: log.blocks,
+            committed_bytes: log.block_bytes,
+            syncs: log.syncs,
+            sync_micros_total: count(&self.tally.sync_micros_total),
+            topics: self.topics.read().len() as u64,
+            subscriptions: count(&self.tally.subscriptions),
+            tail_bytes: log.tail_bytes,
+            unflushed_bytes: log.unflushed_bytes,
+            journal_bytes: log.journal_bytes,
+            checkpoints: log.checkpoints,
+            topic_restarts: count(&self.tally.topic_restarts),
+            torn_bytes_cut: self.torn_bytes_cut,
+            inbox_bytes: self.inbox.bytes(),
+        }
+    }
+}

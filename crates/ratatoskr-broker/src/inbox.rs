@@ -1,0 +1,113 @@
+//! The way to the sequencer: a queue that many fill and one empties in one go.
+//!
+//! ```text
+//!   publishers ──push──▶ [ c c c c c c ] ──take all──▶ sequencer
+//!        ▲                                               │
+//!        └────────── bytes given back ◀──────────────────┘
+//! ```
+//!
+//! Bounded by bytes ([`INBOX_BYTES_MAX`]): a publisher whose batch does not fit waits its turn, first come
+//! first served. Taking everything at once is what makes one sync serve everybody who waited.
+
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Semaphore;
+
+use crate::command::Command;
+use crate::limits::INBOX_BYTES_MAX;
+
+/// The bound is kept in units of this many bytes.
+const UNIT_BYTES: usize = 64;
+
+/// See the file's head.
+pub(crate) struct Inbox {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+    /// Free units.
+    room: Semaphore,
+}
+
+#[derive(Default)]
+struct Queue {
+    commands: Vec<Command>,
+    /// True while the sequencer sleeps: only then is waking it worth a system call.
+    sleeping: bool,
+    closed: bool,
+}
+
+/// The inbox takes nothing more: the broker is stopping.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+impl Inbox {
+    pub(crate) fn new() -> Inbox {
+        Inbox {
+            queue: Mutex::new(Queue::default()),
+            arrived: Condvar::new(),
+            room: Semaphore::new(INBOX_BYTES_MAX / UNIT_BYTES),
+        }
+    }
+
+    /// Waits for room and hands over a command that holds `bytes`. On its first poll the command is
+    /// handed over unless there is no room, so commands stay in the order they were polled.
+    pub(crate) async fn send(&self, command: Command, bytes: usize) -> Result<(), Closed> {
+        let permit = self.room.acquire_many(units(bytes)).await.map_err(|_| Closed)?;
+        permit.forget();
+        self.push(command)
+    }
+
+    /// Hands over a command that holds nothing worth counting.
+    pub(crate) fn push(&self, command: Command) -> Result<(), Closed> {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            return Err(Closed);
+        }
+        queue.commands.push(command);
+        if queue.sleeping {
+            queue.sleeping = false;
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Gives back the room of commands that are done.
+    pub(crate) fn give_back(&self, bytes: usize) {
+        self.room.add_permits(units(bytes) as usize);
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> u64 {
+        (INBOX_BYTES_MAX - self.room.available_permits() * UNIT_BYTES) as u64
+    }
+
+    /// Takes everything there is, waiting up to `timeout` for something. `Err` once closed and empty.
+    pub(crate) fn take(&self, commands: &mut Vec<Command>, timeout: Duration) -> Result<(), Closed> {
+        let mut queue = self.queue.lock();
+        if queue.commands.is_empty() && !queue.closed {
+            queue.sleeping = true;
+            self.arrived.wait_for(&mut queue, timeout);
+            queue.sleeping = false;
+        }
+        std::mem::swap(&mut queue.commands, commands);
+        if commands.is_empty() && queue.closed { Err(Closed) } else { Ok(()) }
+    }
+
+    /// Takes nothing more. What is inside is still worked off.
+    pub(crate) fn close(&self) {
+        self.queue.lock().closed = true;
+        self.room.close();
+        self.arrived.notify_all();
+    }
+
+    /// Takes nothing more and drops what is inside: nobody is there to work it off.
+    pub(crate) fn abandon(&self) {
+        self.close();
+        self.queue.lock().commands.clear();
+    }
+}
+
+/// Units of room that so many bytes take; one command never takes more than there are.
+fn units(bytes: usize) -> u32 {
+    bytes.div_ceil(UNIT_BYTES).clamp(1, INBOX_BYTES_MAX / UNIT_BYTES) as u32
+}

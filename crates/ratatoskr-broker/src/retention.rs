@@ -1,0 +1,50 @@
+//! Retention: which topics hold more, or older, than they shall.
+//!
+//! Decided here, done by the sequencer: a trim is a record in the journal like everything else, and files go
+//! only once it is durable. By count and age it is exact; by bytes it errs on keeping, by at most 32 KiB of
+//! index and the newest records that are in memory only.
+
+use std::sync::Arc;
+
+use ratatoskr_log::ReadError;
+
+use crate::command::Command;
+use crate::core::Core;
+use crate::topic::Topic;
+
+/// Looks at every topic and asks for the trims that are due.
+pub(crate) fn sweep(core: &Core, now_ms: u64) {
+    let topics: Vec<_> = core.topics.read().values().cloned().collect();
+    for topic in topics {
+        match first_to_keep(&topic, now_ms) {
+            Ok(Some(first)) => {
+                // A closed inbox means the broker stops; the next start sweeps again.
+                let _ = core.inbox.push(Command::Trim { topic, first });
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(topic = %topic.name, %error, "retention could not look at a topic"),
+        }
+    }
+}
+
+/// The first offset that stays, if something is to go.
+fn first_to_keep(topic: &Arc<Topic>, now_ms: u64) -> Result<Option<u64>, ReadError> {
+    let settings = topic.settings();
+    let extent = topic.log.extent();
+    let mut first = extent.first;
+    if let Some(messages) = settings.retention_messages {
+        first = first.max(extent.next.saturating_sub(messages));
+    }
+    if let Some(bytes) = settings.retention_bytes.filter(|bytes| extent.bytes > *bytes) {
+        first = first.max(topic.log.offset_for_bytes(bytes)?);
+    }
+    if let Some(age_ms) = settings.retention_age_ms {
+        let cutoff_ms = now_ms.saturating_sub(age_ms);
+        if !topic.log.is_younger_than(cutoff_ms) {
+            let young = topic.log.offset_at_time(cutoff_ms)?;
+            topic.log.note_younger_than(young, cutoff_ms);
+            first = first.max(young);
+        }
+    }
+    Ok((first > extent.first).then_some(first))
+}

@@ -1,0 +1,404 @@
+//! The sequencer: one thread that turns what many ask for into one order, one write, one sync.
+//!
+//! ```text
+//!   inbox ──take all──▶ changes ──stage──▶ commit ──▶ answers
+//!                       appends ──stage──▶ write ──▶ answers of `written`, `memory`
+//!                                            └─sync─▶ answers of `fsync`, subscribers woken
+//! ```
+//!
+//! While one sync runs the next commands gather in the inbox, so a thousand callers share what one waits for.
+//! Changes (create, delete, purge …) are committed before and apart from appends, so that a full disk, which refuses appends,
+//! still lets topics be deleted. Invariants: an answer is sent only after its commit; a failed commit
+//! answers everybody and leaves nothing behind; a panic in one topic's owner fails that topic alone.
+//! Why one thread and not a task per topic: ADR 0002.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ratatoskr_log::{Log, LogError, Pressure, Promise, RecordBatch};
+
+use crate::answer::{Answer, Waiting};
+use crate::command::{AppendError, Appended, Command, Reply, Target};
+use crate::core::{Core, Health, Tally};
+use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
+use crate::limits::TOPICS_MAX;
+use crate::name::TopicName;
+use crate::owner::Owner;
+use crate::settings::{Durability, TopicSettings};
+use crate::topic::Topic;
+
+/// Appends are committed when so much is staged, though more may wait.
+const BLOCK_BYTES: usize = 4 << 20;
+/// After so long without work the journal is sealed.
+const IDLE: Duration = Duration::from_millis(100);
+/// How long to sleep once it is.
+const SLEEP: Duration = Duration::from_secs(3600);
+
+/// See the file's head.
+pub(crate) struct Sequencer {
+    core: Arc<Core>,
+    log: Log,
+    /// Owners by topic number.
+    owners: HashMap<u32, Owner>,
+    /// Topics staged in the block being made.
+    creating: HashMap<TopicName, Arc<Topic>>,
+    /// Who waits for the block being made.
+    waiting: Vec<Waiting>,
+}
+
+impl Sequencer {
+    pub(crate) fn new(core: Arc<Core>, log: Log) -> Sequencer {
+        let topics = core.topics.read();
+        let owners = topics.values().map(|topic| (topic.log.number, Owner::new(topic.clone()))).collect();
+        drop(topics);
+        Sequencer { core, log, owners, creating: HashMap::new(), waiting: Vec::new() }
+    }
+
+    /// Works until the inbox is closed and empty; gives the log back.
+    pub(crate) fn run(mut self) -> Log {
+        let _alarm = Alarm(self.core.clone());
+        let (mut commands, mut appends) = (Vec::new(), Vec::new());
+        let mut patience = IDLE;
+        while self.core.inbox.take(&mut commands, patience).is_ok() {
+            if commands.is_empty() {
+                if let Err(error) = self.log.seal() {
+                    self.note_failure(&error);
+                }
+                patience = SLEEP;
+                continue;
+            }
+            patience = IDLE;
+            for command in commands.drain(..) {
+                match command {
+                    Command::Append { target, batch, bytes, reply } => {
+                        appends.push(Append { target, batch, bytes, reply });
+                    }
+                    change => self.change(change),
+                }
+            }
+            self.commit();
+            self.append_all(&mut appends);
+            *self.core.log_counts.lock() = self.log.counts();
+        }
+        self.log
+    }
+
+    // ---- changes ----
+
+    fn change(&mut self, command: Command) {
+        match command {
+            Command::Create { name, settings, reply } => self.create(&name, settings, reply),
+            Command::Update { name, settings, reply } => self.update(&name, settings, reply),
+            Command::Delete { name, reply } => self.delete(name, reply),
+            Command::Purge { name, before, reply } => self.purge(name, before, reply),
+            Command::Trim { topic, first } => {
+                if !topic.log.is_deleted() {
+                    self.log.stage_trim(&topic.log, first);
+                    self.wait_for(topic, Answer::Trim);
+                }
+            }
+            Command::Crash { name } => {
+                if let Some(topic) = self.core.topic(&name)
+                    && let Some(owner) = self.owners.get_mut(&topic.log.number)
+                {
+                    owner.crash_next();
+                }
+            }
+            Command::Check => self.check(),
+            Command::Append { .. } => unreachable!("appends are sorted out before"),
+        }
+    }
+
+    fn create(
+        &mut self,
+        name: &TopicName,
+        settings: TopicSettings,
+        reply: Reply<Result<Arc<Topic>, CreateTopicError>>,
+    ) {
+        if let Some(topic) = self.creating.get(name).cloned() {
+            return self.wait_for(topic, Answer::Exists(reply));
+        }
+        if self.core.topic(name).is_some() {
+            let _ = reply.send(Err(CreateTopicError::AlreadyExists { name: name.clone() }));
+        } else if self.is_crowded() {
+            let _ = reply.send(Err(CreateTopicError::TooManyTopics));
+        } else {
+            let topic = self.stage_create(name, settings);
+            self.wait_for(topic, Answer::Create(Some(reply)));
+        }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.core.topics.read().len() + self.creating.len() >= TOPICS_MAX
+    }
+
+    fn stage_create(&mut self, name: &TopicName, settings: TopicSettings) -> Arc<Topic> {
+        let log = self.log.stage_create(name.as_str(), settings.encode().into(), promise(&settings));
+        let topic = Arc::new(Topic::new(name.clone(), log, settings));
+        self.creating.insert(name.clone(), topic.clone());
+        topic
+    }
+
+    fn update(
+        &mut self,
+        name: &TopicName,
+        settings: TopicSettings,
+        reply: Reply<Result<Arc<Topic>, UpdateTopicError>>,
+    ) {
+        let Some(topic) = self.core.topic(name) else {
+            let _ = reply.send(Err(UpdateTopicError::NotFound { name: name.clone() }));
+            return;
+        };
+        match settings.validate_update(&topic.settings()) {
+            Ok(settings) => {
+                self.log.stage_update(&topic.log, settings.encode().into());
+                self.wait_for(topic, Answer::Update(settings, reply));
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error.into()));
+            }
+        }
+    }
+
+    fn delete(&mut self, name: TopicName, reply: Reply<Result<(), DeleteTopicError>>) {
+        // A second delete in the same block finds the topic already on its way out.
+        let going =
+            |waiting: &Waiting| matches!(waiting.answer, Answer::Delete(_)) && waiting.topic.name == name;
+        let topic = self.core.topic(&name).filter(|_| !self.waiting.iter().any(going));
+        let Some(topic) = topic else {
+            let _ = reply.send(Err(DeleteTopicError::NotFound { name }));
+            return;
+        };
+        self.log.stage_delete(&topic.log);
+        self.wait_for(topic, Answer::Delete(reply));
+    }
+
+    fn purge(&mut self, name: TopicName, before: Option<u64>, reply: Reply<Result<u64, PurgeTopicError>>) {
+        let Some(topic) = self.core.topic(&name) else {
+            let _ = reply.send(Err(PurgeTopicError::NotFound { name }));
+            return;
+        };
+        let extent = topic.log.extent();
+        let first = before.unwrap_or(extent.next);
+        if first > extent.next {
+            let _ = reply.send(Err(PurgeTopicError::PastEnd { before: first, next_offset: extent.next }));
+        } else if first <= extent.first {
+            let _ = reply.send(Ok(0));
+        } else {
+            self.log.stage_trim(&topic.log, first);
+            self.wait_for(topic, Answer::Purge(first - extent.first, reply));
+        }
+    }
+
+    fn wait_for(&mut self, topic: Arc<Topic>, answer: Answer) {
+        self.waiting.push(Waiting { topic, answer });
+    }
+
+    // ---- appends ----
+
+    fn append_all(&mut self, appends: &mut Vec<Append>) {
+        if appends.is_empty() {
+            return;
+        }
+        let refusal = self.wait_for_room();
+        for append in appends.drain(..) {
+            self.core.inbox.give_back(append.bytes);
+            if let Some(reason) = &refusal {
+                self.refuse(append.batch.count(), append.reply, AppendError::Unavailable(reason.clone()));
+                continue;
+            }
+            self.append(append);
+            if self.log.staged_bytes() >= BLOCK_BYTES {
+                self.commit();
+            }
+        }
+        self.commit();
+    }
+
+    fn append(&mut self, append: Append) {
+        let Append { target, mut batch, reply, .. } = append;
+        let Some(topic) = self.resolve(target) else {
+            return self.refuse(batch.count(), reply, AppendError::TooManyTopics);
+        };
+        let count = batch.count();
+        let number = topic.log.number;
+        let owner = self.owners.entry(number).or_insert_with(|| Owner::new(topic.clone()));
+        let restarting =
+            || AppendError::Unavailable(Unavailable::TopicRestarting { topic: topic.name.clone() });
+        if owner.is_down() {
+            return self.refuse(count, reply, restarting());
+        }
+        let Ok(placed) = owner.append(&mut self.log, &mut batch) else {
+            Tally::add(&self.core.tally.topic_restarts, 1);
+            self.refuse(count, reply, restarting());
+            return self.fail_appends_of(number);
+        };
+        let durability = topic.settings().durability;
+        let appended = Appended { topic: number, placed, durability };
+        self.wait_for(topic, Answer::Append { count, appended, reply });
+    }
+
+    /// The topic an append goes to, created if need be. `None` when there are too many.
+    fn resolve(&mut self, target: Target) -> Option<Arc<Topic>> {
+        let name = match target {
+            Target::Topic(topic) if !topic.log.is_deleted() => return Some(topic),
+            Target::Topic(topic) => topic.name.clone(),
+            Target::Name(name) => name,
+        };
+        if let Some(topic) = self.core.topic(&name).or_else(|| self.creating.get(&name).cloned()) {
+            return Some(topic);
+        }
+        if self.is_crowded() {
+            return None;
+        }
+        let topic = self.stage_create(&name, self.core.topic_defaults.clone());
+        self.wait_for(topic.clone(), Answer::Create(None));
+        Some(topic)
+    }
+
+    fn refuse(&self, count: u32, reply: Reply<Result<Appended, AppendError>>, error: AppendError) {
+        Tally::add(&self.core.tally.publish_refused, count.into());
+        let _ = reply.send(Err(error));
+    }
+
+    /// Those who staged into a topic whose owner then failed learn that nothing of it remains.
+    fn fail_appends_of(&mut self, number: u32) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for entry in waiting {
+            let lost = entry.topic.log.number == number && matches!(entry.answer, Answer::Append { .. });
+            if lost {
+                let topic = entry.topic.name.clone();
+                entry.fail(&self.core, &Unavailable::TopicRestarting { topic });
+            } else {
+                self.waiting.push(entry);
+            }
+        }
+    }
+
+    /// Waits while memory or the journal are used up; answers why appends must be refused, if so.
+    fn wait_for_room(&mut self) -> Option<Unavailable> {
+        loop {
+            match self.log.pressure() {
+                Pressure::None => return None,
+                Pressure::Wait => self.log.wait_for_scribe(),
+                Pressure::Full => {
+                    let detail = "the disk is full: segments cannot be written; free some space, or delete or purge topics";
+                    self.core.set_health(Health::DiskFull { free_hint: detail.to_owned() });
+                    return Some(Unavailable::DiskFull { detail: detail.to_owned() });
+                }
+            }
+            // A scribe that failed makes no more progress: the next write says why.
+            if let Err(error) = self.log.check() {
+                return Some(self.note_failure(&error));
+            }
+        }
+    }
+
+    // ---- commit ----
+
+    /// Writes and syncs what is staged, and answers those who wait for it.
+    fn commit(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        if let Err(error) = self.log.write() {
+            return self.fail_waiting(&error);
+        }
+        if self.log.needs_sync() {
+            self.answer(Waiting::is_ready_once_written);
+            let started = Instant::now();
+            let synced = self.log.sync();
+            let micros = started.elapsed().as_micros() as u64;
+            Tally::add(&self.core.tally.sync_micros_total, micros);
+            if let Err(error) = synced {
+                return self.fail_waiting(&error);
+            }
+        }
+        self.answer(|_, _| true);
+        self.creating.clear();
+        if matches!(&*self.core.health.borrow(), Health::DiskFull { .. }) {
+            self.check();
+        }
+    }
+
+    /// Answers those who are ready, in order; the others go on waiting.
+    fn answer(&mut self, is_ready: impl Fn(&Waiting, &HashMap<TopicName, Arc<Topic>>) -> bool) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for entry in waiting {
+            if !is_ready(&entry, &self.creating) {
+                self.waiting.push(entry);
+                continue;
+            }
+            if let Answer::Delete(_) = entry.answer {
+                self.owners.remove(&entry.topic.log.number);
+            }
+            entry.succeed(&self.core);
+        }
+    }
+
+    fn fail_waiting(&mut self, error: &LogError) {
+        let reason = self.note_failure(error);
+        for topic in self.creating.drain().map(|(_, topic)| topic) {
+            self.owners.remove(&topic.log.number);
+        }
+        for entry in std::mem::take(&mut self.waiting) {
+            entry.fail(&self.core, &reason);
+        }
+    }
+
+    /// Tells health about a failed write or sync; answers what to tell the callers.
+    fn note_failure(&mut self, error: &LogError) -> Unavailable {
+        let reason = error.to_string();
+        if error.is_full() {
+            tracing::warn!(%reason, "publishing waits for room on the disk");
+            self.core.set_health(Health::DiskFull { free_hint: reason.clone() });
+            return Unavailable::DiskFull { detail: reason };
+        }
+        tracing::error!(%reason, "nothing is acknowledged any more");
+        self.core.set_health(Health::Failed { reason: reason.clone() });
+        Unavailable::Poisoned { reason }
+    }
+
+    /// Looks whether there is room (again), and whether the scribe is well.
+    fn check(&mut self) {
+        match self.log.check() {
+            Ok(()) if self.log.pressure() != Pressure::Full => self.core.set_health(Health::Serving),
+            Ok(()) => {}
+            Err(error) => {
+                self.note_failure(&error);
+            }
+        }
+    }
+}
+
+/// Nobody waits for ever, should this thread end by a fault of ours outside of any topic's owner.
+struct Alarm(Arc<Core>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "the sequencer failed; restart the broker: what was acknowledged is on disk";
+            self.0.set_health(Health::Failed { reason: reason.to_owned() });
+            self.0.inbox.abandon();
+        }
+    }
+}
+
+struct Append {
+    target: Target,
+    batch: RecordBatch,
+    bytes: usize,
+    reply: Reply<Result<Appended, AppendError>>,
+}
+
+/// What the log promises for settings.
+pub(crate) fn promise(settings: &TopicSettings) -> Promise {
+    match settings.durability {
+        Durability::Fsync => Promise::Synced,
+        Durability::Written => Promise::Written,
+        Durability::Memory => Promise::Memory {
+            bytes_max: settings.retention_bytes.unwrap_or(crate::limits::MEMORY_TOPIC_BYTES_DEFAULT),
+        },
+    }
+}
