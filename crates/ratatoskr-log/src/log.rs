@@ -13,7 +13,6 @@
 //! Deliberately not here: names, settings, limits, who waits for what. That is the broker's.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,6 +21,7 @@ use bytes::Bytes;
 use crate::block::{BlockBuilder, Entry, Facts, PAGE_BYTES};
 use crate::error::LogError;
 use crate::journal::{Journal, Reserve};
+use crate::options::LogCounts;
 use crate::record::{RecordBatch, RecordChunk};
 use crate::scribe::Scribe;
 use crate::shared::{Shared, Task};
@@ -35,23 +35,6 @@ const CHECKPOINT_FILES: u64 = 2;
 const JOURNAL_FILES_MAX: u64 = 12;
 /// While the disk is full, another journal file is tried for this often.
 const FULL_RETRY_MS: u64 = 1000;
-
-/// How a log is laid out.
-#[derive(Clone, Debug)]
-pub struct LogOptions {
-    /// The data directory.
-    pub folder: PathBuf,
-    /// Bytes of a journal file. At least 4 MiB and more than the largest block.
-    pub journal_file_bytes: u64,
-    /// Bytes of a segment, unless a topic asks for less.
-    pub segment_bytes: u64,
-    /// Bytes of recent records kept in memory over all topics.
-    pub tail_bytes_max: usize,
-    /// Bytes all memory topics may hold together; beyond it each drops its own oldest records first.
-    pub memory_bytes_max: u64,
-    /// What a topic with these settings promises. Settings are bytes to the log; this is all it asks of them.
-    pub promise_of: fn(&[u8]) -> Result<Promise, String>,
-}
 
 /// Where an append went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,27 +54,6 @@ pub enum Pressure {
     Wait,
     /// The same, and the scribe has no room on the disk.
     Full,
-}
-
-/// Counts since the log was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogCounts {
-    /// Blocks written.
-    pub blocks: u64,
-    /// Bytes of them.
-    pub block_bytes: u64,
-    /// Syncs of the journal.
-    pub syncs: u64,
-    /// Checkpoints made.
-    pub checkpoints: u64,
-    /// Bytes of recent records in memory.
-    pub tail_bytes: u64,
-    /// Bytes in no segment yet.
-    pub unflushed_bytes: u64,
-    /// Bytes of journal files a restart would read.
-    pub journal_bytes: u64,
-    /// Bytes all memory topics hold.
-    pub memory_topic_bytes: u64,
 }
 
 /// The writing half of a log.

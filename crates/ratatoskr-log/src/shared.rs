@@ -11,7 +11,7 @@ use crate::block::Facts;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::layout::Layout;
-use crate::log::LogOptions;
+use crate::options::LogOptions;
 use crate::spares::Spares;
 use crate::topic::TopicLog;
 

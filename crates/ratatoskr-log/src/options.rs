@@ -1,0 +1,43 @@
+//! What a log is told when it is opened, and what it tells of itself.
+
+use std::path::PathBuf;
+
+use crate::topic::Promise;
+
+/// How a log is laid out.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// The data directory.
+    pub folder: PathBuf,
+    /// Bytes of a journal file. At least 4 MiB and more than the largest block.
+    pub journal_file_bytes: u64,
+    /// Bytes of a segment, unless a topic asks for less.
+    pub segment_bytes: u64,
+    /// Bytes of recent records kept in memory over all topics.
+    pub tail_bytes_max: usize,
+    /// Bytes all memory topics may hold together; beyond it each drops its own oldest records first.
+    pub memory_bytes_max: u64,
+    /// What a topic with these settings promises. Settings are bytes to the log; this is all it asks of them.
+    pub promise_of: fn(&[u8]) -> Result<Promise, String>,
+}
+
+/// Counts since the log was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogCounts {
+    /// Blocks written.
+    pub blocks: u64,
+    /// Bytes of them.
+    pub block_bytes: u64,
+    /// Syncs of the journal.
+    pub syncs: u64,
+    /// Checkpoints made.
+    pub checkpoints: u64,
+    /// Bytes of recent records in memory.
+    pub tail_bytes: u64,
+    /// Bytes in no segment yet.
+    pub unflushed_bytes: u64,
+    /// Bytes of journal files a restart would read.
+    pub journal_bytes: u64,
+    /// Bytes all memory topics hold.
+    pub memory_topic_bytes: u64,
+}
