@@ -11,7 +11,6 @@ use ratatoskr_proto::{
 };
 use ratatoskr_server::{Server, ServerOptions, StartError};
 use support::{Fixture, PATIENCE, create, next, publish, subscribe};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -118,16 +117,6 @@ async fn reflection_lists_the_services() {
     }
 }
 
-/// Status line, headers and body of a page.
-async fn page(fixture: &Fixture, path: &str) -> String {
-    let mut connection = TcpStream::connect(fixture.running.as_ref().unwrap().http_addr()).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    connection.write_all(request.as_bytes()).await.unwrap();
-    let mut text = String::new();
-    timeout(PATIENCE, connection.read_to_string(&mut text)).await.unwrap().unwrap();
-    text
-}
-
 #[tokio::test]
 async fn the_http_pages_say_alive_ready_version_and_figures() {
     let fixture = Fixture::start();
@@ -146,7 +135,7 @@ async fn the_http_pages_say_alive_ready_version_and_figures() {
         ("/metrics", "200 OK", "# EOF\n"),
         ("/nope", "404 Not Found", ""),
     ] {
-        let page = page(&fixture, path).await;
+        let page = fixture.page(path).await;
         assert!(page.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {page}");
         assert!(page.contains(text), "{path}: {page}");
     }

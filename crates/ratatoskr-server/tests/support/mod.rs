@@ -1,6 +1,7 @@
 //! A real broker behind a real server on free ports, and clients of it.
 #![allow(dead_code)] // each test file uses what it needs
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,9 @@ use ratatoskr_broker::{Broker, BrokerConfig};
 use ratatoskr_proto::message_broker_client::MessageBrokerClient;
 use ratatoskr_proto::{CreateTopicRequest, Message, PublishRequest, PublishResponse, SubscribeRequest};
 use ratatoskr_server::{Running, Server, ServerOptions};
+use ratatoskr_sim::{SimClock, SimDisk};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
@@ -27,6 +31,18 @@ impl Fixture {
     pub(crate) fn start() -> Fixture {
         let data = tempfile::tempdir().unwrap();
         let broker = Broker::open(BrokerConfig::new(data.path())).unwrap();
+        Fixture::serve(broker, data)
+    }
+
+    /// A broker on a disk that can be made to fail.
+    pub(crate) fn start_on(disk: &Arc<SimDisk>) -> Fixture {
+        let data = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SimClock::at(1_700_000_000_000));
+        let broker = Broker::open_on(&BrokerConfig::new("/data"), disk.clone(), clock).unwrap();
+        Fixture::serve(broker, data)
+    }
+
+    fn serve(broker: Broker, data: tempfile::TempDir) -> Fixture {
         let options = ServerOptions {
             grpc: ([127, 0, 0, 1], 0).into(),
             http: ([127, 0, 0, 1], 0).into(),
@@ -45,6 +61,17 @@ impl Fixture {
     pub(crate) async fn channel(&self) -> Channel {
         let address = self.running.as_ref().unwrap().grpc_addr();
         Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+    }
+
+    /// Status line, headers and body of an HTTP page.
+    pub(crate) async fn page(&self, path: &str) -> String {
+        let address = self.running.as_ref().unwrap().http_addr();
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        timeout(PATIENCE, connection.read_to_string(&mut text)).await.unwrap().unwrap();
+        text
     }
 
     pub(crate) async fn client(&self) -> MessageBrokerClient<Channel> {
