@@ -104,6 +104,13 @@ impl ClientError {
         if let Some(error) = no_connection(status.source(), address) {
             return error;
         }
+        // Only what happens on our side has a source: the connection broke in the middle of an answer.
+        if let (Code::Unknown | Code::Internal | Code::Unavailable, Some(cause)) =
+            (status.code(), status.source())
+        {
+            let message = format!("the connection to {address} broke: {cause}");
+            return ClientError::new(Code::Unavailable, "CONNECTION_LOST", message);
+        }
         let details = status.get_error_details();
         let reason = details.error_info().map_or("", |named| named.reason.as_str());
         let mut error = ClientError::new(status.code(), reason, status.message());

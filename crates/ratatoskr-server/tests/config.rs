@@ -109,7 +109,7 @@ fn an_unknown_key_names_its_place_and_the_nearest_one() {
     let given = Given { environment: variables(&[("RATATOSKR_GRPC_ADR", "x")]), ..Given::default() };
     assert_eq!(
         load(&given).unwrap_err().to_string(),
-        "unknown setting \"RATATOSKR_GRPC_ADR\" (RATATOSKR_GRPC_ADR); did you mean grpc_addr?"
+        "unknown setting \"RATATOSKR_GRPC_ADR\" (RATATOSKR_GRPC_ADR); did you mean RATATOSKR_GRPC_ADDR?"
     );
 }
 

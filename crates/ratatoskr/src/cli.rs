@@ -11,12 +11,13 @@ use crate::commands::subscribe::SubscribeArguments;
 use crate::commands::topic::TopicCommand;
 use crate::exit::EXIT_CODES_HELP;
 
-/// At most 80 columns, so that no terminal breaks them.
+/// At most 80 columns, so that no terminal breaks them. Clap takes braces around an n for a line break; with
+/// spaces it does not.
 const EXAMPLES: &str = "\
 Examples:
   ratatoskr serve                                  start a broker
-  ratatoskr pub orders 'order {{n}}' --count 100   publish a hundred messages
-  ratatoskr sub orders --from earliest             read them, and follow the topic";
+  ratatoskr pub orders 'order {{ n }}' --count 10  publish ten messages
+  ratatoskr sub orders --from earliest             read them, follow the topic";
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -95,7 +96,7 @@ mod tests {
                 let is_setting = crate::setting_flags::is_setting(option);
                 let known = is_setting || matches!(option, "help" | "version" | "markdown");
                 assert!(
-                    known || page.contains(&format!("`--{option}")),
+                    known || page.contains(&format!("--{option}")),
                     "docs/cli.md does not name --{option}"
                 );
             }

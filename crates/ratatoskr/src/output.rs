@@ -11,7 +11,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::{Attribute, Cell, CellAlignment, Table, presets};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// How results are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,10 +134,10 @@ fn alignment(field: &Field) -> CellAlignment {
     if field.value.is_number() { CellAlignment::Right } else { CellAlignment::Left }
 }
 
-fn object(fields: &[Field]) -> Value {
-    let entries: Map<String, Value> =
-        fields.iter().map(|field| (field.name.to_owned(), field.value.clone())).collect();
-    Value::Object(entries)
+/// A JSON object that keeps the order of its fields.
+fn object(fields: &[Field]) -> String {
+    let entries: Vec<_> = fields.iter().map(|field| format!("\"{}\":{}", field.name, field.value)).collect();
+    format!("{{{}}}", entries.join(","))
 }
 
 /// A value as a pipe wants it: text without quotes, nothing for null.
@@ -182,6 +182,12 @@ mod tests {
         for (number, shown) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(number), shown);
         }
+    }
+
+    #[test]
+    fn objects_keep_the_order_of_their_fields() {
+        let fields = [Field::new("topic", "a\"b"), Field::new("bytes", 3), Field::new("age", Value::Null)];
+        assert_eq!(object(&fields), r#"{"topic":"a\"b","bytes":3,"age":null}"#);
     }
 
     #[test]

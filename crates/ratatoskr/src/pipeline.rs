@@ -88,6 +88,7 @@ pub(crate) async fn publish_all(
     let mut tally = Tally::default();
     let mut pending = FuturesOrdered::new();
     let mut input_open = true;
+    let mut input_error = None;
     while input_open || !pending.is_empty() {
         tokio::select! {
             Some((input_bytes, answer)) = pending.next(), if !pending.is_empty() => {
@@ -96,19 +97,30 @@ pub(crate) async fn publish_all(
                     Err(error) => tally.stop(Stop::Broker(error)),
                 }
                 progress.update(tally.input_bytes, || format!("{} acknowledged", grouped(tally.acknowledged)));
+                input_open &= tally.failure.is_none();
             }
             batch = batches.recv(), if input_open && pending.len() < BATCHES_PENDING_MAX => match batch {
                 Some(Ok(Batch { messages, input_bytes })) if messages.is_empty() => tally.input_bytes += input_bytes,
-                Some(Ok(Batch { messages, input_bytes })) => match publisher.send_batch(messages).await {
-                    Ok(receipts) => pending.push_back(async move { (input_bytes, receipts.receipts().await) }),
-                    Err(error) => tally.stop(Stop::Broker(error)),
-                },
-                Some(Err(error)) => tally.stop(Stop::Input(error)),
+                Some(Ok(Batch { messages, input_bytes })) => {
+                    let sent = publisher.send_batch(messages).await;
+                    input_open = sent.is_ok();
+                    // A failure to send waits its turn: what was sent before may still be acknowledged.
+                    pending.push_back(async move {
+                        match sent {
+                            Ok(receipts) => (input_bytes, receipts.receipts().await),
+                            Err(error) => (input_bytes, Err(error)),
+                        }
+                    });
+                }
+                Some(Err(error)) => {
+                    input_open = false;
+                    input_error = Some(Stop::Input(error));
+                }
                 None => input_open = false,
             },
         }
-        input_open &= tally.failure.is_none();
     }
+    tally.failure = tally.failure.or(input_error);
     tally
 }
 

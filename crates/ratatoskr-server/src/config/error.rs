@@ -9,14 +9,14 @@ use super::sources::Source;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// No setting has this key.
-    #[error("unknown setting {key:?} ({place}); {}", advice(*.nearest))]
+    #[error("unknown setting {key:?} ({place}); {}", advice(.nearest.as_deref()))]
     UnknownKey {
         /// What was given: a file's key or a variable's name.
         key: String,
         /// Where it was given.
         place: Source,
-        /// The most similar name there is.
-        nearest: Option<&'static str>,
+        /// The most similar name there is: a key in a file, a variable in the environment.
+        nearest: Option<String>,
     },
     /// The value is not of the setting's kind, or out of its range.
     #[error("{key} is {value:?} ({place}): {reason}")]
@@ -69,7 +69,7 @@ pub enum ConfigError {
     },
 }
 
-fn advice(nearest: Option<&'static str>) -> String {
+fn advice(nearest: Option<&str>) -> String {
     match nearest {
         Some(name) => format!("did you mean {name}?"),
         None => "`ratatoskr config` lists all settings".to_owned(),

@@ -163,7 +163,7 @@ fn read_environment(
         let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) else {
             return Err(ConfigError::UnknownKey {
                 key: name.to_owned(),
-                nearest: nearest_key(&name[ENVIRONMENT_PREFIX.len()..]),
+                nearest: nearest_setting(&name[ENVIRONMENT_PREFIX.len()..]).map(Setting::variable),
                 place: source,
             });
         };
@@ -190,7 +190,7 @@ fn read_file(path: &Path) -> Result<Vec<Entry>, ConfigError> {
             return Err(ConfigError::UnknownKey {
                 key: key.to_owned(),
                 place: source,
-                nearest: nearest_key(key),
+                nearest: nearest_setting(key).map(|setting| setting.key.to_owned()),
             });
         };
         let text = plain_text(value).map_err(|reason| ConfigError::BadValue {
@@ -219,8 +219,8 @@ fn plain_text(value: &Spanned<DeValue<'_>>) -> Result<String, String> {
     }
 }
 
-fn nearest_key(given: &str) -> Option<&'static str> {
-    nearest(given, SETTINGS.iter().map(|setting| setting.key))
+fn nearest_setting(given: &str) -> Option<&'static Setting> {
+    nearest(given, SETTINGS.iter().map(|setting| setting.key)).and_then(Setting::of_key)
 }
 
 fn refuse_insecure_listen(loaded: &Loaded) -> Result<(), ConfigError> {

@@ -35,7 +35,8 @@ const PAYLOAD_BYTES_MAX: u64 = ratatoskr_broker::limits::MESSAGE_BYTES_MAX as u6
 pub(crate) struct PublishArguments {
     /// The topic; created if missing
     topic: String,
-    /// The message; - or nothing reads all of standard input. {{n}}, {{id}}, {{time}} and {{random N}} are filled in
+    /// The message; - or nothing reads all of standard input. {{ n }}, {{ id }}, {{ time }} and {{ random N }} are
+    /// filled in: a number from 1, a UUID, the time, and N letters and digits
     #[arg(conflicts_with_all = ["lines", "file"])]
     message: Option<String>,
     #[command(flatten)]
