@@ -68,6 +68,12 @@ impl Field {
         self
     }
 
+    /// In words a unit stands beside the value, not in the name.
+    fn name_for_people(&self) -> String {
+        let name = self.words.as_ref().and_then(|_| self.name.strip_suffix("_ms")).unwrap_or(self.name);
+        name.replace('_', " ")
+    }
+
     fn for_people(&self) -> String {
         match (&self.words, &self.value) {
             (Some(words), _) => words.clone(),
@@ -88,10 +94,10 @@ pub(crate) fn print_fields(format: Format, fields: &[Field]) -> io::Result<()> {
         Format::Table => {
             let mut table = new_table();
             for field in fields {
-                let name = Cell::new(field.name.replace('_', " ")).add_attribute(Attribute::Bold);
+                let name = Cell::new(field.name_for_people()).add_attribute(Attribute::Bold);
                 table.add_row([name, Cell::new(field.for_people())]);
             }
-            writeln!(out, "{}", table.trim_fmt())
+            writeln!(out, "{}", aligned(table))
         }
     }
 }
@@ -109,7 +115,7 @@ pub(crate) fn print_rows(format: Format, rows: &[Vec<Field>]) -> io::Result<()> 
             let Some(first) = rows.first() else { return Ok(()) };
             let mut table = new_table();
             table.set_header(first.iter().map(|field| {
-                Cell::new(field.name.replace('_', " "))
+                Cell::new(field.name_for_people())
                     .add_attribute(Attribute::Bold)
                     .set_alignment(alignment(field))
             }));
@@ -118,7 +124,7 @@ pub(crate) fn print_rows(format: Format, rows: &[Vec<Field>]) -> io::Result<()> 
                     row.iter().map(|field| Cell::new(field.for_people()).set_alignment(alignment(field))),
                 );
             }
-            writeln!(out, "{}", table.trim_fmt())
+            writeln!(out, "{}", aligned(table))
         }
     }
 }
@@ -128,6 +134,14 @@ fn new_table() -> Table {
     // Columns without lines, as `ls` and `ps` have them; anstream takes the bold out where it is not wanted.
     table.load_style(presets::NOTHING).enforce_styling();
     table
+}
+
+/// The finished table, from the first column on and with a little air between columns.
+fn aligned(mut table: Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
 }
 
 fn alignment(field: &Field) -> CellAlignment {
