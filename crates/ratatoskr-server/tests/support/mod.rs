@@ -34,11 +34,10 @@ impl Fixture {
         Fixture::serve(broker, data)
     }
 
-    /// A broker on a disk that can be made to fail.
-    pub(crate) fn start_on(disk: &Arc<SimDisk>) -> Fixture {
+    /// A broker on a disk that can be made to fail, with a time that moves when told to.
+    pub(crate) fn start_on(disk: &Arc<SimDisk>, clock: &Arc<SimClock>) -> Fixture {
         let data = tempfile::tempdir().unwrap();
-        let clock = Arc::new(SimClock::at(1_700_000_000_000));
-        let broker = Broker::open_on(&BrokerConfig::new("/data"), disk.clone(), clock).unwrap();
+        let broker = Broker::open_on(&BrokerConfig::new("/data"), disk.clone(), clock.clone()).unwrap();
         Fixture::serve(broker, data)
     }
 
