@@ -19,6 +19,16 @@ pub(crate) enum Target {
     Name(TopicName),
 }
 
+impl Target {
+    /// False when a full disk is no reason to refuse.
+    pub(crate) fn needs_disk(&self) -> bool {
+        match self {
+            Target::Topic(topic) => !topic.log.is_in_memory(),
+            Target::Name(_) => true,
+        }
+    }
+}
+
 /// Where an append went, and what its acknowledgement stands for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Appended {

@@ -125,14 +125,15 @@ impl Core {
         }
     }
 
-    pub(crate) fn set_health(&self, health: Health) {
+    /// Sets the health, which never recovers from a failure; true when it changed.
+    pub(crate) fn set_health(&self, health: Health) -> bool {
         self.health.send_if_modified(|now| {
             let changed = *now != health && !matches!(now, Health::Failed { .. });
             if changed {
                 *now = health;
             }
             changed
-        });
+        })
     }
 
     pub(crate) fn counters(&self) -> Counters {

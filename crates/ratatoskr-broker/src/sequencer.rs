@@ -204,7 +204,7 @@ impl Sequencer {
         let refusal = self.wait_for_room();
         for append in appends.drain(..) {
             self.core.inbox.give_back(append.bytes);
-            if let Some(reason) = &refusal {
+            if let Some(reason) = refusal.as_ref().filter(|_| append.target.needs_disk()) {
                 self.refuse(append.batch.count(), append.reply, AppendError::Unavailable(reason.clone()));
                 continue;
             }
@@ -278,6 +278,11 @@ impl Sequencer {
 
     /// Waits while memory or the journal are used up; answers why appends must be refused, if so.
     fn wait_for_room(&mut self) -> Option<Unavailable> {
+        if matches!(&*self.core.health.borrow(), Health::DiskFull { .. })
+            && let Err(error) = self.log.check()
+        {
+            return Some(self.note_failure(&error));
+        }
         loop {
             match self.log.pressure() {
                 Pressure::None => return None,
@@ -351,19 +356,24 @@ impl Sequencer {
     fn note_failure(&mut self, error: &LogError) -> Unavailable {
         let reason = error.to_string();
         if error.is_full() {
-            tracing::warn!(%reason, "publishing waits for room on the disk");
-            self.core.set_health(Health::DiskFull { free_hint: reason.clone() });
+            let full = Health::DiskFull { free_hint: reason.clone() };
+            if self.core.set_health(full) {
+                tracing::warn!(%reason, "publishing waits for room on the disk");
+            }
             return Unavailable::DiskFull { detail: reason };
         }
-        tracing::error!(%reason, "nothing is acknowledged any more");
-        self.core.set_health(Health::Failed { reason: reason.clone() });
+        if self.core.set_health(Health::Failed { reason: reason.clone() }) {
+            tracing::error!(%reason, "nothing is acknowledged any more");
+        }
         Unavailable::Poisoned { reason }
     }
 
     /// Looks whether there is room (again), and whether the scribe is well.
     fn check(&mut self) {
         match self.log.check() {
-            Ok(()) if self.log.pressure() != Pressure::Full => self.core.set_health(Health::Serving),
+            Ok(()) if self.log.pressure() != Pressure::Full => {
+                self.core.set_health(Health::Serving);
+            }
             Ok(()) => {}
             Err(error) => {
                 self.note_failure(&error);

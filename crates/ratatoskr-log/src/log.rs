@@ -231,6 +231,7 @@ impl Log {
                 Promise::Written | Promise::Memory { .. } => self.publish(&topic, chunk),
             }
         }
+        self.evict();
         Ok(())
     }
 

@@ -321,7 +321,7 @@ impl TopicLog {
     }
 
     /// True when nothing of the topic is ever on disk.
-    pub(crate) fn is_in_memory(&self) -> bool {
+    pub fn is_in_memory(&self) -> bool {
         matches!(self.promise, Promise::Memory { .. })
     }
 
