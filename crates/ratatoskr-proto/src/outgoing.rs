@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_client_decodes_every_field_the_server_wrote() {
         let long = "v".repeat(8192);
-        let metadata = vec![("kind", "order"), ("empty", ""), ("long", long.as_str())];
+        let metadata = [("kind", "order"), ("empty", ""), ("long", long.as_str())];
         let received = sent_and_received(&MessageParts {
             id: ID,
             topic: "orders",

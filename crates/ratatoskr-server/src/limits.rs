@@ -24,6 +24,9 @@ pub const TOPIC_METRICS_MAX: usize = 1000;
 pub const ACCEPT_BACKLOG: i32 = 4096;
 /// Accepted connections that wait for one worker thread to take them.
 pub const CONNECTIONS_WAITING_MAX: usize = 1024;
+/// Threads of one worker that read old messages from disk for its subscribers. Further reads queue: hundreds
+/// of slow subscribers must not become hundreds of threads.
+pub const DISK_READERS_PER_WORKER: usize = 4;
 /// Worker threads; more than this is a slip of the keyboard.
 pub const WORKERS_MAX: usize = 256;
 

@@ -16,8 +16,8 @@ use tonic::transport::Server;
 
 use crate::closing::Closing;
 use crate::limits::{
-    ACCEPT_RETRY_PAUSE, CONNECTIONS_WAITING_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, SHUTDOWN_TIMEOUT,
-    STREAMS_CANCELLED_UNSEEN_MAX, STREAMS_PER_CONNECTION_MAX,
+    ACCEPT_RETRY_PAUSE, CONNECTIONS_WAITING_MAX, DISK_READERS_PER_WORKER, KEEPALIVE_INTERVAL,
+    KEEPALIVE_TIMEOUT, SHUTDOWN_TIMEOUT, STREAMS_CANCELLED_UNSEEN_MAX, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::traffic::Traffic;
 
@@ -31,7 +31,11 @@ pub(crate) fn start(
     closing: Closing,
 ) -> io::Result<(ConnectionSender, thread::JoinHandle<()>)> {
     let (sender, connections) = mpsc::channel(CONNECTIONS_WAITING_MAX);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(DISK_READERS_PER_WORKER)
+        .thread_name(format!("disk-{number}"))
+        .build()?;
     let thread = thread::Builder::new()
         .name(format!("grpc-{number}"))
         .spawn(move || runtime.block_on(serve(routes, connections, closing)))?;
