@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const TEST_ARROWS: &[(&str, &[&str])] = &[
     ("ratatoskr-broker", &["ratatoskr-sim"]),
     ("ratatoskr-sim", &["ratatoskr-broker"]),
-    ("ratatoskr-server", &["ratatoskr-client"]),
+    ("ratatoskr-server", &["ratatoskr-client", "ratatoskr-sim"]),
     ("ratatoskr-client", &["ratatoskr-broker", "ratatoskr-server"]),
 ];
 

@@ -1,13 +1,20 @@
-//! Every dependency has a line in `docs/dependencies.md`, and every line there a dependency.
+//! Every dependency has a line in `docs/dependencies.md`, and every line there a dependency; and a
+//! crate names no dependency that its code does not mention.
+//!
+//! Whether code mentions a crate is decided by its name as a word anywhere in the crate's Rust
+//! files. That can miss an unused one whose name is an ordinary word; it never accuses a used one, but
+//! for generated code, which is not in the tree: see [`ONLY_GENERATED`].
 
 use std::collections::BTreeSet;
 
-use super::{Finding, Tree, line_starting};
+use super::{Finding, Tree, has_extension, line_starting};
 
 const MANIFEST: &str = "Cargo.toml";
 const PAGE: &str = "docs/dependencies.md";
 /// The heading that ends the table of crates; what follows are tools of the test run.
 const END_OF_CRATES: &str = "## Tools";
+/// Dependencies that only generated code mentions: (crate's manifest, dependency).
+const ONLY_GENERATED: &[(&str, &str)] = &[("crates/ratatoskr-proto/Cargo.toml", "tonic-prost")];
 
 /// Compares `[workspace.dependencies]` with the page, and with what the crates use.
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -42,7 +49,38 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
             ));
         }
     }
+    findings.extend(unmentioned(tree));
     findings
+}
+
+/// Dependencies that a crate's manifest names and its code does not.
+fn unmentioned(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (path, text) in tree.crate_manifests() {
+        let folder = path.trim_end_matches("Cargo.toml");
+        let code: Vec<&str> = tree
+            .iter()
+            .filter(|(file, _)| file.starts_with(folder) && has_extension(file, &["rs"]))
+            .map(|(_, code)| code)
+            .collect();
+        for name in dependencies_of(text) {
+            let word = name.replace('-', "_");
+            if !ONLY_GENERATED.contains(&(path, &name)) && !code.iter().any(|code| mentions(code, &word)) {
+                findings.push(Finding::new(
+                    path,
+                    line_starting(text, &name),
+                    format!("no code of this crate mentions {name}; remove it"),
+                ));
+            }
+        }
+    }
+    findings
+}
+
+fn mentions(code: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word)
+        .any(|(at, _)| !code[..at].ends_with(is_part) && !code[at + word.len()..].starts_with(is_part))
 }
 
 /// Dependencies from elsewhere, as the root manifest names them.
@@ -66,15 +104,15 @@ fn explained(page: &str) -> Vec<(usize, String)> {
 }
 
 fn used(tree: &Tree) -> BTreeSet<String> {
-    let mut used = BTreeSet::new();
-    for (_, text) in tree.crate_manifests() {
-        let manifest: toml::Table = toml::from_str(text).unwrap_or_default();
-        for section in ["dependencies", "build-dependencies", "dev-dependencies"] {
-            let table = manifest.get(section).and_then(toml::Value::as_table);
-            used.extend(table.into_iter().flat_map(toml::Table::keys).cloned());
-        }
-    }
-    used
+    tree.crate_manifests().flat_map(|(_, text)| dependencies_of(text)).collect()
+}
+
+/// All dependencies a crate's manifest names, of every kind. A manifest that is no TOML is reported by `arrows`.
+fn dependencies_of(manifest: &str) -> BTreeSet<String> {
+    let manifest: toml::Table = toml::from_str(manifest).unwrap_or_default();
+    let sections = ["dependencies", "build-dependencies", "dev-dependencies"];
+    let tables = sections.iter().filter_map(|section| manifest.get(*section).and_then(toml::Value::as_table));
+    tables.flat_map(toml::Table::keys).cloned().collect()
 }
 
 #[cfg(test)]
@@ -87,7 +125,9 @@ mod tests {
     const CRATE: &str = "[package]\nname = \"ratatoskr-log\"\n[dependencies]\nbytes.workspace = true\n";
 
     fn findings(root: &str, page: &str) -> Vec<String> {
-        let files = [("Cargo.toml", root), ("docs/dependencies.md", page), ("crates/log/Cargo.toml", CRATE)];
+        let code = ("crates/log/src/lib.rs", "use bytes::Bytes;\n");
+        let files =
+            [("Cargo.toml", root), ("docs/dependencies.md", page), ("crates/log/Cargo.toml", CRATE), code];
         advice(&check(&Tree::of(&files)))
     }
 
@@ -111,6 +151,16 @@ mod tests {
     fn an_unused_dependency_is_reported() {
         let root = format!("{ROOT}idle = \"1\"\n");
         assert!(findings(&root, "| `bytes`, `idle` | |\n")[0].contains("no crate uses idle"));
+    }
+
+    #[test]
+    fn a_dependency_that_no_code_mentions_is_reported_with_its_line() {
+        let manifest = format!("{CRATE}serde_json.workspace = true\n");
+        let tree =
+            |code| Tree::of(&[("crates/log/Cargo.toml", manifest.as_str()), ("crates/log/src/lib.rs", code)]);
+        let found = advice(&unmentioned(&tree("use bytes::Bytes; // not_serde_json\n")));
+        assert_eq!(found, ["crates/log/Cargo.toml:5: no code of this crate mentions serde_json; remove it"]);
+        assert_eq!(unmentioned(&tree("use bytes::Bytes; use serde_json::Value;\n")), []);
     }
 
     #[test]
