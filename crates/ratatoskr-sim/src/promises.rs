@@ -37,8 +37,17 @@ pub enum Event {
         topic: u32,
         /// Its name.
         name: String,
+        /// Its settings.
+        settings: String,
         /// When its records are acknowledged.
         promise: Promise,
+    },
+    /// A topic gets other settings.
+    Update {
+        /// The topic's number.
+        topic: u32,
+        /// The new settings.
+        settings: String,
     },
     /// Records with consecutive offsets.
     Append {
@@ -75,6 +84,8 @@ pub struct State {
 pub struct TopicState {
     /// Its name.
     pub name: String,
+    /// Its settings.
+    pub settings: String,
     /// When its records are acknowledged.
     pub promise: Promise,
     /// The first offset that can be read.
@@ -189,10 +200,15 @@ impl State {
     fn apply(&mut self, block: &[Event]) {
         for event in block {
             match event {
-                Event::Create { topic, name, promise } => {
+                Event::Create { topic, name, settings, promise } => {
+                    let (name, settings) = (name.clone(), settings.clone());
                     let state =
-                        TopicState { name: name.clone(), promise: *promise, first: 0, payloads: Vec::new() };
+                        TopicState { name, settings, promise: *promise, first: 0, payloads: Vec::new() };
                     self.topics.insert(*topic, state);
+                }
+                Event::Update { topic, settings } => {
+                    let state = self.topics.get_mut(topic).expect("settings are of topics that exist");
+                    state.settings.clone_from(settings);
                 }
                 Event::Append { topic, first, payloads } => {
                     let state = self.topics.get_mut(topic).expect("records go to topics that exist");
@@ -251,8 +267,8 @@ fn difference(found: &State, expected: &State, newest: &State) -> Option<String>
 }
 
 fn topic_difference(found: &TopicState, shortest: &TopicState, longest: &TopicState) -> Option<String> {
-    if (&found.name, found.promise) != (&shortest.name, shortest.promise) {
-        return Some(format!("it is called {} and promises {:?}", found.name, found.promise));
+    if (&found.name, &found.settings) != (&shortest.name, &shortest.settings) {
+        return Some(format!("it is called {} and has settings {:?}", found.name, found.settings));
     }
     if found.first != shortest.first {
         return Some(format!("it starts at offset {} instead of {}", found.first, shortest.first));

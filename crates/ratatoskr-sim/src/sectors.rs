@@ -81,12 +81,18 @@ impl Content {
 
     fn write_sector(&mut self, sector: usize, at: usize, part: &[u8]) {
         let old = self.current.slot(sector);
-        if old.is_some_and(|old| &old[at..at + part.len()] == part) {
+        let is_same = old.is_some_and(|old| &old[at..at + part.len()] == part);
+        if is_same && !self.was_dropped(sector) {
             return;
         }
         let mut new = old.map_or([0; SECTOR_BYTES], |old| **old);
         new[at..at + part.len()].copy_from_slice(part);
         self.put(sector, Some(shared(&new)));
+    }
+
+    /// True when a failed sync left readers with something the disk will never have, unless it is written again.
+    fn was_dropped(&self, sector: usize) -> bool {
+        !self.versions.contains_key(&sector) && self.durable.slot(sector) != self.current.slot(sector)
     }
 
     fn put(&mut self, sector: usize, slot: Slot) {

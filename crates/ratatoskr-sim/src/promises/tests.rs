@@ -3,7 +3,8 @@
 use super::*;
 
 fn create(topic: u32, promise: Promise) -> Event {
-    Event::Create { topic, name: format!("topic-{topic}"), promise }
+    let (name, settings) = (format!("topic-{topic}"), format!("{promise:?}"));
+    Event::Create { topic, name, settings, promise }
 }
 
 fn append(topic: u32, first: u64, texts: &[&str]) -> Event {
@@ -24,7 +25,8 @@ fn promises() -> Promises {
 fn found(topics: &[(u32, Promise, u64, &[&str])]) -> State {
     let state = |(number, promise, first, texts): &(u32, Promise, u64, &[&str])| {
         let payloads = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
-        (*number, TopicState { name: format!("topic-{number}"), promise: *promise, first: *first, payloads })
+        let (name, settings) = (format!("topic-{number}"), format!("{promise:?}"));
+        (*number, TopicState { name, settings, promise: *promise, first: *first, payloads })
     };
     State { topics: topics.iter().map(state).collect() }
 }
@@ -57,7 +59,7 @@ fn every_kind_of_loss_is_named() {
     assert_broken(&promises, &found(&[(1, SYNCED, 1, &["b"])]), "it starts at offset 1 instead of 0");
     assert_broken(&promises, &found(&[(1, SYNCED, 0, &["a", "x"])]), "offset 1 is not what was sent");
     assert_broken(&promises, &found(&[(1, SYNCED, 0, &["a", "b", "x"])]), "it ends at offset 3, past 2");
-    assert_broken(&promises, &found(&[(1, WRITTEN, 0, &["a", "b"])]), "promises Written");
+    assert_broken(&promises, &found(&[(1, WRITTEN, 0, &["a", "b"])]), "has settings \"Written\"");
     let extra = found(&[(1, SYNCED, 0, &["a", "b"]), (9, SYNCED, 0, &[])]);
     assert_broken(&promises, &extra, "topic 9 (topic-9) should not be there");
 }
@@ -124,4 +126,14 @@ fn what_was_found_once_must_be_found_again() {
     promises.settle(whole.clone());
     assert_eq!(promises.check(&whole, Loss::Power), Ok(()));
     assert_broken(&promises, &found(&[(1, SYNCED, 0, &["a", "b"])]), "it ends at offset 2 instead of 3");
+}
+
+#[test]
+fn settings_are_promised_as_well() {
+    let mut promises = promises();
+    promises.settle(found(&[(1, SYNCED, 0, &[])]));
+    promises.attempt(vec![Event::Update { topic: 1, settings: "other".to_owned() }]);
+    assert_eq!(promises.check(&found(&[(1, SYNCED, 0, &[])]), Loss::Power), Ok(()));
+    promises.synced();
+    assert_broken(&promises, &found(&[(1, SYNCED, 0, &[])]), "has settings \"Synced\"");
 }

@@ -53,6 +53,16 @@ fn after_a_failed_sync_the_bytes_are_read_but_never_durable() {
 }
 
 #[test]
+fn what_a_failed_sync_dropped_becomes_durable_when_it_is_written_again() {
+    let mut content = Content::default();
+    content.write(&[1; 512], 0);
+    content.drop_unsynced();
+    content.write(&[1; 512], 0);
+    content.sync();
+    assert_eq!(bytes_of(&content.surviving_nothing()), [1; 512]);
+}
+
+#[test]
 fn a_cut_file_shows_zeros_when_it_grows_again() {
     let mut content = Content::default();
     content.write(&[7; 1024], 0);

@@ -1,0 +1,137 @@
+//! The disk fails while the log is at work: a failed sync or write ends all acknowledging, a full disk only refuses.
+
+use ratatoskr_log::LogError;
+use ratatoskr_sim::{Loss, Promises, SimClock, SimDisk, Survival};
+
+use crate::every_operation::recover_twice;
+use crate::life::{End, Life};
+use crate::script::{Step, tour};
+
+/// Plays the tour until something fails; answers the life and whether it did.
+fn play_until_failure(disk: &SimDisk) -> Option<(Life, bool)> {
+    let life = Life::begin(disk, &SimClock::at(100), Promises::default(), Loss::Power);
+    let mut life = life.ok()?;
+    let failed = life.play_all(&tour()).is_err();
+    Some((life, failed))
+}
+
+/// After the failure nothing is acknowledged any more, and whatever luck decides, all that was is there.
+fn assert_poisoned(disk: &SimDisk, mut life: Life, what: &str) {
+    for _ in 0..3 {
+        let append = |name| Step::Append { name, count: 1, bytes: 10 };
+        let create = Step::Create { name: "scratch", settings: "synced" };
+        life.play_all(&[create, append("scratch"), append("orders")]).unwrap();
+        let refusal = life.commit();
+        assert!(matches!(refusal, Err(LogError::Poisoned { .. })), "{what}: {refusal:?}");
+    }
+    let outcomes = [(disk.kill(), Loss::Process), (disk.crash(Survival::Nothing), Loss::Power)];
+    let seeded = (0..3).map(|seed| (disk.crash(Survival::Seeded(seed)), Loss::Power));
+    for (disk, loss) in outcomes.into_iter().chain(seeded) {
+        recover_twice(&disk, &life.promises, loss).unwrap_or_else(|broken| panic!("{what}: {broken}"));
+    }
+}
+
+#[test]
+fn after_any_failed_sync_nothing_is_acknowledged() {
+    let mut failures = 0;
+    for nth in 1.. {
+        let disk = SimDisk::new();
+        disk.fail_sync(nth);
+        match play_until_failure(&disk) {
+            // It failed while the log was opened: nobody was told anything.
+            None => continue,
+            Some((_, false)) => break,
+            Some((life, true)) => assert_poisoned(&disk, life, &format!("sync {nth} failed")),
+        }
+        failures += 1;
+    }
+    assert!(failures > 30, "the tour has many syncs, and only {failures} failed");
+}
+
+#[test]
+fn after_any_failed_write_nothing_is_acknowledged() {
+    let mut failures = 0;
+    for nth in 1.. {
+        let disk = SimDisk::new();
+        disk.fail_write(nth);
+        match play_until_failure(&disk) {
+            None => continue,
+            Some((_, false)) => break,
+            Some((life, true)) => assert_poisoned(&disk, life, &format!("write {nth} failed")),
+        }
+        failures += 1;
+    }
+    assert!(failures > 30, "the tour has many writes, and only {failures} failed");
+}
+
+#[test]
+fn a_read_that_fails_is_told_and_works_once_the_disk_is_sound() {
+    let disk = SimDisk::new();
+    let (mut life, failed) = play_until_failure(&disk).unwrap();
+    assert!(!failed);
+    life.play_all(&[Step::Scribe]).unwrap();
+    let names: Vec<String> =
+        disk.trace().iter().filter_map(|line| Some(line.split(' ').nth(1)?.to_owned())).collect();
+    for name in names.iter().filter(|name| name.ends_with(".segment")) {
+        disk.fail_reads(name);
+    }
+    let Err(End::Broken(broken)) = life.look() else { panic!("old records are in segments only") };
+    assert!(broken.to_string().contains("simulated input/output error"), "{broken}");
+    disk.heal_reads();
+    life.look().unwrap();
+}
+
+/// Fills a disk that has room for one journal file until an append is refused.
+fn fill_until_refused() -> (SimDisk, SimClock, Life) {
+    let (disk, clock) = (SimDisk::new(), SimClock::at(1000));
+    let life = Life::begin(&disk, &clock, Promises::default(), Loss::Power);
+    let mut life = life.unwrap_or_else(|(_, end)| panic!("{end:?}"));
+    life.play_all(&[
+        Step::Create { name: "orders", settings: "synced" },
+        Step::Commit,
+        Step::Room(Some(100_000)),
+    ])
+    .unwrap();
+    for _ in 0..100 {
+        life.play(&Step::Append { name: "orders", count: 2, bytes: 3000 }).unwrap();
+        match life.commit() {
+            Ok(()) => life.play(&Step::Scribe).unwrap(),
+            Err(error) => {
+                assert!(error.is_full(), "{error}");
+                return (disk, clock, life);
+            }
+        }
+    }
+    panic!("a disk without room took everything");
+}
+
+#[test]
+fn a_full_disk_refuses_reads_on_and_recovers_by_itself() {
+    let (disk, clock, mut life) = fill_until_refused();
+    life.look().unwrap();
+    life.play(&Step::Append { name: "orders", count: 1, bytes: 10 }).unwrap();
+    assert!(life.commit().is_err_and(|error| error.is_full()), "still no room");
+    life.look().unwrap();
+
+    disk.set_capacity(None);
+    clock.advance(1001);
+    life.play(&Step::Append { name: "orders", count: 1, bytes: 10 }).unwrap();
+    life.commit().unwrap();
+    life.look().unwrap();
+    for survival in [Survival::Nothing, Survival::Everything, Survival::Seeded(5)] {
+        recover_twice(&disk.crash(survival), &life.promises, Loss::Power).unwrap();
+    }
+}
+
+#[test]
+fn a_full_disk_still_takes_trims_and_deletions() {
+    let (disk, _, mut life) = fill_until_refused();
+    life.play(&Step::Trim { name: "orders", keep: 1 }).unwrap();
+    life.commit().unwrap();
+    life.play(&Step::Delete { name: "orders" }).unwrap();
+    life.commit().unwrap();
+    life.play_all(&[Step::Scribe, Step::Look]).unwrap();
+    let after = disk.crash(Survival::Nothing);
+    after.set_capacity(None);
+    recover_twice(&after, &life.promises, Loss::Power).unwrap();
+}
