@@ -52,7 +52,7 @@ pub struct BrokerConfig {
     pub segment_bytes: u64,
     /// Bytes of a journal file. Default 32 MiB, 32 MiB to 1 GiB: the largest batch has to fit.
     pub journal_file_bytes: u64,
-    /// Bytes of recent messages kept in memory. Default 64 MiB, at least 1 MiB.
+    /// Bytes of recent messages kept in memory. Default 32 MiB, at least 1 MiB.
     pub tail_bytes_max: usize,
 }
 
@@ -64,7 +64,7 @@ impl BrokerConfig {
             topic_defaults: TopicSettings::default(),
             segment_bytes: 100 << 20,
             journal_file_bytes: 32 << 20,
-            tail_bytes_max: 64 << 20,
+            tail_bytes_max: 32 << 20,
         }
     }
 

@@ -247,13 +247,12 @@ impl TopicLog {
             return None;
         }
         let chunk = RecordChunk {
-            bytes: staged.bytes.split().freeze(),
+            bytes: exact(std::mem::take(&mut staged.bytes)),
             first: staged.first,
             count: staged.count,
             last_timestamp_ms: staged.last_timestamp_ms,
         };
         staged.count = 0;
-        staged.bytes = BytesMut::new();
         Some(chunk)
     }
 
@@ -397,6 +396,12 @@ impl State {
         self.tail_bytes -= cost;
         cost
     }
+}
+
+/// Batches that were joined left room to grow; a chunk stays in memory for long and gives it back.
+fn exact(bytes: BytesMut) -> Bytes {
+    let spare = bytes.capacity() - bytes.len();
+    if spare > bytes.len() / 8 { Bytes::copy_from_slice(&bytes) } else { bytes.freeze() }
 }
 
 /// What publishing a chunk changed.

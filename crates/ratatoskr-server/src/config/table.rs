@@ -173,7 +173,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "tail_bytes_max",
         kind: Kind::Bytes(1 << 20..=1 << 40),
-        default: "64MiB",
+        default: "32MiB",
         help: "Memory for recent messages, all topics together. Readers further behind read from disk.",
         fill: |config, value| config.tail_bytes_max = value.number(),
     },
