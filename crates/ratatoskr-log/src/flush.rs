@@ -64,28 +64,27 @@ impl SegmentWriter {
         *self = SegmentWriter::default();
     }
 
-    /// Writes the topic's unflushed chunks up to `end` into segments.
-    pub(crate) fn flush(&mut self, mut flush: Flush<'_>) -> Result<Flushed, LogError> {
+    /// Writes the topic's unflushed chunks up to `end` into segments. What was touched is noted in `flushed`, also
+    /// when a later chunk fails: the topic counts on it from then on, so the checkpoint has to sync it.
+    pub(crate) fn flush(&mut self, mut flush: Flush<'_>, flushed: &mut Flushed) -> Result<(), LogError> {
         let topic = flush.topic;
-        let mut flushed = Flushed::default();
         for chunk in topic.unflushed(flush.end) {
             let full = self.open.as_ref().is_some_and(|open| {
                 open.segment.bytes + (flush.gathered.len() + chunk.bytes.len()) as u64 > topic.segment_bytes()
             });
             if full {
-                self.write_out(&mut flush, &mut flushed)?;
+                self.write_out(&mut flush, flushed)?;
                 self.open = None;
             }
             if self.open.is_none() {
-                self.open = Some(open_for(topic, flush.directory, &chunk, &mut flushed)?);
+                self.open = Some(open_for(topic, flush.directory, &chunk, flushed)?);
             }
             self.gather(&chunk, flush.gathered);
             if flush.gathered.len() >= GATHER_BYTES {
-                self.write_out(&mut flush, &mut flushed)?;
+                self.write_out(&mut flush, flushed)?;
             }
         }
-        self.write_out(&mut flush, &mut flushed)?;
-        Ok(flushed)
+        self.write_out(&mut flush, flushed)
     }
 
     /// Adds a chunk to what is written next.

@@ -217,6 +217,7 @@ impl Log {
     }
 
     /// Writes all that was staged as one block; makes visible what is promised to be written.
+    /// What it leaves for [`Log::sync`] must be synced before the next write.
     /// Any error takes everything back: nothing was promised, and offsets are given out again.
     pub fn write(&mut self) -> Result<(), LogError> {
         let result = self.write_block();

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -81,6 +82,8 @@ pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, options: LogOptions) -> 
         let hint = "the checkpoint vanished while it was opened".to_owned();
         return Err(LogError::Foreign { path: layout.checkpoint(), hint });
     };
+    // The run before may have died between renaming the checkpoint and syncing the folder.
+    disk.sync_dir(&layout.root).map_err(|error| LogError::io("sync", &layout.root, error))?;
     replay.next_topic = facts.next_topic;
     let start = JournalStart {
         directory,
@@ -157,9 +160,28 @@ fn make_new(disk: &Arc<dyn Disk>, clock: &Arc<dyn Clock>, layout: &Layout) -> Re
         disk.create_dir(&folder).map_err(|error| LogError::io("create", &folder, error))?;
     }
     disk.sync_dir(root).map_err(|error| LogError::io("sync", root, error))?;
+    sync_ancestors(disk, root)?;
     let mut random = fastrand::Rng::with_seed(fastrand::u64(..) ^ clock.now_ms().rotate_left(32));
     let facts = Facts { next_sequence: 1, journal_start: 1, next_topic: 1, id_mask: random.u128(..) };
     CheckpointWriter::create(disk, layout, random.u64(..), facts)?.finish()
+}
+
+/// Makes the data directory's own name durable, and those of the folders that were created on the way to it. It ends at
+/// a folder that cannot be read or synced: that one was there before.
+fn sync_ancestors(disk: &Arc<dyn Disk>, root: &Path) -> Result<(), LogError> {
+    for ancestor in root.ancestors().skip(1) {
+        let folder = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
+        match disk.sync_dir(folder) {
+            Err(error) if was_there_before(error.kind()) => return Ok(()),
+            other => other.map_err(|error| LogError::io("sync", folder, error))?,
+        }
+    }
+    Ok(())
+}
+
+fn was_there_before(kind: ErrorKind) -> bool {
+    use ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(kind, PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported)
 }
 
 /// The state while it is being rebuilt.

@@ -18,7 +18,7 @@ use crate::block::Entry;
 use crate::checkpoint::CheckpointWriter;
 use crate::disk::OpenMode;
 use crate::error::LogError;
-use crate::flush::Flush;
+use crate::flush::{Flush, Flushed};
 use crate::layout::{index_file, segment_file};
 use crate::shared::{Boundary, BoundaryTopic, Shared, Task};
 use crate::topic::{Promise, TopicLog};
@@ -98,11 +98,11 @@ impl Scribe {
             return Ok(());
         }
         let flush = Flush { topic, directory: self.shared.directory, end, gathered: &mut self.gathered };
-        let result = topic.writer.lock().flush(flush);
+        let mut flushed = Flushed::default();
+        let result = topic.writer.lock().flush(flush, &mut flushed);
         self.gathered.clear();
-        let flushed = result.inspect_err(|_| topic.writer.lock().close())?;
-        if flushed.bytes == 0 {
-            return Ok(());
+        if result.is_err() {
+            topic.writer.lock().close();
         }
         self.shared.remove_unflushed(flushed.bytes);
         for base in flushed.bases {
@@ -111,8 +111,10 @@ impl Scribe {
         if flushed.new_names {
             self.new_names.insert(topic.number, topic.clone());
         }
-        self.keep_open(topic);
-        Ok(())
+        if result.is_ok() && flushed.bytes > 0 {
+            self.keep_open(topic);
+        }
+        result
     }
 
     /// Bounds the number of open files: the topics that were opened first are closed.
@@ -197,7 +199,8 @@ impl Scribe {
             let first = match (topic.promise, topic.is_deleted()) {
                 (Promise::Memory { .. }, _) => 0,
                 (_, true) => extent.next,
-                (_, false) => extent.first,
+                // A later trim may reach past what is flushed; it and its records are in the journal.
+                (_, false) => extent.first.min(topic.flushed_end()),
             };
             debug_assert!(kept.last().is_some_and(|last| last.next >= *next) || first >= *next || first == 0);
             writer.push(&Entry::Trim { topic: number, first })?;

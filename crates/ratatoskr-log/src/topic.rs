@@ -290,6 +290,11 @@ impl TopicLog {
         freed
     }
 
+    /// The offset after the last record that is in a segment.
+    pub(crate) fn flushed_end(&self) -> u64 {
+        self.state.read().flushed
+    }
+
     /// True when everything before `end` is in a segment.
     pub(crate) fn is_flushed(&self, end: u64) -> bool {
         self.state.read().flushed >= end
