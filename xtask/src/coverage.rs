@@ -42,7 +42,9 @@ pub(crate) fn run(workshop: &Workshop) -> Outcome {
     let llvm = tools.llvm()?;
     let report = workshop.target.join("coverage.json");
     let mut command = workshop.command(tools.cargo_llvm_cov());
-    command.args(["llvm-cov", "--locked", "--json", "--summary-only", "--output-path"]).arg(&report);
+    command
+        .args(["llvm-cov", "--locked", "--no-fail-fast", "--json", "--summary-only", "--output-path"])
+        .arg(&report);
     command.args([
         "--package",
         "ratatoskr-log",

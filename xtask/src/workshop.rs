@@ -35,11 +35,13 @@ impl Workshop {
 
     /// Builds the `ratatoskr` program and says where it is.
     pub(crate) fn broker_program(&self, profile: Profile) -> Outcome<PathBuf> {
+        // The dev build is chosen as the tests choose it, and the release build as `cargo run --release` does:
+        // with other features on, cargo would compile what they share once more.
         let (flags, folder): (&[&str], _) = match profile {
-            Profile::Dev => (&[], "debug"),
-            Profile::Release => (&["--release"], "release"),
+            Profile::Dev => (&["--workspace", "--bin", "ratatoskr"], "debug"),
+            Profile::Release => (&["--package", "ratatoskr", "--release"], "release"),
         };
-        self.cargo(&[&["build", "--package", "ratatoskr", "--quiet"], flags].concat())?;
+        self.cargo(&[&["build", "--locked", "--quiet"], flags].concat())?;
         Ok(self.target.join(folder).join("ratatoskr"))
     }
 

@@ -78,7 +78,7 @@ fn doc_tests(workshop: &Workshop) -> Outcome {
 }
 
 fn docs(workshop: &Workshop) -> Outcome {
-    let arguments = ["doc", "--workspace", "--no-deps", "--locked", "--quiet"];
+    let arguments = ["doc", "--workspace", "--no-deps", "--locked", "--quiet", "--keep-going"];
     run(workshop.command("cargo").args(arguments).env("RUSTDOCFLAGS", "--deny warnings"))
 }
 
