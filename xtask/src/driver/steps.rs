@@ -63,6 +63,7 @@ fn clippy(workshop: &Workshop) -> Outcome {
         "--all-targets",
         "--locked",
         "--quiet",
+        "--keep-going",
         "--",
         "--deny",
         "warnings",
