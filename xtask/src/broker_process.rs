@@ -41,6 +41,8 @@ pub(crate) struct BrokerSetup {
 /// A broker that serves.
 pub(crate) struct BrokerProcess {
     child: Child,
+    /// What it writes to standard output and error.
+    log_path: PathBuf,
     /// From the start of the process to readiness: recovery and all.
     pub(crate) start_took: Duration,
 }
@@ -75,18 +77,18 @@ impl BrokerSetup {
         let started = Instant::now();
         let child = command.spawn().when(format_args!("starting {}", self.program.display()))?;
         // From here on an early return drops, and so kills, the child.
-        let mut process = BrokerProcess { child, start_took: Duration::ZERO };
+        let mut process = BrokerProcess { child, log_path, start_took: Duration::ZERO };
         while !is_ready(self.http) {
             if let Some(status) = process.child.try_wait().when("watching the broker start")? {
                 return Err(Failed::new(format!(
                     "the broker ended with {status} before it served:\n{}",
-                    tail(&log_path)
+                    tail(&process.log_path)
                 )));
             }
             if started.elapsed() > Duration::from_secs(START_SECONDS_MAX) {
                 return Err(Failed::new(format!(
                     "the broker is not ready after {START_SECONDS_MAX} s:\n{}",
-                    tail(&log_path)
+                    tail(&process.log_path)
                 )));
             }
             std::thread::sleep(READY_POLL);
@@ -97,9 +99,12 @@ impl BrokerSetup {
 }
 
 impl BrokerProcess {
-    /// The broker's use of the machine now.
+    /// The broker's use of the machine now. A broker that has ended has none: then its last words are told.
     pub(crate) fn usage(&self) -> Outcome<ProcessUsage> {
-        ProcessUsage::read(self.child.id())
+        let read = ProcessUsage::read(self.child.id());
+        read.map_err(|failed| {
+            Failed::new(format!("{failed}; the end of the broker's log:\n{}", tail(&self.log_path)))
+        })
     }
 
     /// `kill -9`: no warning, no flush.

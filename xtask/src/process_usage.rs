@@ -24,8 +24,8 @@ impl ProcessUsage {
             let path = format!("/proc/{pid}/{file}");
             fs::read_to_string(&path).when(format_args!("reading {path} (has the process ended?)"))
         };
-        let rss_bytes =
-            parse_rss(&read("status")?).ok_or_else(|| Failed::new("/proc/PID/status has no VmRSS"))?;
+        let rss_bytes = parse_rss(&read("status")?)
+            .ok_or_else(|| Failed::new("/proc/PID/status has no VmRSS: the process has ended"))?;
         let ticks = parse_ticks(&read("stat")?)
             .ok_or_else(|| Failed::new("/proc/PID/stat has no processor times"))?;
         Ok(ProcessUsage { rss_bytes, cpu: Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND) })

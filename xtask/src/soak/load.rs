@@ -12,7 +12,7 @@ use ratatoskr_proto::{
     CreateTopicRequest, Durability, GetStatsRequest, Message, PublishRequest, PublishResponse, StartPosition,
     SubscribeRequest,
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval_at};
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
@@ -40,6 +40,8 @@ struct Sender {
     client: Client,
     /// Its number, from 0; stands in its payloads.
     number: u32,
+    /// How many there are of its kind.
+    of: u32,
     /// Time between two of its messages.
     every: Duration,
     /// Bytes of each payload.
@@ -69,17 +71,16 @@ impl Load {
             let stream = subscribe(&mut client(topic), &other_topic(topic)).await?;
             spawn(ledger, |ledger| follow_other(stream, ledger));
         }
+        let bytes = options.payload_bytes as usize;
+        let sender =
+            |number, of, rate| Sender { client: client(number), number, of, every: pause(of, rate), bytes };
         for number in 0..options.publishers {
-            let every = pause(options.publishers, options.rate);
-            let sender =
-                Sender { client: client(number), number, every, bytes: options.payload_bytes as usize };
+            let sender = sender(number, options.publishers, options.rate);
             spawn(ledger, |ledger| publish(sender, ledger));
         }
         for number in 0..OTHER_PUBLISHERS.min(options.other_topics) {
-            let every = pause(OTHER_PUBLISHERS, options.other_rate);
-            let sender =
-                Sender { client: client(number), number, every, bytes: options.payload_bytes as usize };
-            let topics = options.other_topics;
+            let (sender, topics) =
+                (sender(number, OTHER_PUBLISHERS, options.other_rate), options.other_topics);
             spawn(ledger, move |ledger| publish_round(sender, topics, ledger));
         }
         Ok(Load { client: client(0), other_topics: options.other_topics })
@@ -207,7 +208,7 @@ fn check_next(message: &Message, next_offset: &mut u64) -> Outcome<u64> {
 /// A publisher of the main topic.
 async fn publish(mut sender: Sender, ledger: Arc<Ledger>) -> Outcome {
     let mut random = fastrand::Rng::with_seed(u64::from(sender.number));
-    let mut ticks = steady(sender.every);
+    let mut ticks = steady(&sender);
     let mut sequence = 0;
     while !ledger.is_stopped() {
         ticks.tick().await;
@@ -224,7 +225,7 @@ async fn publish(mut sender: Sender, ledger: Arc<Ledger>) -> Outcome {
 /// A publisher that goes round its share of the other topics.
 async fn publish_round(mut sender: Sender, topics: u32, ledger: Arc<Ledger>) -> Outcome {
     let mut random = fastrand::Rng::with_seed(u64::from(sender.number) << 32);
-    let mut ticks = steady(sender.every);
+    let mut ticks = steady(&sender);
     let mut round = (sender.number..topics).step_by(OTHER_PUBLISHERS as usize).cycle().zip(0..);
     while !ledger.is_stopped() {
         ticks.tick().await;
@@ -237,9 +238,10 @@ async fn publish_round(mut sender: Sender, topics: u32, ledger: Arc<Ledger>) -> 
     Ok(())
 }
 
-/// Ticks that never come in bursts: a publisher that was held up goes on at its rate.
-fn steady(every: Duration) -> tokio::time::Interval {
-    let mut ticks = interval(every);
+/// Ticks that never come in bursts: publishers take turns, and one that was held up goes on at its rate.
+fn steady(sender: &Sender) -> tokio::time::Interval {
+    let turn = sender.every.mul_f64(f64::from(sender.number) / f64::from(sender.of));
+    let mut ticks = interval_at(tokio::time::Instant::now() + turn, sender.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
