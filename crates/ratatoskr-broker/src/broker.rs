@@ -9,6 +9,7 @@
 //! Checking and encoding happen where the caller runs, so that the one sequencer only places and writes. The
 //! gRPC server is a thin layer on exactly this interface.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,6 +128,7 @@ struct Running {
 
 impl Broker {
     /// Opens a data directory, recovers what is there, and starts. Blocks meanwhile.
+    #[expect(clippy::needless_pass_by_value, reason = "the caller is done with its configuration")]
     pub fn open(config: BrokerConfig) -> Result<Broker, OpenError> {
         Broker::open_on(&config, Arc::new(RealDisk), Arc::new(RealClock))
     }
@@ -145,6 +147,7 @@ impl Broker {
             segment_bytes: config.segment_bytes,
             tail_bytes_max: config.tail_bytes_max,
             memory_bytes_max: MEMORY_TOPICS_BYTES_MAX,
+            entropy: [RandomState::new().hash_one("directory"), RandomState::new().hash_one("ids")],
             promise_of: |settings| {
                 TopicSettings::decode(settings)
                     .map(|settings| promise(&settings))
@@ -417,6 +420,7 @@ fn start(
     let scribe_stop = Arc::new(AtomicBool::new(false));
     let (stop, core) = (scribe_stop.clone(), core.clone());
     let scribe = spawn("scribe", move || {
+        let _alarm = ScribeAlarm(core.clone());
         let mut swept_ms = clock.now_ms();
         while !stop.load(Ordering::Acquire) {
             scribe.wait(SWEEP);
@@ -437,6 +441,19 @@ fn start(
         scribe
     });
     Running { sequencer, scribe, scribe_stop, _lock: lock }
+}
+
+/// Publishers do not wait for ever for a scribe that a fault of ours has ended.
+struct ScribeAlarm(Arc<Core>);
+
+impl Drop for ScribeAlarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "the scribe failed; restart the broker: what was acknowledged is on disk";
+            self.0.set_health(Health::Failed { reason: reason.to_owned() });
+            self.0.inbox.abandon();
+        }
+    }
 }
 
 fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {

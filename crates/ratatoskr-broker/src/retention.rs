@@ -35,14 +35,16 @@ fn first_to_keep(topic: &Arc<Topic>, now_ms: u64) -> Result<Option<u64>, ReadErr
     if let Some(messages) = settings.retention_messages {
         first = first.max(extent.next.saturating_sub(messages));
     }
-    if let Some(bytes) = settings.retention_bytes.filter(|bytes| extent.bytes > *bytes) {
+    // A memory topic keeps its bound by itself, with each record it takes.
+    let on_disk = settings.retention_bytes.filter(|_| !topic.log.is_in_memory());
+    if let Some(bytes) = on_disk.filter(|bytes| extent.bytes > *bytes) {
         first = first.max(topic.log.offset_for_bytes(bytes)?);
     }
     if let Some(age_ms) = settings.retention_age_ms {
         let cutoff_ms = now_ms.saturating_sub(age_ms);
         if !topic.log.is_younger_than(cutoff_ms) {
-            let young = topic.log.offset_at_time(cutoff_ms)?;
-            topic.log.note_younger_than(young, cutoff_ms);
+            let (young, its_time_ms) = topic.log.offset_at_time(cutoff_ms)?;
+            topic.log.note_younger_than(young, its_time_ms);
             first = first.max(young);
         }
     }

@@ -12,7 +12,7 @@
 //! answers everybody and leaves nothing behind; a panic in one topic's owner fails that topic alone.
 //! Why one thread and not a task per topic: ADR 0002.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,8 @@ pub(crate) struct Sequencer {
     owners: HashMap<u32, Owner>,
     /// Topics staged in the block being made.
     creating: HashMap<TopicName, Arc<Topic>>,
+    /// Numbers of topics whose deletion is staged in it: nothing may follow for them.
+    deleting: HashSet<u32>,
     /// Who waits for the block being made.
     waiting: Vec<Waiting>,
 }
@@ -52,7 +54,14 @@ impl Sequencer {
         let topics = core.topics.read();
         let owners = topics.values().map(|topic| (topic.log.number, Owner::new(topic.clone()))).collect();
         drop(topics);
-        Sequencer { core, log, owners, creating: HashMap::new(), waiting: Vec::new() }
+        Sequencer {
+            core,
+            log,
+            owners,
+            creating: HashMap::new(),
+            deleting: HashSet::new(),
+            waiting: Vec::new(),
+        }
     }
 
     /// Works until the inbox is closed and empty; gives the log back.
@@ -76,6 +85,9 @@ impl Sequencer {
                     }
                     change => self.change(change),
                 }
+                if self.log.staged_bytes() >= BLOCK_BYTES {
+                    self.commit();
+                }
             }
             self.commit();
             self.append_all(&mut appends);
@@ -93,7 +105,7 @@ impl Sequencer {
             Command::Delete { name, reply } => self.delete(name, reply),
             Command::Purge { name, before, reply } => self.purge(name, before, reply),
             Command::Trim { topic, first } => {
-                if !topic.log.is_deleted() {
+                if !topic.log.is_deleted() && !self.deleting.contains(&topic.log.number) {
                     self.log.stage_trim(&topic.log, first);
                     self.wait_for(topic, Answer::Trim);
                 }
@@ -108,6 +120,11 @@ impl Sequencer {
             Command::Check => self.check(),
             Command::Append { .. } => unreachable!("appends are sorted out before"),
         }
+    }
+
+    /// A topic that exists and is not on its way out.
+    fn living(&self, name: &TopicName) -> Option<Arc<Topic>> {
+        self.core.topic(name).filter(|topic| !self.deleting.contains(&topic.log.number))
     }
 
     fn create(
@@ -146,7 +163,7 @@ impl Sequencer {
         settings: TopicSettings,
         reply: Reply<Result<Arc<Topic>, UpdateTopicError>>,
     ) {
-        let Some(topic) = self.core.topic(name) else {
+        let Some(topic) = self.living(name) else {
             let _ = reply.send(Err(UpdateTopicError::NotFound { name: name.clone() }));
             return;
         };
@@ -162,20 +179,17 @@ impl Sequencer {
     }
 
     fn delete(&mut self, name: TopicName, reply: Reply<Result<(), DeleteTopicError>>) {
-        // A second delete in the same block finds the topic already on its way out.
-        let going =
-            |waiting: &Waiting| matches!(waiting.answer, Answer::Delete(_)) && waiting.topic.name == name;
-        let topic = self.core.topic(&name).filter(|_| !self.waiting.iter().any(going));
-        let Some(topic) = topic else {
+        let Some(topic) = self.living(&name) else {
             let _ = reply.send(Err(DeleteTopicError::NotFound { name }));
             return;
         };
         self.log.stage_delete(&topic.log);
+        self.deleting.insert(topic.log.number);
         self.wait_for(topic, Answer::Delete(reply));
     }
 
     fn purge(&mut self, name: TopicName, before: Option<u64>, reply: Reply<Result<u64, PurgeTopicError>>) {
-        let Some(topic) = self.core.topic(&name) else {
+        let Some(topic) = self.living(&name) else {
             let _ = reply.send(Err(PurgeTopicError::NotFound { name }));
             return;
         };
@@ -293,6 +307,9 @@ impl Sequencer {
                     return Some(Unavailable::DiskFull { detail: detail.to_owned() });
                 }
             }
+            if let Health::Failed { reason } = &*self.core.health.borrow() {
+                return Some(Unavailable::Poisoned { reason: reason.clone() });
+            }
             // A scribe that failed makes no more progress: the next write says why.
             if let Err(error) = self.log.check() {
                 return Some(self.note_failure(&error));
@@ -322,6 +339,7 @@ impl Sequencer {
         }
         self.answer(|_, _| true);
         self.creating.clear();
+        self.deleting.clear();
         if matches!(&*self.core.health.borrow(), Health::DiskFull { .. }) {
             self.check();
         }
@@ -347,6 +365,7 @@ impl Sequencer {
         for topic in self.creating.drain().map(|(_, topic)| topic) {
             self.owners.remove(&topic.log.number);
         }
+        self.deleting.clear();
         for entry in std::mem::take(&mut self.waiting) {
             entry.fail(&self.core, &reason);
         }

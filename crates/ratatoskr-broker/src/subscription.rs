@@ -134,7 +134,9 @@ impl Subscription {
                 return Err(end);
             }
             let credit = self.subscriber.credit.load(Ordering::Acquire);
-            let chunks = if credit == 0 { Vec::new() } else { self.chunks().await? };
+            let chunks = if credit == 0 { Ok(Vec::new()) } else { self.chunks().await };
+            // A topic that is deleted meanwhile has no files: that is no damage.
+            let chunks = chunks.map_err(|error| self.end().unwrap_or(error))?;
             if chunks.is_empty() {
                 changed.await;
                 continue;
@@ -163,10 +165,18 @@ impl Subscription {
     /// Records from the cursor on; none when it is at the end.
     async fn chunks(&mut self) -> Result<Vec<RecordChunk>, SubscriptionEnd> {
         loop {
-            match self.topic.log.read_tail(self.cursor, READ_BYTES_MAX).map_err(end_of)? {
-                Tail::Records(chunks) => return Ok(chunks),
-                Tail::End => return Ok(Vec::new()),
-                Tail::Cold => {}
+            if let Some(end) = self.end() {
+                return Err(end);
+            }
+            let found = match self.topic.log.read_tail(self.cursor, READ_BYTES_MAX).map_err(end_of)? {
+                Tail::Records(chunks) => Some(chunks),
+                Tail::End => Some(Vec::new()),
+                Tail::Cold => None,
+            };
+            if let Some(chunks) = found {
+                // A file that was read from need not stay open, or keep its room once it is removed.
+                self.segments = SegmentCursor::default();
+                return Ok(chunks);
             }
             if let Some(chunk) = self.cold_chunk().await? {
                 return Ok(vec![chunk]);
@@ -196,11 +206,13 @@ impl Subscription {
         let number = self.topic.log.number;
         let count: usize = chunks.iter().map(|chunk| chunk.count as usize).sum();
         let mut messages = Vec::with_capacity(count.min(credit as usize));
-        let mut bytes = 0;
+        let (mut bytes, mut taken) = (0, 0);
         for record in chunks.iter().flat_map(RecordChunk::records) {
-            if messages.len() as u64 == credit {
+            // One chunk can hold far more than a subscriber should be handed at a time.
+            if messages.len() as u64 == credit || taken >= READ_BYTES_MAX {
                 break;
             }
+            taken += record.body.bytes();
             self.cursor = record.offset + 1;
             let passes = |(name, value): &(String, String)| {
                 record.body.metadata().any(|pair| pair == (name.as_str(), value.as_str()))
@@ -246,13 +258,14 @@ fn place(topic: &Topic, start: Start) -> Result<u64, SubscribeError> {
         }
         Start::Offset(offset) => Ok(offset),
         // A place that cannot be searched for because of damage: begin at the damage, which tells.
-        Start::Time(timestamp_ms) => {
-            Ok(topic.log.offset_at_time(timestamp_ms).unwrap_or_else(|error| match error {
+        Start::Time(timestamp_ms) => Ok(topic.log.offset_at_time(timestamp_ms).map_or_else(
+            |error| match error {
                 ReadError::Damaged { offset, .. } => offset,
                 ReadError::Trimmed { first, .. } => first,
                 ReadError::Io { .. } => extent.first,
-            }))
-        }
+            },
+            |(offset, _)| offset,
+        )),
     }
 }
 

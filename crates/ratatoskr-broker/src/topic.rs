@@ -12,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::TopicLog;
 use tokio::sync::Notify;
 
+use crate::limits::MEMORY_TOPIC_BYTES_DEFAULT;
 use crate::name::TopicName;
 use crate::settings::TopicSettings;
 
@@ -94,11 +95,10 @@ impl Topic {
     }
 
     pub(crate) fn set_settings(&self, settings: TopicSettings) {
-        if let Some(bytes) = settings.retention_bytes {
-            // Retention by bytes removes whole segments: keep them small against what shall be kept.
-            let wanted = (bytes / SEGMENTS_PER_RETENTION).max(SEGMENT_BYTES_MIN);
-            self.log.set_segment_bytes(wanted.min(self.log.segment_bytes()));
-        }
+        // Retention by bytes removes whole segments: keep them small against what shall be kept.
+        let bytes = settings.retention_bytes.unwrap_or(u64::MAX);
+        self.log.set_segment_bytes((bytes / SEGMENTS_PER_RETENTION).max(SEGMENT_BYTES_MIN));
+        self.log.set_memory_bytes(settings.retention_bytes.unwrap_or(MEMORY_TOPIC_BYTES_DEFAULT));
         *self.settings.write() = Arc::new(settings);
     }
 

@@ -403,3 +403,52 @@ async fn shutting_down_ends_everything_and_bad_configuration_is_refused() {
     config.journal_file_bytes = 1;
     assert!(matches!(Broker::open(config), Err(OpenError::Config { field: "journal_file_bytes", .. })));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_that_meets_a_delete_leaves_a_journal_that_can_be_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    for round in 0..100 {
+        let topic = name(&format!("t{round}"));
+        publish(&broker, topic.as_str(), "x").await;
+        let other = name("other");
+        let (_, deleted, _) = tokio::join!(
+            broker.publish(&other, NewMessage::new("y")),
+            broker.delete_topic(&topic),
+            broker.purge_topic(&topic, None)
+        );
+        deleted.unwrap();
+    }
+    let copy = tempfile::tempdir().unwrap();
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .arg(folder.path())
+        .arg(copy.path().join("killed"))
+        .status();
+    assert!(copied.unwrap().success());
+    let killed = open(&copy.path().join("killed"));
+    assert_eq!(killed.list_topics(), [name("other")]);
+    assert!(killed.recovery().replayed_records >= 100, "the copy was taken as if the broker had been killed");
+}
+
+#[tokio::test]
+async fn a_memory_topic_keeps_its_newest_messages_whatever_its_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let settings = TopicSettings { durability: Durability::Memory, ..TopicSettings::default() };
+    broker.create_topic(&name("m"), settings.clone()).await.unwrap();
+    for _ in 0..10 {
+        broker.publish(&name("m"), NewMessage::new(vec![1; 100_000])).await.unwrap();
+    }
+    let smaller = TopicSettings { retention_bytes: Some(350_000), ..settings };
+    broker.update_topic(&name("m"), smaller).await.unwrap();
+    broker.publish(&name("m"), NewMessage::new(vec![2; 100_000])).await.unwrap();
+    let stats = broker.stats(&name("m")).unwrap();
+    assert_eq!((stats.message_count, stats.next_offset), (3, 11));
+    broker.publish(&name("m"), NewMessage::new(vec![3; 1_000_000])).await.unwrap();
+    assert_eq!(
+        broker.stats(&name("m")).unwrap().message_count,
+        1,
+        "one larger than the bound stays all the same"
+    );
+}

@@ -139,7 +139,7 @@ impl BlockBuilder {
     }
 
     /// Fills in the header and pads to whole pages. The bytes are ready to be written.
-    pub(crate) fn finish(&mut self, stamp: &BlockStamp) -> &[u8] {
+    pub(crate) fn finish(&mut self, directory: u64, stamp: &BlockStamp) -> &[u8] {
         let length = (self.bytes.len() - BLOCK_HEADER_BYTES) as u32;
         self.bytes[0..4].copy_from_slice(MAGIC);
         self.bytes[4..8].copy_from_slice(&length.to_le_bytes());
@@ -148,7 +148,7 @@ impl BlockBuilder {
         self.bytes[24..32].copy_from_slice(&stamp.synced_through.to_le_bytes());
         self.bytes[32..40].copy_from_slice(&stamp.time_ms.to_le_bytes());
         self.bytes[40..44].copy_from_slice(&self.entries.to_le_bytes());
-        let crc = block_crc(&self.bytes);
+        let crc = block_crc(directory, &self.bytes);
         self.bytes[44..48].copy_from_slice(&crc.to_le_bytes());
         self.bytes.resize(pages(self.bytes.len()), 0);
         &self.bytes
@@ -164,8 +164,11 @@ pub(crate) struct BlockStamp {
     pub(crate) time_ms: u64,
 }
 
-fn block_crc(block: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&block[..44]), &block[BLOCK_HEADER_BYTES..])
+/// Starts from the directory's id, which never leaves the disk: a publisher could otherwise put something that looks
+/// like a block into a payload, to be found when the file is used again.
+fn block_crc(directory: u64, block: &[u8]) -> u32 {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&directory.to_le_bytes()), &block[..44]);
+    crc32c::crc32c_append(crc, &block[BLOCK_HEADER_BYTES..])
 }
 
 /// A block found in a buffer.
@@ -179,14 +182,14 @@ pub(crate) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// The block at the start of `bytes`, if one with a sound checksum stands there.
-    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Block<'a>> {
-        if bytes.len() < BLOCK_HEADER_BYTES || &bytes[..4] != MAGIC {
+    /// The block of this directory and file at the start of `bytes`, if one with a sound checksum stands there.
+    pub(crate) fn parse(bytes: &'a [u8], directory: u64, file: u64) -> Option<Block<'a>> {
+        if bytes.len() < BLOCK_HEADER_BYTES || &bytes[..4] != MAGIC || read_u64(bytes, 8) != file {
             return None;
         }
         let end = BLOCK_HEADER_BYTES + read_u32(bytes, 4) as usize;
         let block = bytes.get(..end)?;
-        if !crate::checksum::matches(block_crc(block), read_u32(block, 44)) {
+        if !crate::checksum::matches(block_crc(directory, block), read_u32(block, 44)) {
             return None;
         }
         Some(Block {
@@ -278,6 +281,7 @@ fn parse_entry(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
 mod tests {
     use super::*;
 
+    const DIRECTORY: u64 = 77;
     const STAMP: BlockStamp = BlockStamp { file: 3, sequence: 17, synced_through: 16, time_ms: 5 };
 
     fn entries() -> Vec<Entry<'static>> {
@@ -301,13 +305,15 @@ mod tests {
         for entry in &entries() {
             builder.push(entry);
         }
-        builder.finish(&STAMP).to_vec()
+        builder.finish(DIRECTORY, &STAMP).to_vec()
     }
 
     #[test]
     fn entries_come_back_in_order() {
         let bytes = block();
-        let block = Block::parse(&bytes).expect("just written");
+        let block = Block::parse(&bytes, DIRECTORY, STAMP.file).expect("just written");
+        assert!(Block::parse(&bytes, DIRECTORY + 1, STAMP.file).is_none(), "another directory's block");
+        assert!(Block::parse(&bytes, DIRECTORY, STAMP.file + 1).is_none(), "another file's block");
         assert_eq!(block.stamp, STAMP);
         assert_eq!(block.padded_bytes, PAGE_BYTES);
         let read: Result<Vec<_>, _> = block.entries().collect();
@@ -322,7 +328,7 @@ mod tests {
         for bit in 0..length * 8 {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(Block::parse(&damaged).is_none(), "bit {bit} flipped unseen");
+            assert!(Block::parse(&damaged, DIRECTORY, STAMP.file).is_none(), "bit {bit} flipped unseen");
             assert!(Block::was_begun(&damaged, STAMP.file, STAMP.sequence), "bit {bit} hides the block");
         }
     }

@@ -24,6 +24,7 @@ const BLOCK_BYTES: usize = 1 << 20;
 pub(crate) struct CheckpointWriter {
     disk: Arc<dyn Disk>,
     layout: Layout,
+    directory: u64,
     file: Arc<dyn DiskFile>,
     position: u64,
     sequence: u64,
@@ -52,6 +53,7 @@ impl CheckpointWriter {
         Ok(CheckpointWriter {
             disk: disk.clone(),
             layout: layout.clone(),
+            directory,
             file,
             position: FILE_HEADER_BYTES as u64,
             sequence: 0,
@@ -77,7 +79,7 @@ impl CheckpointWriter {
 
     fn write_block(&mut self) -> Result<(), LogError> {
         let stamp = BlockStamp { file: 0, sequence: self.sequence, synced_through: 0, time_ms: 0 };
-        let bytes = self.block.finish(&stamp);
+        let bytes = self.block.finish(self.directory, &stamp);
         let length = bytes.len() as u64;
         self.file
             .write_all_at(bytes, self.position)
@@ -117,8 +119,8 @@ pub(crate) fn read(
     loop {
         let block = bytes
             .get(position..)
-            .and_then(Block::parse)
-            .filter(|block| block.stamp.file == 0 && block.stamp.sequence == sequence)
+            .and_then(|rest| Block::parse(rest, header.directory, 0))
+            .filter(|block| block.stamp.sequence == sequence)
             .ok_or_else(|| damaged(position, "a block does not match its checksum".to_owned()))?;
         for entry in block.entries() {
             let newer =

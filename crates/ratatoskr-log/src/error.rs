@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 /// A log operation that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -62,6 +64,14 @@ impl LogError {
     /// Wraps an I/O error with what was tried; a full disk becomes [`LogError::Full`].
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> LogError {
         match source.kind() {
+            // Out of file handles or memory passes as a full disk does: refuse, and try again.
+            _ if matches!(
+                Errno::from_io_error(&source),
+                Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+            ) =>
+            {
+                LogError::Full { path: path.to_owned(), bytes: 0 }
+            }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 LogError::Full { path: path.to_owned(), bytes: 0 }
             }

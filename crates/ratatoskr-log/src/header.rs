@@ -29,7 +29,7 @@ impl FileKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileHeader {
     pub(crate) kind: FileKind,
-    /// Topic number of a segment.
+    /// Topic number of a segment, pages of a journal file.
     pub(crate) topic: u32,
     /// Identity of the data directory the file belongs to.
     pub(crate) directory: u64,

@@ -136,7 +136,7 @@ impl Journal {
             time_ms: now_ms,
         };
         self.unsealed = !block.is_empty();
-        let bytes = block.finish(&stamp);
+        let bytes = block.finish(self.directory, &stamp);
         if let Err(error) = self.file.write_all_at(bytes, self.position) {
             let error = LogError::io("write", &self.layout.journal_file(self.number), error);
             // Nothing of the block was promised: once there is room, another takes its place.
@@ -178,7 +178,8 @@ impl Journal {
         LogError::Poisoned { reason }
     }
 
-    fn check(&self) -> Result<(), LogError> {
+    /// An error once the journal is poisoned.
+    pub(crate) fn check(&self) -> Result<(), LogError> {
         match &self.poison {
             Some(reason) => Err(LogError::Poisoned { reason: reason.clone() }),
             None => Ok(()),
@@ -197,7 +198,7 @@ fn create_file(
     let file = disk.open(&spare, OpenMode::Write).map_err(|error| LogError::io("open", &spare, error))?;
     let header = FileHeader {
         kind: FileKind::Journal,
-        topic: 0,
+        topic: (start.file_bytes / PAGE_BYTES as u64) as u32,
         directory: start.directory,
         number: start.number,
         sequence: start.next_sequence,
@@ -276,7 +277,14 @@ pub(crate) fn replay(
             let (path, position) = (layout.journal_file(stop.file), stop.position);
             return Err(LogError::Damaged { path, position, what: DAMAGED_BLOCK.to_owned() });
         }
-        let stopped_at = replay_file(&bytes, number, &mut replayed, apply)
+        let file_bytes = u64::from(header.topic) * PAGE_BYTES as u64;
+        if (bytes.len() as u64) < file_bytes {
+            return Err(damaged(
+                bytes.len() as u64,
+                format!("the file ends here; it had {file_bytes} bytes"),
+            ));
+        }
+        let stopped_at = replay_file(&bytes, &header, &mut replayed, apply)
             .map_err(|(position, what)| damaged(position, what))?;
         replayed.last_file = number;
         unfinished = Some(Stop { file: number, position: stopped_at });
@@ -299,17 +307,18 @@ const DAMAGED_BLOCK: &str =
 /// Applies a file's blocks; answers where they end, or position and cause of damage.
 fn replay_file(
     bytes: &[u8],
-    number: u64,
+    header: &FileHeader,
     replayed: &mut Replayed,
     apply: &mut dyn FnMut(&Block<'_>) -> Result<(), String>,
 ) -> Result<u64, (u64, String)> {
+    let (directory, number) = (header.directory, header.number);
     let mut position = PAGE_BYTES;
     replayed.torn_bytes = 0;
     while let Some(rest) = bytes.get(position..).filter(|rest| !rest.is_empty()) {
         let expected = replayed.next_sequence;
-        let ours = |block: &Block<'_>| block.stamp.file == number && block.stamp.sequence == expected;
-        let Some(block) = Block::parse(rest).filter(ours) else {
-            if was_synced(rest, number, expected) {
+        let next = Block::parse(rest, directory, number).filter(|block| block.stamp.sequence == expected);
+        let Some(block) = next else {
+            if was_synced(rest, header, expected) {
                 return Err((position as u64, DAMAGED_BLOCK.to_owned()));
             }
             if Block::was_begun(rest, number, expected) {
@@ -327,10 +336,10 @@ fn replay_file(
 }
 
 /// True when a later block of this file says that `sequence` was durable when it was written.
-fn was_synced(rest: &[u8], number: u64, sequence: u64) -> bool {
-    rest.chunks(PAGE_BYTES).enumerate().skip(1).any(|(page, _)| {
-        Block::parse(&rest[page * PAGE_BYTES..])
-            .is_some_and(|block| block.stamp.file == number && block.stamp.synced_through >= sequence)
+fn was_synced(rest: &[u8], header: &FileHeader, sequence: u64) -> bool {
+    (PAGE_BYTES..rest.len()).step_by(PAGE_BYTES).any(|page| {
+        Block::parse(&rest[page..], header.directory, header.number)
+            .is_some_and(|block| block.stamp.synced_through >= sequence)
     })
 }
 

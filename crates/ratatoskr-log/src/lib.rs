@@ -23,6 +23,7 @@
 //!     segment_bytes: 1 << 20,
 //!     tail_bytes_max: 1 << 20,
 //!     memory_bytes_max: 1 << 20,
+//!     entropy: [4, 2],
 //!     promise_of: |_| Ok(Promise::Synced),
 //! };
 //! let mut opened = open(Arc::new(RealDisk), Arc::new(RealClock), options)?;

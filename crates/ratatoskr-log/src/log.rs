@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use crate::block::{BlockBuilder, Entry, Facts, PAGE_BYTES};
+use crate::block::{BlockBuilder, Entry, Facts};
 use crate::error::LogError;
 use crate::journal::{Journal, Reserve};
 use crate::options::LogCounts;
@@ -29,6 +29,8 @@ use crate::topic::{Promise, TopicLog, TopicStart};
 
 /// A topic with so many unflushed bytes is handed to the scribe.
 const FLUSH_BYTES: usize = 256 << 10;
+/// When memory is full, the topics of so many of the oldest chunks are handed over at once.
+const FLUSH_AHEAD: usize = 1024;
 /// A checkpoint is begun when so many journal files are complete.
 const CHECKPOINT_FILES: u64 = 2;
 /// With so many journal files not yet checkpointed, publishers wait for the scribe.
@@ -67,6 +69,8 @@ pub struct Log {
     in_block: Vec<(Arc<TopicLog>, RecordChunk)>,
     /// Changes that are in `block`.
     changes: Vec<Change>,
+    /// True when one of them is a deletion.
+    deletes_staged: bool,
     staged_bytes: usize,
     next_topic: u32,
     /// Chunks in memory, oldest first, over all topics.
@@ -86,7 +90,8 @@ enum Change {
 }
 
 struct Recent {
-    topic: Arc<TopicLog>,
+    /// By number: a deleted topic is not kept for its place in this queue.
+    topic: u32,
     end: u64,
     cost: usize,
 }
@@ -100,6 +105,7 @@ impl Log {
             touched: Vec::new(),
             in_block: Vec::new(),
             changes: Vec::new(),
+            deletes_staged: false,
             staged_bytes: 0,
             next_topic,
             recent: VecDeque::new(),
@@ -156,22 +162,34 @@ impl Log {
 
     /// Stages other settings for a topic.
     pub fn stage_update(&mut self, topic: &Arc<TopicLog>, settings: Bytes) {
+        self.assert_not_deleted(topic);
         self.block.push(&Entry::Update { topic: topic.number, settings: &settings });
         self.changes.push(Change::Update(topic.clone(), settings));
     }
 
     /// Stages a topic's deletion, after whatever was staged for it before.
     pub fn stage_delete(&mut self, topic: &Arc<TopicLog>) {
+        self.assert_not_deleted(topic);
         self.move_into_block(topic);
         self.block.push(&Entry::Delete { topic: topic.number });
         self.changes.push(Change::Delete(topic.clone()));
+        self.deletes_staged = true;
     }
 
     /// Stages the removal of everything before an offset.
     pub fn stage_trim(&mut self, topic: &Arc<TopicLog>, first: u64) {
+        self.assert_not_deleted(topic);
         self.move_into_block(topic);
         self.block.push(&Entry::Trim { topic: topic.number, first });
         self.changes.push(Change::Trim(topic.clone(), first));
+    }
+
+    /// An entry for a topic behind its deletion could not be replayed.
+    fn assert_not_deleted(&self, topic: &TopicLog) {
+        let deletes =
+            |change: &Change| matches!(change, Change::Delete(deleted) if deleted.number == topic.number);
+        let staged = self.deletes_staged && self.changes.iter().any(deletes);
+        assert!(!staged && !topic.is_deleted(), "topic number {} is being deleted", topic.number);
     }
 
     /// Stages records. They have their offsets, but nobody sees them yet.
@@ -211,8 +229,8 @@ impl Log {
     }
 
     /// Blocks until the scribe has made some progress, or a little while.
-    pub fn wait_for_scribe(&self) {
-        self.flush_largest();
+    pub fn wait_for_scribe(&mut self) {
+        self.evict();
         self.shared.wait_for_progress();
     }
 
@@ -253,6 +271,7 @@ impl Log {
         for (topic, chunk) in std::mem::take(&mut self.in_block) {
             self.publish(&topic, chunk);
         }
+        self.deletes_staged = false;
         for change in std::mem::take(&mut self.changes) {
             self.apply(change);
         }
@@ -292,6 +311,8 @@ impl Log {
         for topic in std::mem::take(&mut self.touched) {
             self.put_into_block(&topic);
         }
+        self.journal.check()?;
+        self.staged_bytes = 0;
         if self.block.is_empty() {
             return Ok(());
         }
@@ -300,12 +321,11 @@ impl Log {
         self.journal.write(&mut self.block, self.shared.clock.now_ms())?;
         self.counts.blocks += 1;
         self.counts.block_bytes += block_bytes;
-        self.staged_bytes = 0;
         self.block.clear();
         Ok(())
     }
 
-    /// Goes on in a new journal file if the block needs one. Changes may use the reserve, appends may not.
+    /// Goes on in a new journal file if the block needs one. Changes that make room may use the reserve.
     fn make_room(&mut self) -> Result<(), LogError> {
         if self.journal.has_room(self.block.len(), Reserve::Keep) {
             self.ask_for_spare();
@@ -328,12 +348,14 @@ impl Log {
                 Ok(())
             }
             Err(error) if error.is_full() => {
-                self.full_at_ms.get_or_insert(now_ms);
                 if !tried_lately {
                     self.full_at_ms = Some(now_ms);
                 }
-                let only_changes = self.in_block.is_empty();
-                if only_changes && self.journal.has_room(self.block.len(), Reserve::Use) {
+                let makes_room = |change: &Change| matches!(change, Change::Delete(_) | Change::Trim(..));
+                if self.in_block.is_empty()
+                    && self.changes.iter().all(makes_room)
+                    && self.journal.has_room(self.block.len(), Reserve::Use)
+                {
                     return Ok(());
                 }
                 Err(error)
@@ -398,6 +420,7 @@ impl Log {
             topic.unstage();
         }
         self.changes.clear();
+        self.deletes_staged = false;
         self.block.clear();
         self.staged_bytes = 0;
     }
@@ -409,12 +432,12 @@ impl Log {
             self.counts.memory_topic_bytes += published.cost as u64;
             self.counts.memory_topic_bytes -= published.dropped as u64;
             let excess = self.counts.memory_topic_bytes.saturating_sub(self.shared.options.memory_bytes_max);
-            self.counts.memory_topic_bytes -= topic.drop_bytes(excess) as u64;
+            self.counts.memory_topic_bytes -= topic.drop_excess(excess) as u64;
             return;
         }
         self.shared.add_unflushed(bytes);
         self.recent_bytes += published.cost;
-        self.recent.push_back(Recent { topic: topic.clone(), end, cost: published.cost });
+        self.recent.push_back(Recent { topic: topic.number, end, cost: published.cost });
         if published.unflushed_bytes >= FLUSH_BYTES {
             self.queue_flush(topic);
         }
@@ -426,20 +449,21 @@ impl Log {
         }
     }
 
-    /// Has the scribe flush the topics whose records are oldest in memory.
-    fn flush_largest(&self) {
-        self.recent.iter().take(PAGE_BYTES).for_each(|recent| self.queue_flush(&recent.topic));
-    }
-
-    /// Drops the oldest records from memory while there are too many, as far as they are in segments.
+    /// Drops the oldest records from memory while there are too many, as far as they are in segments; has those
+    /// flushed that come next.
     fn evict(&mut self) {
+        let topics = self.shared.topics.read();
         while self.recent_bytes > self.shared.options.tail_bytes_max {
             let Some(oldest) = self.recent.front() else { return };
-            if !oldest.topic.is_deleted() && !oldest.topic.is_flushed(oldest.end) {
-                self.flush_largest();
-                return;
+            if let Some(topic) = topics.get(&oldest.topic) {
+                if !topic.is_flushed(oldest.end) {
+                    let next = self.recent.iter().take(FLUSH_AHEAD);
+                    next.filter_map(|recent| topics.get(&recent.topic))
+                        .for_each(|topic| self.queue_flush(topic));
+                    return;
+                }
+                topic.evict(oldest.end);
             }
-            oldest.topic.evict(oldest.end);
             self.recent_bytes -= oldest.cost;
             self.recent.pop_front();
         }
@@ -455,7 +479,7 @@ impl Log {
                 topic.mark_deleted();
                 self.shared.topics.write().remove(&topic.number);
                 if let Promise::Memory { .. } = topic.promise {
-                    self.counts.memory_topic_bytes -= topic.drop_bytes(u64::MAX) as u64;
+                    self.counts.memory_topic_bytes -= topic.drop_all() as u64;
                 }
                 self.shared.enqueue(Task::Remove(topic));
             }

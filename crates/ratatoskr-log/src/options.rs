@@ -17,6 +17,9 @@ pub struct LogOptions {
     pub tail_bytes_max: usize,
     /// Bytes all memory topics may hold together; beyond it each drops its own oldest records first.
     pub memory_bytes_max: u64,
+    /// Random bits, used when a data directory is made: the first number keys its journal's checksums and should be
+    /// hard to guess, the second seeds the mask of its message ids, which clients can see.
+    pub entropy: [u64; 2],
     /// What a topic with these settings promises. Settings are bytes to the log; this is all it asks of them.
     pub promise_of: fn(&[u8]) -> Result<Promise, String>,
 }

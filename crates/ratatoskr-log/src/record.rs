@@ -283,6 +283,11 @@ impl Body {
         self.bytes.slice(self.payload_start()..)
     }
 
+    /// Bytes of key, metadata and payload, as encoded.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Bytes of the payload.
     pub fn payload_bytes(&self) -> usize {
         self.bytes.len() - self.payload_start()

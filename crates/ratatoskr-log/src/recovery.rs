@@ -74,7 +74,7 @@ pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, options: LogOptions) -> 
     let layout = Layout::new(options.folder.clone());
     let lock = take_lock(&disk, &layout)?;
     if !exists(&disk, &layout.checkpoint())? {
-        make_new(&disk, &clock, &layout)?;
+        make_new(&disk, &layout, &options)?;
     }
     let mut replay = Replay::new(disk.clone(), layout.clone(), options.clone());
     let read = checkpoint::read(&disk, &layout.checkpoint(), &mut |entry| replay.apply(&entry))?;
@@ -98,7 +98,8 @@ pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, options: LogOptions) -> 
     report.damage = check_segments(&disk, &topics);
 
     let shared = Arc::new(Shared::new(disk, clock, options, (directory, facts.id_mask)));
-    shared.unflushed_bytes.store(replay.replayed_bytes, Ordering::Relaxed);
+    let unflushed = topics.values().map(|topic| topic.unflushed_bytes()).sum();
+    shared.unflushed_bytes.store(unflushed, Ordering::Relaxed);
     *shared.topics.write() = topics;
     let mut scribe = Scribe::new(shared.clone());
     let facts = Facts {
@@ -140,7 +141,7 @@ fn exists(disk: &Arc<dyn Disk>, path: &std::path::Path) -> Result<bool, LogError
 }
 
 /// Makes folders and a first checkpoint in a folder that holds nothing else.
-fn make_new(disk: &Arc<dyn Disk>, clock: &Arc<dyn Clock>, layout: &Layout) -> Result<(), LogError> {
+fn make_new(disk: &Arc<dyn Disk>, layout: &Layout, options: &LogOptions) -> Result<(), LogError> {
     let root = &layout.root;
     let listed = |folder: &std::path::Path| match disk.list(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
@@ -161,9 +162,10 @@ fn make_new(disk: &Arc<dyn Disk>, clock: &Arc<dyn Clock>, layout: &Layout) -> Re
     }
     disk.sync_dir(root).map_err(|error| LogError::io("sync", root, error))?;
     sync_ancestors(disk, root)?;
-    let mut random = fastrand::Rng::with_seed(fastrand::u64(..) ^ clock.now_ms().rotate_left(32));
-    let facts = Facts { next_sequence: 1, journal_start: 1, next_topic: 1, id_mask: random.u128(..) };
-    CheckpointWriter::create(disk, layout, random.u64(..), facts)?.finish()
+    let [directory, mask_seed] = options.entropy;
+    let id_mask = fastrand::Rng::with_seed(mask_seed).u128(..);
+    let facts = Facts { next_sequence: 1, journal_start: 1, next_topic: 1, id_mask };
+    CheckpointWriter::create(disk, layout, directory, facts)?.finish()
 }
 
 /// Makes the data directory's own name durable, and those of the folders that were created on the way to it. It ends at
@@ -194,7 +196,6 @@ struct Replay {
     /// False while the checkpoint is read.
     is_journal: bool,
     replayed_records: u64,
-    replayed_bytes: usize,
 }
 
 impl Replay {
@@ -207,7 +208,6 @@ impl Replay {
             next_topic: 1,
             is_journal: false,
             replayed_records: 0,
-            replayed_bytes: 0,
         }
     }
 
@@ -231,7 +231,7 @@ impl Replay {
                 self.topic(topic)?.set_settings(Bytes::copy_from_slice(settings));
             }
             Entry::Delete { topic } => {
-                self.topic(topic)?.forget();
+                self.topic(topic)?;
                 self.topics.remove(&topic);
             }
             Entry::Trim { topic, first } if self.is_journal => {
@@ -274,10 +274,8 @@ impl Replay {
             let next = topic.next();
             return Err(format!("topic {} goes on at offset {} instead of {next}", topic.name, chunk.first));
         }
-        let (count, bytes) = (chunk.count, chunk.bytes.len());
+        self.replayed_records += u64::from(chunk.count);
         topic.publish(chunk);
-        self.replayed_records += u64::from(count);
-        self.replayed_bytes += bytes;
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 //!
 //! Nothing it does is waited for by a publisher, unless memory or the journal run out. A full disk makes it
 //! put the task back and try again later; any other failure ends all acknowledging
-//! (the journal writer sees it before its next write). Tasks are done in order, which is what makes a boundary mean something.
+//! (the journal writer sees it before its next write).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
@@ -63,7 +63,7 @@ impl Scribe {
                 Ok(()) => {}
                 Err(error) if error.is_full() => {
                     full = true;
-                    self.shared.put_back(task);
+                    self.put_back(task);
                 }
                 Err(error) => {
                     self.shared.fail(error.to_string());
@@ -76,21 +76,31 @@ impl Scribe {
         Ok(())
     }
 
+    /// Keeps a task for the next time, unless the same flush has been asked for again meanwhile.
+    fn put_back(&self, task: Task) {
+        match &task {
+            Task::Flush(topic) if topic.flush_queued.swap(true, Ordering::Relaxed) => {}
+            _ => self.shared.put_back(task),
+        }
+    }
+
     fn run(&mut self, task: &Task) -> Result<(), LogError> {
         match task {
             Task::Flush(topic) => {
                 topic.flush_queued.store(false, Ordering::Relaxed);
-                self.flush(topic, u64::MAX)
+                self.flush(topic, u64::MAX)?;
             }
-            Task::Checkpoint(boundary) => self.checkpoint(boundary),
-            Task::Trim(topic) => self.remove_trimmed(topic),
-            Task::Remove(topic) => self.remove_topic(topic),
+            Task::Checkpoint(boundary) => self.checkpoint(boundary)?,
+            // What cannot be removed now, the next start removes.
+            Task::Trim(topic) => warn_only(self.remove_trimmed(topic)),
+            Task::Remove(topic) => warn_only(self.remove_topic(topic)),
             // No room for a spare now: a rotation will try again and say so to the publishers.
             Task::Spare => match self.shared.spares.prepare() {
-                Err(error) if error.is_full() => Ok(()),
-                other => other,
+                Err(error) if error.is_full() => {}
+                other => other?,
             },
         }
+        Ok(())
     }
 
     fn flush(&mut self, topic: &Arc<TopicLog>, end: u64) -> Result<(), LogError> {
@@ -113,6 +123,8 @@ impl Scribe {
         }
         if result.is_ok() && flushed.bytes > 0 {
             self.keep_open(topic);
+            // A trim may have been ahead of the flush.
+            warn_only(self.remove_trimmed(topic));
         }
         result
     }
@@ -132,18 +144,18 @@ impl Scribe {
 
     /// See "Checkpoint" in `docs/log-format.md` for the crash at each step.
     pub(crate) fn checkpoint(&mut self, boundary: &Boundary) -> Result<(), LogError> {
+        let start = boundary.facts.journal_start;
         for BoundaryTopic { topic, next, .. } in &boundary.topics {
             self.flush(topic, *next)?;
         }
         self.sync_segments()?;
         self.write_checkpoint(boundary)?;
-        let start = boundary.facts.journal_start;
         self.shared.journal_start.store(start, Ordering::Release);
         self.shared.checkpoint_queued.store(false, Ordering::Release);
         self.shared.checkpoints.fetch_add(1, Ordering::Relaxed);
         for number in crate::journal::list_files(&self.shared.disk, &self.shared.layout)? {
             if number < start {
-                self.shared.spares.retire(number)?;
+                warn_only(self.shared.spares.retire(number));
             }
         }
         Ok(())
@@ -175,7 +187,9 @@ impl Scribe {
             }
         }
         let topics = self.shared.layout.topics();
-        self.shared.disk.sync_dir(&topics).map_err(|error| LogError::io("sync", &topics, error))
+        // Names that may not be durable must not be counted on: like a failed sync of content, this is the end.
+        let failed = |source| LogError::Io { action: "sync", path: topics.clone(), source };
+        self.shared.disk.sync_dir(&topics).map_err(failed)
     }
 
     fn write_checkpoint(&self, boundary: &Boundary) -> Result<(), LogError> {
@@ -234,6 +248,13 @@ impl Scribe {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(LogError::io("remove", path, error)),
             _ => Ok(()),
         }
+    }
+}
+
+/// For what the next start makes good.
+fn warn_only(result: Result<(), LogError>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "a file that is not needed could not be removed");
     }
 }
 

@@ -102,10 +102,15 @@ impl SegmentReader {
         }
     }
 
-    /// The first record that is not older than a time.
-    pub(crate) fn find_time(&self, timestamp_ms: u64) -> Result<Option<Place>, ReadError> {
+    /// The first record that is not older than a time, and its own time.
+    pub(crate) fn find_time(&self, timestamp_ms: u64) -> Result<Option<(Place, u64)>, ReadError> {
         let start = self.hint(|entry| entry.timestamp_ms < timestamp_ms);
-        self.walk(start, |head| head.timestamp_ms >= timestamp_ms)
+        let mut found_ms = 0;
+        let found = self.walk(start, |head| {
+            found_ms = head.timestamp_ms;
+            found_ms >= timestamp_ms
+        })?;
+        Ok(found.map(|place| (place, found_ms)))
     }
 
     /// The last record the index knows to start at or before a byte position.
@@ -129,7 +134,7 @@ impl SegmentReader {
     }
 
     /// Goes from record to record until `wanted` holds, stepping over damage. `None` at the end.
-    fn walk(&self, start: Place, wanted: impl Fn(&Head) -> bool) -> Result<Option<Place>, ReadError> {
+    fn walk(&self, start: Place, mut wanted: impl FnMut(&Head) -> bool) -> Result<Option<Place>, ReadError> {
         let mut place = start;
         let mut window = Vec::new();
         let mut window_at = 0;

@@ -127,7 +127,9 @@ impl Shared {
     /// Waits until there is work, the log closes, or the time is up. False once it is closed.
     pub(crate) fn wait_for_work(&self, timeout: Duration) -> bool {
         let mut tasks = self.tasks.lock();
-        if tasks.queue.is_empty() && !tasks.closed {
+        // Tasks that were put back for lack of room are no reason to try again at once.
+        let idle = tasks.queue.is_empty() || self.scribe_is_full.load(Ordering::Relaxed);
+        if idle && !tasks.closed {
             self.work.wait_for(&mut tasks, timeout);
         }
         !tasks.closed

@@ -64,6 +64,10 @@ pub struct TopicLog {
     pub(crate) writer: Mutex<SegmentWriter>,
     /// Bytes at which a new segment is begun; a topic with little retention wants small ones.
     segment_bytes: AtomicU64,
+    /// The most that can be.
+    segment_bytes_max: u64,
+    /// Bytes a memory topic keeps.
+    memory_bytes_max: AtomicU64,
     deleted: AtomicBool,
     /// True while the scribe has a flush of this topic in its queue.
     pub(crate) flush_queued: AtomicBool,
@@ -153,6 +157,11 @@ impl TopicLog {
             }),
             writer: Mutex::new(SegmentWriter::default()),
             segment_bytes: AtomicU64::new(start.segment_bytes),
+            segment_bytes_max: start.segment_bytes,
+            memory_bytes_max: AtomicU64::new(match start.promise {
+                Promise::Memory { bytes_max } => bytes_max,
+                Promise::Synced | Promise::Written => 0,
+            }),
             deleted: AtomicBool::new(false),
             flush_queued: AtomicBool::new(false),
             published_bytes: AtomicU64::new(0),
@@ -173,9 +182,14 @@ impl TopicLog {
         self.segment_bytes.load(Ordering::Relaxed)
     }
 
-    /// Changes the bytes at which a new segment is begun.
+    /// Has new segments begun at so many bytes, or at what the log was opened with if that is less.
     pub fn set_segment_bytes(&self, bytes: u64) {
-        self.segment_bytes.store(bytes, Ordering::Relaxed);
+        self.segment_bytes.store(bytes.min(self.segment_bytes_max), Ordering::Relaxed);
+    }
+
+    /// Changes the bytes a memory topic keeps, from its next record on.
+    pub fn set_memory_bytes(&self, bytes_max: u64) {
+        self.memory_bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     /// True once the topic's deletion is durable.
@@ -204,7 +218,8 @@ impl TopicLog {
         TopicExtent {
             first: state.first,
             next: state.next,
-            bytes: in_segments + state.unflushed_bytes as u64,
+            bytes: in_segments
+                + if self.is_in_memory() { state.tail_bytes } else { state.unflushed_bytes } as u64,
             segments: state.segments.len(),
             last_timestamp_ms: state.last_timestamp_ms,
         }
@@ -212,7 +227,7 @@ impl TopicLog {
 
     // ---- the journal writer ----
 
-    /// Gives a batch its places. Nobody sees it before [`TopicLog::publish_staged`].
+    /// Gives a batch its places. Nobody sees it before [`TopicLog::publish`].
     pub(crate) fn stage(&self, batch: &mut RecordBatch, now_ms: u64) -> (u64, u64) {
         let mut staged = self.staged.lock();
         let timestamp_ms = now_ms.max(staged.last_timestamp_ms);
@@ -264,17 +279,18 @@ impl TopicLog {
         assert_eq!(chunk.first, state.next, "topic {}: a chunk must continue its topic", self.number);
         state.last_timestamp_ms = chunk.last_timestamp_ms.max(state.last_timestamp_ms);
         state.next = chunk.end();
-        state.unflushed_bytes += chunk.bytes.len();
+        let bytes = chunk.bytes.len();
         state.tail_bytes += cost;
         state.tail.push_back(chunk);
         let mut dropped = 0;
-        if let Promise::Memory { bytes_max } = self.promise {
+        if self.is_in_memory() {
             state.flushed = state.next;
+            let bytes_max = self.memory_bytes_max.load(Ordering::Relaxed);
             while state.tail_bytes as u64 > bytes_max && state.tail.len() > 1 {
-                dropped += state.drop_oldest();
-                state.first = state.tail.front().map_or(state.next, |chunk| chunk.first).max(state.first);
+                dropped += state.drop_oldest_for_good();
             }
-            state.unflushed_bytes = state.tail_bytes;
+        } else {
+            state.unflushed_bytes += bytes;
         }
         Published { cost, dropped, unflushed_bytes: state.unflushed_bytes }
     }
@@ -313,15 +329,26 @@ impl TopicLog {
         dropped
     }
 
-    /// Lets a memory topic give back at least so many bytes, its oldest records first, if it has them.
-    pub(crate) fn drop_bytes(&self, bytes: u64) -> usize {
+    /// Lets a memory topic give back at least so many bytes, its oldest records first, but not the newest chunk.
+    pub(crate) fn drop_excess(&self, bytes: u64) -> usize {
         let mut state = self.state.write();
         let mut dropped = 0;
-        while (dropped as u64) < bytes && !state.tail.is_empty() {
-            dropped += state.drop_oldest();
-            state.first = state.tail.front().map_or(state.next, |chunk| chunk.first).max(state.first);
+        while (dropped as u64) < bytes && state.tail.len() > 1 {
+            dropped += state.drop_oldest_for_good();
         }
         dropped
+    }
+
+    /// Lets go of everything a deleted memory topic holds. Answers how much that was.
+    pub(crate) fn drop_all(&self) -> usize {
+        let mut state = self.state.write();
+        state.tail.clear();
+        std::mem::take(&mut state.tail_bytes)
+    }
+
+    /// Bytes of the topic that are in no segment yet.
+    pub(crate) fn unflushed_bytes(&self) -> usize {
+        self.state.read().unflushed_bytes
     }
 
     /// True when nothing of the topic is ever on disk.
@@ -396,6 +423,13 @@ impl TopicLog {
 }
 
 impl State {
+    /// Drops the oldest chunk of a memory topic: nobody can read it any more.
+    fn drop_oldest_for_good(&mut self) -> usize {
+        let cost = self.drop_oldest();
+        self.first = self.tail.front().map_or(self.next, |chunk| chunk.first).max(self.first);
+        cost
+    }
+
     fn drop_oldest(&mut self) -> usize {
         let cost = self.tail.pop_front().map_or(0, |chunk| chunk.bytes.len() + CHUNK_OVERHEAD_BYTES);
         self.tail_bytes -= cost;

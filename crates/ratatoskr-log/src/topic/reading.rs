@@ -99,8 +99,9 @@ impl TopicLog {
         })
     }
 
-    /// The first offset whose record is not older than a time; the end if there is none. May block.
-    pub fn offset_at_time(&self, timestamp_ms: u64) -> Result<u64, ReadError> {
+    /// The first offset whose record is not older than a time, and that record's own time; the end and the time asked for if
+    /// there is none. May block.
+    pub fn offset_at_time(&self, timestamp_ms: u64) -> Result<(u64, u64), ReadError> {
         let (first, next, candidate, tail) = {
             let state = self.state.read();
             let place = state.segments.partition_point(|segment| segment.last_timestamp_ms < timestamp_ms);
@@ -108,15 +109,15 @@ impl TopicLog {
         };
         if let Some(segment) = candidate {
             let reader = self.open_segment(segment, first)?;
-            if let Some(place) = reader.find_time(timestamp_ms)? {
-                return Ok(place.offset.max(first));
+            if let Some((place, found_ms)) = reader.find_time(timestamp_ms)? {
+                return Ok((place.offset.max(first), found_ms));
             }
         }
         let from = tail.partition_point(|chunk| chunk.last_timestamp_ms < timestamp_ms);
         let record = tail
             .get(from)
             .and_then(|chunk| chunk.records().find(|record| record.timestamp_ms >= timestamp_ms));
-        Ok(record.map_or(next, |record| record.offset.max(first)))
+        Ok(record.map_or((next, timestamp_ms), |record| (record.offset.max(first), record.timestamp_ms)))
     }
 
     /// The first offset that may stay when the topic is to hold at most `bytes_max` bytes, exact to one

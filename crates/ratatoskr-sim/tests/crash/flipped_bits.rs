@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ratatoskr_log::{Disk, LogError, OpenMode, ReadError, RecordBatch, SegmentCursor, Tail, TopicLog};
 use ratatoskr_sim::{Loss, Promises, SimClock, SimDisk};
 
-use crate::life::{Life, file, observe, open_log};
+use crate::life::{Life, file, observe, open_log, open_log_with};
 use crate::script::Step;
 
 const PAGE_BYTES: u64 = 4096;
@@ -198,9 +198,8 @@ mod noticed {
     #[test]
     fn a_flipped_bit_in_an_index_changes_nothing() {
         let disk = SimDisk::new();
-        let mut opened = open_log(&disk, &SimClock::at(9)).unwrap();
+        let mut opened = open_log_with(&disk, &SimClock::at(9), 1 << 20).unwrap();
         let topic = opened.log.stage_create("orders", "synced".into(), ratatoskr_log::Promise::Synced);
-        topic.set_segment_bytes(1 << 20);
         opened.log.commit().unwrap();
         for n in 0..30u8 {
             let mut batch = RecordBatch::default();

@@ -65,13 +65,23 @@ pub(crate) fn promise_of(settings: &[u8]) -> Promise {
 
 /// Opens the log, always with the same random identity.
 pub(crate) fn open_log(disk: &SimDisk, clock: &SimClock) -> Result<Opened, LogError> {
+    open_log_with(disk, clock, 8 << 10)
+}
+
+/// The same with another size of segments.
+pub(crate) fn open_log_with(
+    disk: &SimDisk,
+    clock: &SimClock,
+    segment_bytes: u64,
+) -> Result<Opened, LogError> {
     fastrand::seed(1);
     let options = LogOptions {
         folder: FOLDER.into(),
         journal_file_bytes: JOURNAL_FILE_BYTES,
-        segment_bytes: 8 << 10,
+        segment_bytes,
         tail_bytes_max: 8 << 10,
         memory_bytes_max: 1 << 20,
+        entropy: [1, 2],
         promise_of: |settings| Ok(promise_of(settings)),
     };
     open(Arc::new(disk.clone()), Arc::new(clock.clone()), options)
