@@ -7,6 +7,7 @@
 //!
 //! A child never outlives the chore: dropping it kills it.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -40,7 +41,8 @@ pub(crate) struct BrokerSetup {
 
 /// A broker that serves.
 pub(crate) struct BrokerProcess {
-    child: Child,
+    /// In a cell because asking whether it still runs changes it.
+    child: RefCell<Child>,
     /// What it writes to standard output and error.
     log_path: PathBuf,
     /// From the start of the process to readiness: recovery and all.
@@ -77,9 +79,9 @@ impl BrokerSetup {
         let started = Instant::now();
         let child = command.spawn().when(format_args!("starting {}", self.program.display()))?;
         // From here on an early return drops, and so kills, the child.
-        let mut process = BrokerProcess { child, log_path, start_took: Duration::ZERO };
+        let mut process = BrokerProcess { child: RefCell::new(child), log_path, start_took: Duration::ZERO };
         while !is_ready(self.http) {
-            if let Some(status) = process.child.try_wait().when("watching the broker start")? {
+            if let Some(status) = process.child.get_mut().try_wait().when("watching the broker start")? {
                 return Err(Failed::new(format!(
                     "the broker ended with {status} before it served:\n{}",
                     tail(&process.log_path)
@@ -101,26 +103,30 @@ impl BrokerSetup {
 impl BrokerProcess {
     /// The broker's use of the machine now. A broker that has ended has none: then its last words are told.
     pub(crate) fn usage(&self) -> Outcome<ProcessUsage> {
-        let read = ProcessUsage::read(self.child.id());
-        read.map_err(|failed| {
-            Failed::new(format!("{failed}; the end of the broker's log:\n{}", tail(&self.log_path)))
-        })
+        let mut child = self.child.borrow_mut();
+        if let Some(status) = child.try_wait().when("watching the broker")? {
+            return Err(Failed::new(format!(
+                "the broker ended with {status}; its log ends:\n{}",
+                tail(&self.log_path)
+            )));
+        }
+        ProcessUsage::read(child.id())
     }
 
     /// `kill -9`: no warning, no flush.
     pub(crate) fn kill_nine(mut self) -> Outcome {
-        self.child.kill().when("killing the broker")?;
-        self.child.wait().when("waiting for the killed broker")?;
+        self.child.get_mut().kill().when("killing the broker")?;
+        self.child.get_mut().wait().when("waiting for the killed broker")?;
         Ok(())
     }
 
     /// Asks the broker to stop and waits until it has drained.
     pub(crate) fn stop(mut self) -> Outcome {
-        let pid = self.child.id().to_string();
+        let pid = self.child.get_mut().id().to_string();
         crate::workshop::run(Command::new("kill").args(["-TERM", &pid]))?;
         let asked = Instant::now();
         loop {
-            match self.child.try_wait().when("waiting for the broker to stop")? {
+            match self.child.get_mut().try_wait().when("waiting for the broker to stop")? {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => {
                     return Err(Failed::new(format!("the broker stopped with {status}, not with 0")));
@@ -139,8 +145,8 @@ impl BrokerProcess {
 impl Drop for BrokerProcess {
     fn drop(&mut self) {
         // Both fail only when the child has been waited for already, which is what we want.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child.get_mut().kill();
+        let _ = self.child.get_mut().wait();
     }
 }
 
@@ -183,6 +189,19 @@ mod tests {
         let setup = BrokerSetup::new("/bin/false".into(), folder.path()).unwrap();
         let error = setup.start().err().unwrap().to_string();
         assert!(error.starts_with("the broker ended with exit status: 1 before it served"), "{error}");
+    }
+
+    #[test]
+    fn a_broker_that_has_ended_is_reported_with_how_and_its_last_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let log_path = folder.path().join("broker.log");
+        std::fs::write(&log_path, "last words\n").unwrap();
+        let mut child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let process = BrokerProcess { child: RefCell::new(child), log_path, start_took: Duration::ZERO };
+        let error = process.usage().unwrap_err().to_string();
+        assert_eq!(error, "the broker ended with signal: 9 (SIGKILL); its log ends:\nlast words");
     }
 
     #[test]
