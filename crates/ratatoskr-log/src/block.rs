@@ -184,10 +184,7 @@ pub(crate) struct Block<'a> {
 impl<'a> Block<'a> {
     /// The block of this directory and file at the start of `bytes`, if one with a sound checksum stands there.
     pub(crate) fn parse(bytes: &'a [u8], directory: u64, file: u64) -> Option<Block<'a>> {
-        if bytes.len() < BLOCK_HEADER_BYTES || &bytes[..4] != MAGIC || read_u64(bytes, 8) != file {
-            return None;
-        }
-        let end = BLOCK_HEADER_BYTES + read_u32(bytes, 4) as usize;
+        let end = Block::length_of(bytes, file)?;
         let block = bytes.get(..end)?;
         if !crate::checksum::matches(block_crc(directory, block), read_u32(block, 44)) {
             return None;
@@ -203,6 +200,13 @@ impl<'a> Block<'a> {
             content: &block[BLOCK_HEADER_BYTES..],
             entries: read_u32(block, 40),
         })
+    }
+
+    /// Bytes of the block of this file whose header this is, as far as it can be told without the rest.
+    pub(crate) fn length_of(header: &[u8], file: u64) -> Option<usize> {
+        let named =
+            header.len() >= BLOCK_HEADER_BYTES && &header[..4] == MAGIC && read_u64(header, 8) == file;
+        named.then(|| BLOCK_HEADER_BYTES + read_u32(header, 4) as usize)
     }
 
     /// True when a header that does not check was nevertheless meant for this place: it agrees in two

@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use crate::block::{Block, BlockBuilder, BlockStamp, PAGE_BYTES, pages};
+use crate::block::{BlockBuilder, BlockStamp, PAGE_BYTES, pages};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::LogError;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, FileKind};
@@ -214,20 +214,6 @@ fn create_file(
     Ok(file)
 }
 
-/// What a replay found.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Replayed {
-    pub(crate) blocks: u64,
-    /// Bytes of sound blocks.
-    pub(crate) bytes: u64,
-    /// Bytes of a torn block that was cut.
-    pub(crate) torn_bytes: u64,
-    /// Sequence of the next block.
-    pub(crate) next_sequence: u64,
-    /// The highest file number in use, or the one before the boundary.
-    pub(crate) last_file: u64,
-}
-
 /// Numbers of the journal files there are, ascending.
 pub(crate) fn list_files(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<Vec<u64>, LogError> {
     let folder = layout.journal();
@@ -245,108 +231,6 @@ pub(crate) fn list_files(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<Vec<u6
     }
     numbers.sort_unstable();
     Ok(numbers)
-}
-
-/// Reads every block from a boundary on and hands it to `apply`, in order.
-pub(crate) fn replay(
-    disk: &Arc<dyn Disk>,
-    layout: &Layout,
-    start: JournalStart,
-    apply: &mut dyn FnMut(&Block<'_>) -> Result<(), String>,
-) -> Result<Replayed, LogError> {
-    let mut numbers = list_files(disk, layout)?;
-    numbers.retain(|number| *number >= start.number);
-    let mut replayed =
-        Replayed { next_sequence: start.next_sequence, last_file: start.number - 1, ..Replayed::default() };
-    let mut unfinished: Option<Stop> = None;
-    for number in numbers {
-        let path = layout.journal_file(number);
-        let damaged = |position: u64, what: String| LogError::Damaged { path: path.clone(), position, what };
-        if number != replayed.last_file + 1 {
-            let missing = layout.journal_file(replayed.last_file + 1);
-            return Err(LogError::Damaged { path: missing, position: 0, what: MISSING_FILE.to_owned() });
-        }
-        let bytes = read_file(disk, &path)?;
-        let header = FileHeader::parse(&bytes, FileKind::Journal).map_err(|what| damaged(0, what))?;
-        if header.directory != start.directory || header.number != number {
-            return Err(damaged(0, "it belongs to another data directory or place".to_owned()));
-        }
-        if header.sequence != replayed.next_sequence {
-            // The file before ended too early: its last block is there no more.
-            let stop = unfinished.unwrap_or(Stop { file: number, position: 0 });
-            let (path, position) = (layout.journal_file(stop.file), stop.position);
-            return Err(LogError::Damaged { path, position, what: DAMAGED_BLOCK.to_owned() });
-        }
-        let file_bytes = u64::from(header.topic) * PAGE_BYTES as u64;
-        if (bytes.len() as u64) < file_bytes {
-            return Err(damaged(
-                bytes.len() as u64,
-                format!("the file ends here; it had {file_bytes} bytes"),
-            ));
-        }
-        let stopped_at = replay_file(&bytes, &header, &mut replayed, apply)
-            .map_err(|(position, what)| damaged(position, what))?;
-        replayed.last_file = number;
-        unfinished = Some(Stop { file: number, position: stopped_at });
-    }
-    Ok(replayed)
-}
-
-/// Where a file's sound blocks end.
-#[derive(Clone, Copy)]
-struct Stop {
-    file: u64,
-    position: u64,
-}
-
-const MISSING_FILE: &str =
-    "this journal file is missing while a later one exists; restore the data directory from a copy";
-const DAMAGED_BLOCK: &str =
-    "an acknowledged block does not match its checksum; restore the data directory from a copy";
-
-/// Applies a file's blocks; answers where they end, or position and cause of damage.
-fn replay_file(
-    bytes: &[u8],
-    header: &FileHeader,
-    replayed: &mut Replayed,
-    apply: &mut dyn FnMut(&Block<'_>) -> Result<(), String>,
-) -> Result<u64, (u64, String)> {
-    let (directory, number) = (header.directory, header.number);
-    let mut position = PAGE_BYTES;
-    replayed.torn_bytes = 0;
-    while let Some(rest) = bytes.get(position..).filter(|rest| !rest.is_empty()) {
-        let expected = replayed.next_sequence;
-        let next = Block::parse(rest, directory, number).filter(|block| block.stamp.sequence == expected);
-        let Some(block) = next else {
-            if was_synced(rest, header, expected) {
-                return Err((position as u64, DAMAGED_BLOCK.to_owned()));
-            }
-            if Block::was_begun(rest, number, expected) {
-                replayed.torn_bytes = claimed_bytes(rest) as u64;
-            }
-            break;
-        };
-        apply(&block).map_err(|what| (position as u64, what))?;
-        replayed.blocks += 1;
-        replayed.bytes += block.padded_bytes as u64;
-        replayed.next_sequence += 1;
-        position += block.padded_bytes;
-    }
-    Ok(position as u64)
-}
-
-/// True when a later block of this file says that `sequence` was durable when it was written.
-fn was_synced(rest: &[u8], header: &FileHeader, sequence: u64) -> bool {
-    (PAGE_BYTES..rest.len()).step_by(PAGE_BYTES).any(|page| {
-        Block::parse(&rest[page..], header.directory, header.number)
-            .is_some_and(|block| block.stamp.synced_through >= sequence)
-    })
-}
-
-/// Bytes a torn block says it has, as far as the file goes.
-fn claimed_bytes(rest: &[u8]) -> usize {
-    let claimed = crate::record::read_u32(rest, 4) as usize;
-    pages(crate::block::BLOCK_HEADER_BYTES + claimed.min(rest.len())).min(rest.len())
 }
 
 pub(crate) fn read_file(disk: &Arc<dyn Disk>, path: &std::path::Path) -> Result<Vec<u8>, LogError> {

@@ -55,6 +55,7 @@ mod log;
 mod options;
 mod record;
 mod recovery;
+mod replay;
 mod scribe;
 mod segment;
 mod shared;

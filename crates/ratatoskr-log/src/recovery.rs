@@ -24,11 +24,13 @@ use crate::checkpoint::{self, CheckpointHead, CheckpointWriter};
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskLock, OpenMode};
 use crate::error::LogError;
-use crate::journal::{Journal, JournalStart, Replayed};
+use crate::flush::{Flush, Flushed};
+use crate::journal::{Journal, JournalStart};
 use crate::layout::{Layout, segment_file, topic_number};
 use crate::log::Log;
 use crate::options::LogOptions;
 use crate::record::RecordChunk;
+use crate::replay::{Refused, Replayed};
 use crate::scribe::{Scribe, remove_folder};
 use crate::shared::Shared;
 use crate::topic::{Promise, TopicLog, TopicStart};
@@ -91,10 +93,11 @@ pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, options: LogOptions) -> 
         next_sequence: facts.next_sequence,
         file_bytes: options.journal_file_bytes,
     };
+    replay.directory = directory;
     replay.is_journal = true;
-    let replayed = crate::journal::replay(&disk, &layout, start, &mut |block| replay.apply_block(block))?;
+    let replayed = crate::replay::replay(&disk, &layout, start, &mut |block| replay.apply_block(block))?;
     let mut report = replay.report(&replayed);
-    let (topics, next_topic) = (replay.topics, replay.next_topic);
+    let (topics, next_topic, flushed) = (replay.topics, replay.next_topic, replay.flushed);
     report.damage = check_segments(&disk, &topics);
 
     let shared = Arc::new(Shared::new(disk, clock, options, (directory, facts.id_mask)));
@@ -102,6 +105,9 @@ pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, options: LogOptions) -> 
     shared.unflushed_bytes.store(unflushed, Ordering::Relaxed);
     *shared.topics.write() = topics;
     let mut scribe = Scribe::new(shared.clone());
+    for (topic, flushed) in flushed {
+        scribe.note(&topic, &flushed);
+    }
     let facts = Facts {
         next_sequence: replayed.next_sequence,
         journal_start: replayed.last_file + 1,
@@ -193,9 +199,15 @@ struct Replay {
     options: LogOptions,
     topics: BTreeMap<u32, Arc<TopicLog>>,
     next_topic: u32,
+    directory: u64,
     /// False while the checkpoint is read.
     is_journal: bool,
     replayed_records: u64,
+    /// Bytes replayed and not yet moved into segments.
+    unflushed_bytes: usize,
+    /// What was moved into segments; the checkpoint at the end has to sync it.
+    flushed: Vec<(Arc<TopicLog>, Flushed)>,
+    gathered: Vec<u8>,
 }
 
 impl Replay {
@@ -206,18 +218,40 @@ impl Replay {
             options,
             topics: BTreeMap::new(),
             next_topic: 1,
+            directory: 0,
             is_journal: false,
             replayed_records: 0,
+            unflushed_bytes: 0,
+            flushed: Vec::new(),
+            gathered: Vec::new(),
         }
     }
 
-    fn apply_block(&mut self, block: &Block<'_>) -> Result<(), String> {
+    fn apply_block(&mut self, block: &Block<'_>) -> Result<(), Refused> {
         for entry in block.entries() {
             let entry = entry.map_err(|at| {
                 format!("the entry {at} bytes into the block was written by a newer version")
             })?;
             self.apply(&entry)?;
         }
+        if self.unflushed_bytes > self.options.tail_bytes_max { Ok(self.flush()?) } else { Ok(()) }
+    }
+
+    /// Moves what was replayed into segments, so that memory does not grow with the journal.
+    fn flush(&mut self) -> Result<(), LogError> {
+        for topic in self.topics.values().filter(|topic| !topic.is_in_memory()) {
+            let mut flushed = Flushed::default();
+            let gathered = &mut self.gathered;
+            let flush = Flush { topic, directory: self.directory, end: u64::MAX, gathered };
+            let mut writer = topic.writer.lock();
+            writer.flush(flush, &mut flushed)?;
+            writer.close();
+            topic.evict(u64::MAX);
+            if flushed.bytes > 0 {
+                self.flushed.push((topic.clone(), flushed));
+            }
+        }
+        self.unflushed_bytes = 0;
         Ok(())
     }
 
@@ -275,6 +309,7 @@ impl Replay {
             return Err(format!("topic {} goes on at offset {} instead of {next}", topic.name, chunk.first));
         }
         self.replayed_records += u64::from(chunk.count);
+        self.unflushed_bytes += chunk.bytes.len();
         topic.publish(chunk);
         Ok(())
     }

@@ -115,18 +115,23 @@ impl Scribe {
             topic.writer.lock().close();
         }
         self.shared.remove_unflushed(flushed.bytes);
-        for base in flushed.bases {
-            self.dirty.insert((topic.number, base), topic.clone());
-        }
-        if flushed.new_names {
-            self.new_names.insert(topic.number, topic.clone());
-        }
+        self.note(topic, &flushed);
         if result.is_ok() && flushed.bytes > 0 {
             self.keep_open(topic);
             // A trim may have been ahead of the flush.
             warn_only(self.remove_trimmed(topic));
         }
         result
+    }
+
+    /// Remembers what the next checkpoint has to sync.
+    pub(crate) fn note(&mut self, topic: &Arc<TopicLog>, flushed: &Flushed) {
+        for base in &flushed.bases {
+            self.dirty.insert((topic.number, *base), topic.clone());
+        }
+        if flushed.new_names {
+            self.new_names.insert(topic.number, topic.clone());
+        }
     }
 
     /// Bounds the number of open files: the topics that were opened first are closed.

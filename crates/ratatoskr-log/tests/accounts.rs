@@ -82,7 +82,7 @@ fn a_memory_topic_that_goes_takes_its_bytes_along() {
     let disk = create(&mut opened, "d");
     append(&mut opened, &disk, &[1; 1000]);
     for _ in 0..10 {
-        append(&mut opened, &topic, &[1; 50_000]);
+        append(&mut opened, &topic, &vec![1; 50_000]);
     }
     let before = opened.log.counts();
     assert!(before.memory_topic_bytes > 500_000 && topic.extent().bytes > 500_000);
