@@ -35,6 +35,9 @@ use crate::scribe::{Scribe, remove_folder};
 use crate::shared::Shared;
 use crate::topic::{Promise, TopicLog, TopicStart};
 
+/// Replayed records are moved into segments when so many bytes of them are in memory.
+const REPLAYED_BYTES_MAX: usize = 8 << 20;
+
 /// An open log.
 pub struct Opened {
     /// Its writing half.
@@ -234,7 +237,8 @@ impl Replay {
             })?;
             self.apply(&entry)?;
         }
-        if self.unflushed_bytes > self.options.tail_bytes_max { Ok(self.flush()?) } else { Ok(()) }
+        let bytes_max = self.options.tail_bytes_max.min(REPLAYED_BYTES_MAX);
+        if self.unflushed_bytes > bytes_max { Ok(self.flush()?) } else { Ok(()) }
     }
 
     /// Moves what was replayed into segments, so that memory does not grow with the journal.

@@ -54,7 +54,7 @@ fn recovered(recovery: &RecoveryReport) -> String {
     if recovery.fresh {
         return format!("a new data folder, made in {took}");
     }
-    if recovery.replayed_records == 0 && recovery.torn_bytes == 0 {
+    if recovery.journal_bytes == 0 && recovery.torn_bytes == 0 {
         return format!("none needed, opened in {took}");
     }
     let mut says = format!(
@@ -102,7 +102,7 @@ mod tests {
             topics: 1,
             messages: 12_345,
             replayed_records,
-            journal_bytes: 2048,
+            journal_bytes: replayed_records * 2048,
             torn_bytes,
             damage: Vec::new(),
             took: Duration::from_micros(12_340),
