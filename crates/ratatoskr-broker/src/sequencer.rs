@@ -29,7 +29,7 @@ use crate::settings::{Durability, TopicSettings};
 use crate::topic::Topic;
 
 /// Appends are committed when so much is staged, though more may wait.
-const BLOCK_BYTES: usize = 4 << 20;
+const BLOCK_BYTES: usize = 1 << 20;
 /// After so long without work the journal is sealed.
 const IDLE: Duration = Duration::from_millis(100);
 /// How long to sleep once it is.

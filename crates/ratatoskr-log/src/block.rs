@@ -86,7 +86,7 @@ impl BlockBuilder {
     /// Forgets all entries; the buffer is kept, up to a bound.
     pub(crate) fn clear(&mut self) {
         self.bytes.truncate(BLOCK_HEADER_BYTES);
-        self.bytes.shrink_to(8 << 20);
+        self.bytes.shrink_to(2 << 20);
         self.entries = 0;
     }
 

@@ -10,7 +10,7 @@
 //! step leads back to where it started. What cannot be right is an error that names file and position; nothing is
 //! guessed, shortened or renumbered. The argument step by step: `docs/log-format.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ use crate::shared::Shared;
 use crate::topic::{Promise, TopicLog, TopicStart};
 
 /// Replayed records are moved into segments when so many bytes of them are in memory.
-const REPLAYED_BYTES_MAX: usize = 8 << 20;
+const REPLAYED_BYTES_MAX: usize = 1 << 20;
 
 /// An open log.
 pub struct Opened {
@@ -206,7 +206,8 @@ struct Replay {
     /// False while the checkpoint is read.
     is_journal: bool,
     replayed_records: u64,
-    /// Bytes replayed and not yet moved into segments.
+    /// Topics with records replayed and not yet moved into segments, and the bytes of them.
+    unflushed: BTreeSet<u32>,
     unflushed_bytes: usize,
     /// What was moved into segments; the checkpoint at the end has to sync it.
     flushed: Vec<(Arc<TopicLog>, Flushed)>,
@@ -224,6 +225,7 @@ impl Replay {
             directory: 0,
             is_journal: false,
             replayed_records: 0,
+            unflushed: BTreeSet::new(),
             unflushed_bytes: 0,
             flushed: Vec::new(),
             gathered: Vec::new(),
@@ -243,7 +245,9 @@ impl Replay {
 
     /// Moves what was replayed into segments, so that memory does not grow with the journal.
     fn flush(&mut self) -> Result<(), LogError> {
-        for topic in self.topics.values().filter(|topic| !topic.is_in_memory()) {
+        for number in std::mem::take(&mut self.unflushed) {
+            // Deleted since.
+            let Some(topic) = self.topics.get(&number) else { continue };
             let mut flushed = Flushed::default();
             let gathered = &mut self.gathered;
             let flush = Flush { topic, directory: self.directory, end: u64::MAX, gathered };
@@ -314,6 +318,7 @@ impl Replay {
         }
         self.replayed_records += u64::from(chunk.count);
         self.unflushed_bytes += chunk.bytes.len();
+        self.unflushed.insert(topic.number);
         topic.publish(chunk);
         Ok(())
     }

@@ -23,7 +23,7 @@ use crate::layout::Layout;
 use crate::record::read_u32;
 
 /// Bytes of a file looked at together; a larger block widens the window while it is read.
-const WINDOW_BYTES: usize = 1 << 20;
+const WINDOW_BYTES: usize = 256 << 10;
 
 /// What a replay found.
 #[derive(Clone, Copy, Debug, Default)]
