@@ -285,7 +285,7 @@ impl Log {
         if self.needs_sync() { self.sync() } else { Ok(()) }
     }
 
-    /// Called when there is nothing to do. See [`Journal::seal`].
+    /// Called when there is nothing to do: syncs, and marks in the journal that everything was synced (ADR 0006).
     pub fn seal(&mut self) -> Result<(), LogError> {
         self.journal.seal(self.shared.clock.now_ms())
     }

@@ -54,7 +54,7 @@ fn without_anything_given_every_field_has_its_documented_default() {
     assert_eq!(http_addr, SocketAddr::from(([127, 0, 0, 1], 8080)));
     assert!(!insecure_listen);
     assert_eq!(threads, 0);
-    assert_eq!((segment_bytes, journal_file_bytes, tail_bytes_max), (100 << 20, 32 << 20, 64 << 20));
+    assert_eq!((segment_bytes, journal_file_bytes, tail_bytes_max), (100 << 20, 32 << 20, 32 << 20));
     assert_eq!(topic_defaults, TopicSettings::default());
     assert_eq!((log_level, log_format), ("info", LogFormat::Text));
 }

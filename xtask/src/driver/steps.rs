@@ -26,6 +26,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "tidy", purpose: "the house style, as far as a machine can check it", run: tidy::run },
     Step { name: "clippy", purpose: "no lint of the workspace fires", run: clippy },
     Step { name: "tests", purpose: "unit, integration and crash tests, and the examples build", run: tests },
+    Step { name: "mutants", purpose: "the crash tests notice deliberately broken builds", run: mutants },
     Step { name: "doctests", purpose: "every example in the documentation runs", run: doc_tests },
     Step { name: "docs", purpose: "the documentation builds without a warning", run: docs },
     Step {
@@ -72,6 +73,14 @@ fn clippy(workshop: &Workshop) -> Outcome {
 
 fn tests(workshop: &Workshop) -> Outcome {
     workshop.cargo(&["test", "--workspace", "--all-targets", "--locked", "--no-fail-fast"])
+}
+
+/// Without directory syncs is a disk that lies, and part of the ordinary crash tests.
+fn mutants(workshop: &Workshop) -> Outcome {
+    for broken in ["broken-no-sync", "broken-no-checksum"] {
+        workshop.cargo(&["test", "-p", "ratatoskr-sim", "--test", "crash", "--features", broken, "--locked"])?;
+    }
+    Ok(())
 }
 
 fn doc_tests(workshop: &Workshop) -> Outcome {
