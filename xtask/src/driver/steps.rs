@@ -78,7 +78,16 @@ fn tests(workshop: &Workshop) -> Outcome {
 /// Without directory syncs is a disk that lies, and part of the ordinary crash tests.
 fn mutants(workshop: &Workshop) -> Outcome {
     for broken in ["broken-no-sync", "broken-no-checksum"] {
-        workshop.cargo(&["test", "-p", "ratatoskr-sim", "--test", "crash", "--features", broken, "--locked"])?;
+        workshop.cargo(&[
+            "test",
+            "-p",
+            "ratatoskr-sim",
+            "--test",
+            "crash",
+            "--features",
+            broken,
+            "--locked",
+        ])?;
     }
     Ok(())
 }
