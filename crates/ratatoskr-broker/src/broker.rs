@@ -24,7 +24,7 @@ use ratatoskr_log::{
 use tokio::sync::{oneshot, watch};
 
 use crate::command::{AppendError, Appended, Command, Target};
-use crate::core::{Core, Counters, Health, Tally};
+use crate::core::{Alarm, Core, Counters, Health, Tally};
 use crate::error::{
     CreateTopicError, DeleteTopicError, OpenError, PublishError, PurgeTopicError, ShutdownError,
     SubscribeError, Unavailable, UpdateTopicError,
@@ -420,7 +420,7 @@ fn start(
     let scribe_stop = Arc::new(AtomicBool::new(false));
     let (stop, core) = (scribe_stop.clone(), core.clone());
     let scribe = spawn("scribe", move || {
-        let _alarm = ScribeAlarm(core.clone());
+        let _alarm = Alarm::new(core.clone(), "scribe");
         let mut swept_ms = clock.now_ms();
         while !stop.load(Ordering::Acquire) {
             scribe.wait(SWEEP);
@@ -441,19 +441,6 @@ fn start(
         scribe
     });
     Running { sequencer, scribe, scribe_stop, _lock: lock }
-}
-
-/// Publishers do not wait for ever for a scribe that a fault of ours has ended.
-struct ScribeAlarm(Arc<Core>);
-
-impl Drop for ScribeAlarm {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let reason = "the scribe failed; restart the broker: what was acknowledged is on disk";
-            self.0.set_health(Health::Failed { reason: reason.to_owned() });
-            self.0.inbox.abandon();
-        }
-    }
 }
 
 fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {

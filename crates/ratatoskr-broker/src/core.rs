@@ -161,3 +161,27 @@ impl Core {
         }
     }
 }
+
+/// Held by a thread that others wait for: should it end by a fault of ours, outside of any topic's owner, then nobody
+/// waits for ever.
+pub(crate) struct Alarm {
+    core: Arc<Core>,
+    thread: &'static str,
+}
+
+impl Alarm {
+    pub(crate) fn new(core: Arc<Core>, thread: &'static str) -> Alarm {
+        Alarm { core, thread }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason =
+                format!("the {} failed; restart the broker: what was acknowledged is on disk", self.thread);
+            self.core.set_health(Health::Failed { reason });
+            self.core.inbox.abandon();
+        }
+    }
+}

@@ -20,7 +20,7 @@ use ratatoskr_log::{Log, LogError, Pressure, Promise, RecordBatch};
 
 use crate::answer::{Answer, Waiting};
 use crate::command::{AppendError, Appended, Command, Reply, Target};
-use crate::core::{Core, Health, Tally};
+use crate::core::{Alarm, Core, Health, Tally};
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::limits::TOPICS_MAX;
 use crate::name::TopicName;
@@ -66,7 +66,7 @@ impl Sequencer {
 
     /// Works until the inbox is closed and empty; gives the log back.
     pub(crate) fn run(mut self) -> Log {
-        let _alarm = Alarm(self.core.clone());
+        let _alarm = Alarm::new(self.core.clone(), "sequencer");
         let (mut commands, mut appends) = (Vec::new(), Vec::new());
         let mut patience = IDLE;
         while self.core.inbox.take(&mut commands, patience).is_ok() {
@@ -397,19 +397,6 @@ impl Sequencer {
             Err(error) => {
                 self.note_failure(&error);
             }
-        }
-    }
-}
-
-/// Nobody waits for ever, should this thread end by a fault of ours outside of any topic's owner.
-struct Alarm(Arc<Core>);
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let reason = "the sequencer failed; restart the broker: what was acknowledged is on disk";
-            self.0.set_health(Health::Failed { reason: reason.to_owned() });
-            self.0.inbox.abandon();
         }
     }
 }

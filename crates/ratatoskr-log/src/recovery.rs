@@ -24,7 +24,7 @@ use crate::checkpoint::{self, CheckpointHead, CheckpointWriter};
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskLock, OpenMode};
 use crate::error::LogError;
-use crate::flush::{Flush, Flushed};
+use crate::flush::{Flush, Flushed, SegmentWriter};
 use crate::journal::{Journal, JournalStart};
 use crate::layout::{Layout, segment_file, topic_number};
 use crate::log::Log;
@@ -251,9 +251,7 @@ impl Replay {
             let mut flushed = Flushed::default();
             let gathered = &mut self.gathered;
             let flush = Flush { topic, directory: self.directory, end: u64::MAX, gathered };
-            let mut writer = topic.writer.lock();
-            writer.flush(flush, &mut flushed)?;
-            writer.close();
+            SegmentWriter::default().flush(flush, &mut flushed)?;
             topic.evict(u64::MAX);
             if flushed.bytes > 0 {
                 self.flushed.push((topic.clone(), flushed));

@@ -8,7 +8,7 @@
 //! put the task back and try again later; any other failure ends all acknowledging
 //! (the journal writer sees it before its next write).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crate::block::Entry;
 use crate::checkpoint::CheckpointWriter;
 use crate::disk::OpenMode;
 use crate::error::LogError;
-use crate::flush::{Flush, Flushed};
+use crate::flush::{Flush, Flushed, SegmentWriter};
 use crate::layout::{index_file, segment_file};
 use crate::shared::{Boundary, BoundaryTopic, Shared, Task};
 use crate::topic::{Promise, TopicLog};
@@ -33,8 +33,10 @@ pub struct Scribe {
     dirty: BTreeMap<(u32, u64), Arc<TopicLog>>,
     /// Topics with new file names since the last checkpoint.
     new_names: BTreeMap<u32, Arc<TopicLog>>,
-    /// Topics with an open segment, oldest first.
-    open_writers: VecDeque<Arc<TopicLog>>,
+    /// Numbers of topics with an open segment, the one opened first at the front.
+    opened: VecDeque<u32>,
+    /// Their open segments, by number.
+    writers: HashMap<u32, SegmentWriter>,
     gathered: Vec<u8>,
 }
 
@@ -44,7 +46,8 @@ impl Scribe {
             shared,
             dirty: BTreeMap::new(),
             new_names: BTreeMap::new(),
-            open_writers: VecDeque::new(),
+            opened: VecDeque::new(),
+            writers: HashMap::new(),
             gathered: Vec::new(),
         }
     }
@@ -104,20 +107,20 @@ impl Scribe {
     }
 
     fn flush(&mut self, topic: &Arc<TopicLog>, end: u64) -> Result<(), LogError> {
-        if topic.is_deleted() || matches!(topic.promise, Promise::Memory { .. }) {
+        if topic.is_deleted() || topic.is_in_memory() || topic.unflushed_bytes() == 0 {
             return Ok(());
         }
         let flush = Flush { topic, directory: self.shared.directory, end, gathered: &mut self.gathered };
         let mut flushed = Flushed::default();
-        let result = topic.writer.lock().flush(flush, &mut flushed);
+        let result = self.writers.entry(topic.number).or_default().flush(flush, &mut flushed);
         self.gathered.clear();
         if result.is_err() {
-            topic.writer.lock().close();
+            self.close_writer(topic.number);
         }
         self.shared.remove_unflushed(flushed.bytes);
         self.note(topic, &flushed);
         if result.is_ok() && flushed.bytes > 0 {
-            self.keep_open(topic);
+            self.keep_open(topic.number);
             // A trim may have been ahead of the flush.
             warn_only(self.remove_trimmed(topic));
         }
@@ -135,16 +138,20 @@ impl Scribe {
     }
 
     /// Bounds the number of open files: the topics that were opened first are closed.
-    fn keep_open(&mut self, topic: &Arc<TopicLog>) {
-        if self.open_writers.iter().any(|open| open.number == topic.number) {
-            return;
+    fn keep_open(&mut self, number: u32) {
+        if !self.opened.contains(&number) {
+            self.opened.push_back(number);
         }
-        self.open_writers.push_back(topic.clone());
-        if self.open_writers.len() > OPEN_WRITERS_MAX
-            && let Some(oldest) = self.open_writers.pop_front()
+        if self.opened.len() > OPEN_WRITERS_MAX
+            && let Some(oldest) = self.opened.pop_front()
         {
-            oldest.writer.lock().close();
+            self.writers.remove(&oldest);
         }
+    }
+
+    fn close_writer(&mut self, number: u32) {
+        self.writers.remove(&number);
+        self.opened.retain(|open| *open != number);
     }
 
     /// See "Checkpoint" in `docs/log-format.md` for the crash at each step.
@@ -232,7 +239,7 @@ impl Scribe {
         if trimmed.is_empty() {
             return Ok(());
         }
-        topic.writer.lock().close();
+        self.close_writer(topic.number);
         for segment in trimmed {
             self.dirty.remove(&(topic.number, segment.base));
             self.remove_file(&segment_file(&topic.folder, segment.base))?;
@@ -242,8 +249,7 @@ impl Scribe {
     }
 
     fn remove_topic(&mut self, topic: &Arc<TopicLog>) -> Result<(), LogError> {
-        topic.writer.lock().close();
-        self.open_writers.retain(|open| open.number != topic.number);
+        self.close_writer(topic.number);
         self.shared.remove_unflushed(topic.forget());
         remove_folder(&self.shared, &topic.folder)
     }

@@ -9,7 +9,7 @@
 //!
 //! Three parties meet here, each with its own lock, never two at a time but in this order:
 //! the journal writer stages and publishes (`staged`), readers read (`state`), the scribe moves the tail
-//! into segments (`writer`). Invariants: `first ≤ next`; `tail base ≤ flushed ≤ next`; records in
+//! into segments. Invariants: `first ≤ next`; `tail base ≤ flushed ≤ next`; records in
 //! `state` are as durable as the topic promises; segments and tail overlap or touch.
 
 mod reading;
@@ -24,7 +24,6 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::block::SegmentEntry;
 use crate::disk::Disk;
-use crate::flush::SegmentWriter;
 use crate::record::{RecordBatch, RecordChunk};
 
 pub use reading::{SegmentCursor, Tail};
@@ -60,8 +59,6 @@ pub struct TopicLog {
     /// Places given out but not yet promised. Only the journal writer touches it.
     pub(crate) staged: Mutex<Staged>,
     state: RwLock<State>,
-    /// The scribe's hand on the newest segment.
-    pub(crate) writer: Mutex<SegmentWriter>,
     /// Bytes at which a new segment is begun; a topic with little retention wants small ones.
     segment_bytes: AtomicU64,
     /// The most that can be.
@@ -155,7 +152,6 @@ impl TopicLog {
                 unflushed_bytes: 0,
                 oldest_timestamp_ms: None,
             }),
-            writer: Mutex::new(SegmentWriter::default()),
             segment_bytes: AtomicU64::new(start.segment_bytes),
             segment_bytes_max: start.segment_bytes,
             memory_bytes_max: AtomicU64::new(match start.promise {
