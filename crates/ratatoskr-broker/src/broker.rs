@@ -203,8 +203,17 @@ impl Broker {
         name: &TopicName,
         settings: TopicSettings,
     ) -> Result<TopicDescription, UpdateTopicError> {
-        let name = name.clone();
-        let updated = self.ask(|reply| Command::Update { name, settings, reply }).await??;
+        self.change_topic(name, |_| settings).await
+    }
+
+    /// Changes a topic's settings, given what they are at that moment: changes of several callers do not undo each other.
+    pub async fn change_topic(
+        &self,
+        name: &TopicName,
+        change: impl FnOnce(&TopicSettings) -> TopicSettings + Send + 'static,
+    ) -> Result<TopicDescription, UpdateTopicError> {
+        let (name, change) = (name.clone(), Box::new(change));
+        let updated = self.ask(|reply| Command::Update { name, change, reply }).await??;
         Ok(updated.describe())
     }
 

@@ -13,6 +13,9 @@ use crate::topic::Topic;
 /// The way back; whoever asked may be gone.
 pub(crate) type Reply<T> = oneshot::Sender<T>;
 
+/// What becomes of a topic's settings, given what they are when the change is made.
+pub(crate) type SettingsChange = Box<dyn FnOnce(&TopicSettings) -> TopicSettings + Send>;
+
 /// Where records go: the topic as the publisher found it, or a name that had none.
 pub(crate) enum Target {
     Topic(Arc<Topic>),
@@ -60,7 +63,7 @@ pub(crate) enum Command {
     },
     Update {
         name: TopicName,
-        settings: TopicSettings,
+        change: SettingsChange,
         reply: Reply<Result<Arc<Topic>, UpdateTopicError>>,
     },
     Delete {

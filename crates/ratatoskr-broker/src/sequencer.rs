@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use ratatoskr_log::{Log, LogError, Pressure, Promise, RecordBatch};
 
 use crate::answer::{Answer, Waiting};
-use crate::command::{AppendError, Appended, Command, Reply, Target};
+use crate::command::{AppendError, Appended, Command, Reply, SettingsChange, Target};
 use crate::core::{Alarm, Core, Health, Tally};
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::limits::TOPICS_MAX;
@@ -101,7 +101,7 @@ impl Sequencer {
     fn change(&mut self, command: Command) {
         match command {
             Command::Create { name, settings, reply } => self.create(&name, settings, reply),
-            Command::Update { name, settings, reply } => self.update(&name, settings, reply),
+            Command::Update { name, change, reply } => self.update(&name, change, reply),
             Command::Delete { name, reply } => self.delete(name, reply),
             Command::Purge { name, before, reply } => self.purge(name, before, reply),
             Command::Trim { topic, first } => {
@@ -160,14 +160,22 @@ impl Sequencer {
     fn update(
         &mut self,
         name: &TopicName,
-        settings: TopicSettings,
+        change: SettingsChange,
         reply: Reply<Result<Arc<Topic>, UpdateTopicError>>,
     ) {
         let Some(topic) = self.living(name) else {
             let _ = reply.send(Err(UpdateTopicError::NotFound { name: name.clone() }));
             return;
         };
-        match settings.validate_update(&topic.settings()) {
+        // Two changes of one topic in one block: the second has to see what the first one made.
+        let earlier = |waiting: &Waiting| {
+            matches!(waiting.answer, Answer::Update(..)) && waiting.topic.log.number == topic.log.number
+        };
+        if self.waiting.iter().any(earlier) {
+            self.commit();
+        }
+        let settings = topic.settings();
+        match change(&settings).validate_update(&settings) {
             Ok(settings) => {
                 self.log.stage_update(&topic.log, settings.encode().into());
                 self.wait_for(topic, Answer::Update(settings, reply));

@@ -452,3 +452,17 @@ async fn a_memory_topic_keeps_its_newest_messages_whatever_its_bound() {
         "one larger than the bound stays all the same"
     );
 }
+
+#[tokio::test]
+async fn changes_of_one_topic_at_the_same_time_do_not_undo_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let topic = name("t");
+    broker.create_topic(&topic, TopicSettings::default()).await.unwrap();
+    let count = |now: &TopicSettings| TopicSettings { retention_messages: Some(7), ..now.clone() };
+    let bytes = |now: &TopicSettings| TopicSettings { retention_bytes: Some(9), ..now.clone() };
+    let both = tokio::join!(broker.change_topic(&topic, count), broker.change_topic(&topic, bytes));
+    assert!(both.0.is_ok() && both.1.is_ok());
+    let settings = broker.describe_topic(&topic).unwrap().settings;
+    assert_eq!((settings.retention_messages, settings.retention_bytes), (Some(7), Some(9)));
+}

@@ -84,9 +84,13 @@ pub(crate) async fn update(
 ) -> Result<wire::UpdateTopicResponse, Status> {
     let name = TopicName::parse(&request.name).map_err(|error| status::bad_name("name", &error))?;
     let current = broker.describe_topic(&name).ok_or_else(|| status::no_topic(name.as_str()))?;
-    let settings = settings_from_wire(request.settings.as_ref(), &current.settings)
+    settings_from_wire(request.settings.as_ref(), &current.settings)
         .map_err(|error| status::bad_field(error.field, &error))?;
-    let topic = broker.update_topic(&name, settings).await.map_err(|error| status::update_status(&error))?;
+    // Whether the given fields are valid does not depend on the others, which may change until the broker's turn.
+    let change = move |now: &TopicSettings| {
+        settings_from_wire(request.settings.as_ref(), now).unwrap_or_else(|_| now.clone())
+    };
+    let topic = broker.change_topic(&name, change).await.map_err(|error| status::update_status(&error))?;
     Ok(wire::UpdateTopicResponse { topic: Some(topic_to_wire(&topic)) })
 }
 
