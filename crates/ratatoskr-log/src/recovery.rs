@@ -33,7 +33,7 @@ use crate::record::RecordChunk;
 use crate::replay::{Refused, Replayed};
 use crate::scribe::{Scribe, remove_folder};
 use crate::shared::Shared;
-use crate::topic::{Promise, TopicLog, TopicStart};
+use crate::topic::{TopicLog, TopicStart};
 
 /// Replayed records are moved into segments when so many bytes of them are in memory.
 const REPLAYED_BYTES_MAX: usize = 1 << 20;
@@ -209,6 +209,8 @@ struct Replay {
     /// Topics with records replayed and not yet moved into segments, and the bytes of them.
     unflushed: BTreeSet<u32>,
     unflushed_bytes: usize,
+    /// True once the disk was found full.
+    has_no_room: bool,
     /// What was moved into segments; the checkpoint at the end has to sync it.
     flushed: Vec<(Arc<TopicLog>, Flushed)>,
     gathered: Vec<u8>,
@@ -227,6 +229,7 @@ impl Replay {
             replayed_records: 0,
             unflushed: BTreeSet::new(),
             unflushed_bytes: 0,
+            has_no_room: false,
             flushed: Vec::new(),
             gathered: Vec::new(),
         }
@@ -240,7 +243,7 @@ impl Replay {
             self.apply(&entry)?;
         }
         let bytes_max = self.options.tail_bytes_max.min(REPLAYED_BYTES_MAX);
-        if self.unflushed_bytes > bytes_max { Ok(self.flush()?) } else { Ok(()) }
+        if self.unflushed_bytes > bytes_max && !self.has_no_room { Ok(self.flush()?) } else { Ok(()) }
     }
 
     /// Moves what was replayed into segments, so that memory does not grow with the journal.
@@ -251,10 +254,16 @@ impl Replay {
             let mut flushed = Flushed::default();
             let gathered = &mut self.gathered;
             let flush = Flush { topic, directory: self.directory, end: u64::MAX, gathered };
-            SegmentWriter::default().flush(flush, &mut flushed)?;
+            let result = SegmentWriter::default().flush(flush, &mut flushed);
+            self.gathered.clear();
             topic.evict(u64::MAX);
             if flushed.bytes > 0 {
                 self.flushed.push((topic.clone(), flushed));
+            }
+            match result {
+                // What comes later in the journal may make room: until then it stays in memory.
+                Err(error) if error.is_full() => self.has_no_room = true,
+                other => other?,
             }
         }
         self.unflushed_bytes = 0;
@@ -372,21 +381,28 @@ fn check_segments(disk: &Arc<dyn Disk>, topics: &BTreeMap<u32, Arc<TopicLog>>) -
     damage
 }
 
-/// Moves what was replayed into segments, makes a checkpoint, and removes what nothing refers to.
+/// Removes what nothing refers to, moves what was replayed into segments, and makes a checkpoint.
 fn settle(
     shared: &Arc<Shared>,
     scribe: &mut Scribe,
     facts: Facts,
     nothing_new: bool,
 ) -> Result<(), LogError> {
+    // First what the replayed journal has made superfluous: it may be what fills the disk.
+    remove_unknown(shared)?;
     if !nothing_new {
         scribe.checkpoint(&shared.boundary(facts))?;
     }
     shared.journal_start.store(facts.journal_start, Ordering::Release);
-    let topics = shared.topics.read();
-    for topic in topics.values().filter(|topic| !matches!(topic.promise, Promise::Memory { .. })) {
+    for topic in shared.topics.read().values().filter(|topic| !topic.is_in_memory()) {
         topic.evict(u64::MAX);
     }
+    Ok(())
+}
+
+/// Removes folders of topics that do not exist, and segments that topics do not have.
+fn remove_unknown(shared: &Shared) -> Result<(), LogError> {
+    let topics = shared.topics.read();
     let folder = shared.layout.topics();
     let names = shared.disk.list(&folder).map_err(|error| LogError::io("list", &folder, error))?;
     for name in names {
@@ -402,7 +418,7 @@ fn settle(
     Ok(())
 }
 
-/// Removes segments that the checkpoint does not list: trimmed ones, or leftovers of a flush that was done again.
+/// Removes segments that the topic does not list: trimmed ones, or leftovers of a flush that was done again.
 fn remove_unlisted(shared: &Shared, topic: &TopicLog) -> Result<(), LogError> {
     let listed = topic.segments();
     let failed = |error| LogError::io("remove", &topic.folder, error);

@@ -9,7 +9,7 @@
 //!
 //! Where blocks stop, it is decided whether that is the end, a torn write (cut and counted) or damage (an error). Only the
 //! last file may end in a torn write, and only if no later block of it says that this one was synced. Files are read
-//! through a window, so memory does not depend on their size. Nothing here writes.
+//! through a window, so memory does not depend on their size. Nothing here writes, but what was read is synced before anybody acts on it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,6 +94,11 @@ pub(crate) fn replay(
         let end = file.replay(&mut replayed, apply)?;
         replayed.last_file = number;
         before = Some((file.path, end));
+    }
+    if let Some((path, _)) = before {
+        // A process that died may have left blocks with the operating system only. What is acted upon must be durable.
+        let synced = disk.open(&path, OpenMode::Write).and_then(|file| file.sync_data());
+        synced.map_err(|source| LogError::Io { action: "sync", path, source })?;
     }
     Ok(replayed)
 }
