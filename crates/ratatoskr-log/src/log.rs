@@ -404,7 +404,7 @@ impl Log {
 
     fn put_into_block(&mut self, topic: &Arc<TopicLog>) {
         let Some(chunk) = topic.take_staged() else { return };
-        if !matches!(topic.promise, Promise::Memory { .. }) {
+        if !topic.is_in_memory() {
             self.block.push(&Entry::Append {
                 topic: topic.number,
                 count: chunk.count,
@@ -428,7 +428,7 @@ impl Log {
     fn publish(&mut self, topic: &Arc<TopicLog>, chunk: RecordChunk) {
         let (end, bytes) = (chunk.end(), chunk.bytes.len());
         let published = topic.publish(chunk);
-        if let Promise::Memory { .. } = topic.promise {
+        if topic.is_in_memory() {
             self.counts.memory_topic_bytes += published.cost as u64;
             self.counts.memory_topic_bytes -= published.dropped as u64;
             let excess = self.counts.memory_topic_bytes.saturating_sub(self.shared.options.memory_bytes_max);
@@ -478,7 +478,7 @@ impl Log {
             Change::Delete(topic) => {
                 topic.mark_deleted();
                 self.shared.topics.write().remove(&topic.number);
-                if let Promise::Memory { .. } = topic.promise {
+                if topic.is_in_memory() {
                     self.counts.memory_topic_bytes -= topic.drop_all() as u64;
                 }
                 self.shared.enqueue(Task::Remove(topic));

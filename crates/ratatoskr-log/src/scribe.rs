@@ -165,9 +165,15 @@ impl Scribe {
         self.shared.journal_start.store(start, Ordering::Release);
         self.shared.checkpoint_queued.store(false, Ordering::Release);
         self.shared.checkpoints.fetch_add(1, Ordering::Relaxed);
+        // The checkpoint is durable: whatever is wrong here, nothing depends on it.
+        warn_only(self.retire_before(start));
+        Ok(())
+    }
+
+    fn retire_before(&self, start: u64) -> Result<(), LogError> {
         for number in crate::journal::list_files(&self.shared.disk, &self.shared.layout)? {
             if number < start {
-                warn_only(self.shared.spares.retire(number));
+                self.shared.spares.retire(number)?;
             }
         }
         Ok(())

@@ -68,8 +68,6 @@ pub struct TopicLog {
     deleted: AtomicBool,
     /// True while the scribe has a flush of this topic in its queue.
     pub(crate) flush_queued: AtomicBool,
-    /// Bytes published since the start of the process, for statistics.
-    published_bytes: AtomicU64,
 }
 
 /// Records that are on their way into the journal.
@@ -126,8 +124,6 @@ pub struct TopicExtent {
     pub bytes: u64,
     /// Segments on disk.
     pub segments: usize,
-    /// When the newest record was taken in; 0 if there never was one.
-    pub last_timestamp_ms: u64,
 }
 
 impl TopicLog {
@@ -160,7 +156,6 @@ impl TopicLog {
             }),
             deleted: AtomicBool::new(false),
             flush_queued: AtomicBool::new(false),
-            published_bytes: AtomicU64::new(0),
         }
     }
 
@@ -197,11 +192,6 @@ impl TopicLog {
         self.deleted.store(true, Ordering::Release);
     }
 
-    /// Bytes published since the process started.
-    pub fn published_bytes(&self) -> u64 {
-        self.published_bytes.load(Ordering::Relaxed)
-    }
-
     /// The offset the next record gets, as readers see it.
     pub fn next(&self) -> u64 {
         self.state.read().next
@@ -217,7 +207,6 @@ impl TopicLog {
             bytes: in_segments
                 + if self.is_in_memory() { state.tail_bytes } else { state.unflushed_bytes } as u64,
             segments: state.segments.len(),
-            last_timestamp_ms: state.last_timestamp_ms,
         }
     }
 
@@ -270,7 +259,6 @@ impl TopicLog {
     /// Makes records visible. Answers the bytes the tail grew by and what it now holds unflushed.
     pub(crate) fn publish(&self, chunk: RecordChunk) -> Published {
         let cost = chunk.bytes.len() + CHUNK_OVERHEAD_BYTES;
-        self.published_bytes.fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
         let mut state = self.state.write();
         assert_eq!(chunk.first, state.next, "topic {}: a chunk must continue its topic", self.number);
         state.last_timestamp_ms = chunk.last_timestamp_ms.max(state.last_timestamp_ms);
