@@ -27,14 +27,43 @@ pub(crate) fn pages(bytes: usize) -> usize {
 /// What happened, as the journal tells it. Fields as in `docs/log-format.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry<'a> {
-    Append { topic: u32, count: u32, records: &'a [u8] },
-    Create { topic: u32, created_ms: u64, name: &'a str, settings: &'a [u8] },
-    Update { topic: u32, settings: &'a [u8] },
-    Delete { topic: u32 },
-    Trim { topic: u32, first: u64 },
-    Segment { topic: u32, segment: SegmentEntry },
+    Append {
+        topic: u32,
+        count: u32,
+        records: &'a [u8],
+    },
+    Create {
+        topic: u32,
+        created_ms: u64,
+        name: &'a str,
+        settings: &'a [u8],
+    },
+    Update {
+        topic: u32,
+        settings: &'a [u8],
+    },
+    Delete {
+        topic: u32,
+    },
+    Trim {
+        topic: u32,
+        first: u64,
+    },
+    Segment {
+        topic: u32,
+        segment: SegmentEntry,
+    },
     Facts(Facts),
     End,
+    /// For the ledger, in the journal.
+    Event {
+        topic: u32,
+        content: &'a [u8],
+    },
+    /// From the ledger, in a checkpoint.
+    State {
+        content: &'a [u8],
+    },
 }
 
 /// A segment as a checkpoint describes it.
@@ -100,6 +129,8 @@ impl BlockBuilder {
             Entry::Segment { topic, .. } => (6, *topic, 0),
             Entry::Facts(_) => (7, 0, 0),
             Entry::End => (8, 0, 0),
+            Entry::Event { topic, .. } => (9, *topic, 0),
+            Entry::State { .. } => (10, 0, 0),
         };
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[kind, 0, 0, 0]);
@@ -122,6 +153,7 @@ impl BlockBuilder {
                 self.bytes.extend_from_slice(settings);
             }
             Entry::Update { settings, .. } => self.bytes.extend_from_slice(settings),
+            Entry::Event { content, .. } | Entry::State { content } => self.bytes.extend_from_slice(content),
             Entry::Trim { first, .. } => self.bytes.extend_from_slice(&first.to_le_bytes()),
             Entry::Segment { segment: s, .. } => {
                 for value in [s.base, s.next, s.bytes, s.first_timestamp_ms, s.last_timestamp_ms] {
@@ -276,6 +308,8 @@ fn parse_entry(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
             id_mask: u128::from_le_bytes(content[20..36].try_into().expect("sixteen bytes were sliced")),
         }),
         8 => Entry::End,
+        9 => Entry::Event { topic, content },
+        10 => Entry::State { content },
         _ => return None,
     };
     Some((entry, end))
@@ -300,6 +334,8 @@ mod tests {
             Entry::Segment { topic: 1, segment },
             Entry::Trim { topic: 1, first: 9 },
             Entry::Delete { topic: 1 },
+            Entry::Event { topic: 1, content: b"acked" },
+            Entry::State { content: b"all acked" },
             Entry::End,
         ]
     }

@@ -51,6 +51,7 @@ mod header;
 mod index;
 mod journal;
 mod layout;
+mod ledger;
 mod log;
 mod options;
 mod record;
@@ -65,9 +66,12 @@ mod topic;
 pub use clock::{Clock, RealClock};
 pub use disk::{Disk, DiskFile, DiskLock, OpenMode, RealDisk, SECTOR_BYTES};
 pub use error::{LogError, ReadError};
+pub use ledger::{Ledger, NoLedger};
 pub use log::{Log, Placed, Pressure};
 pub use options::{LogCounts, LogOptions};
-pub use record::{Body, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordBatch, RecordChunk};
-pub use recovery::{Opened, RecoveryReport, open};
+pub use record::{
+    Body, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordBatch, RecordChunk, RecordFacts,
+};
+pub use recovery::{Opened, RecoveryReport, open, open_with};
 pub use scribe::Scribe;
 pub use topic::{Promise, SegmentCursor, Tail, TopicExtent, TopicLog};

@@ -87,6 +87,8 @@ enum Change {
     Update(Arc<TopicLog>, Bytes),
     Delete(Arc<TopicLog>),
     Trim(Arc<TopicLog>, u64),
+    /// For the ledger; whoever staged it applies it.
+    Event,
 }
 
 struct Recent {
@@ -182,6 +184,12 @@ impl Log {
         self.move_into_block(topic);
         self.block.push(&Entry::Trim { topic: topic.number, first });
         self.changes.push(Change::Trim(topic.clone(), first));
+    }
+
+    /// Stages an event for the ledger, about a topic or (0) none. Once this is committed, apply it before anything else is written.
+    pub fn stage_event(&mut self, topic: u32, content: &[u8]) {
+        self.block.push(&Entry::Event { topic, content });
+        self.changes.push(Change::Event);
     }
 
     /// An entry for a topic behind its deletion could not be replayed.
@@ -483,6 +491,7 @@ impl Log {
                 }
                 self.shared.enqueue(Task::Remove(topic));
             }
+            Change::Event => {}
             Change::Trim(topic, first) => {
                 self.counts.memory_topic_bytes -= topic.trim(first) as u64;
                 self.shared.enqueue(Task::Trim(topic));

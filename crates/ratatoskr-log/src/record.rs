@@ -19,32 +19,50 @@ pub const RECORD_HEADER_BYTES: usize = 28;
 /// payload (16 MiB), 64 metadata entries and a key.
 pub const RECORD_BYTES_MAX: usize = 18 << 20;
 
-const FLAG_KEY: u8 = 1;
-const FLAG_METADATA: u8 = 2;
-const FLAGS_KNOWN: u8 = FLAG_KEY | FLAG_METADATA;
+mod body;
+
+pub use body::{Body, RecordFacts};
+
+use body::{FLAG_ADDRESSED, FLAG_DEDUP, FLAG_DELIVER_AT, FLAG_EXPIRES, FLAG_KEY, FLAG_METADATA};
 
 /// Records on their way in: bodies encoded, places not yet known.
 #[derive(Clone, Debug, Default)]
 pub struct RecordBatch {
     bytes: BytesMut,
     count: u32,
+    /// True when a record has a dedup id.
+    has_dedup_ids: bool,
 }
 
 impl RecordBatch {
     /// An empty batch with room for `bytes` of records.
     pub fn with_capacity(bytes: usize) -> RecordBatch {
-        RecordBatch { bytes: BytesMut::with_capacity(bytes), count: 0 }
+        RecordBatch { bytes: BytesMut::with_capacity(bytes), count: 0, has_dedup_ids: false }
     }
 
     /// Adds a record. Names, values and the key are at most 65,535 bytes, and so is the number
     /// of metadata entries; the caller's limits are far below.
     pub fn push(&mut self, key: &str, metadata: &[(String, String)], payload: &[u8]) {
+        self.push_with(&RecordFacts::default(), key, metadata, payload);
+    }
+
+    /// Adds a record that says more than key, metadata and payload.
+    pub fn push_with(
+        &mut self,
+        facts: &RecordFacts<'_>,
+        key: &str,
+        metadata: &[(String, String)],
+        payload: &[u8],
+    ) {
         let start = self.bytes.len();
         self.bytes.reserve(RECORD_HEADER_BYTES + 5 + key.len() + payload.len());
         self.bytes.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
         let has_key = if key.is_empty() { 0 } else { FLAG_KEY };
         let has_metadata = if metadata.is_empty() { 0 } else { FLAG_METADATA };
         self.bytes.extend_from_slice(&[has_key | has_metadata]);
+        if *facts != RecordFacts::default() {
+            self.push_facts(start + RECORD_HEADER_BYTES, facts);
+        }
         if !key.is_empty() {
             self.push_text(key);
         }
@@ -63,6 +81,24 @@ impl RecordBatch {
         record[0..4].copy_from_slice(&length.to_le_bytes());
         record[24..28].copy_from_slice(&body_crc.to_le_bytes());
         self.count += 1;
+    }
+
+    fn push_facts(&mut self, flags_at: usize, facts: &RecordFacts<'_>) {
+        if !facts.dedup_id.is_empty() {
+            self.bytes[flags_at] |= FLAG_DEDUP;
+            self.has_dedup_ids = true;
+            self.push_text(facts.dedup_id);
+        }
+        for (flag, time_ms) in [(FLAG_EXPIRES, facts.expires_ms), (FLAG_DELIVER_AT, facts.deliver_at_ms)] {
+            if time_ms != 0 {
+                self.bytes[flags_at] |= flag;
+                self.bytes.extend_from_slice(&time_ms.to_le_bytes());
+            }
+        }
+        if facts.addressed_to != 0 {
+            self.bytes[flags_at] |= FLAG_ADDRESSED;
+            self.bytes.extend_from_slice(&facts.addressed_to.to_le_bytes());
+        }
     }
 
     fn push_text(&mut self, text: &str) {
@@ -84,6 +120,42 @@ impl RecordBatch {
     /// True when nothing was pushed.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// The records that have a dedup id: index and id. Costs nothing when none has.
+    pub fn dedup_ids(&self) -> Vec<(u32, String)> {
+        if !self.has_dedup_ids {
+            return Vec::new();
+        }
+        let ids =
+            self.bodies().enumerate().map(|(index, (_, body))| (index as u32, body.dedup_id().to_owned()));
+        ids.filter(|(_, id)| !id.is_empty()).collect()
+    }
+
+    /// Takes out the records at these indices, ascending. They must not have their places yet.
+    pub fn remove(&mut self, indices: &[u32]) {
+        let mut kept = BytesMut::with_capacity(self.bytes.len());
+        for (index, (range, _)) in self.bodies().enumerate() {
+            if indices.binary_search(&(index as u32)).is_err() {
+                kept.extend_from_slice(&self.bytes[range]);
+            }
+        }
+        self.count -= indices.len() as u32;
+        self.bytes = kept;
+    }
+
+    /// Where each record stands, and its body.
+    fn bodies(&self) -> impl Iterator<Item = (std::ops::Range<usize>, Body)> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            if at >= self.bytes.len() {
+                return None;
+            }
+            let range = at..at + read_u32(&self.bytes, at) as usize;
+            at = range.end;
+            let body = Bytes::copy_from_slice(&self.bytes[range.start + RECORD_HEADER_BYTES..range.end]);
+            Some((range, Body::new(body)))
+        })
     }
 
     /// Gives every record its place: consecutive offsets from `first`, one timestamp.
@@ -238,109 +310,6 @@ pub struct Record {
     pub body: Body,
 }
 
-/// Key, metadata and payload of a record, still encoded; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Body {
-    bytes: Bytes,
-}
-
-impl Body {
-    fn new(bytes: Bytes) -> Body {
-        Body { bytes }
-    }
-
-    /// True when every flag and length inside makes sense: checked once when bytes come from a disk.
-    pub(crate) fn is_readable(body: &[u8]) -> bool {
-        let mut reader = Reader { bytes: body, at: 0 };
-        let Some(flags) = reader.u8() else { return false };
-        if flags & !FLAGS_KNOWN != 0 {
-            return false;
-        }
-        if flags & FLAG_KEY != 0 && reader.text().is_none() {
-            return false;
-        }
-        if flags & FLAG_METADATA != 0 {
-            let Some(count) = reader.u16() else { return false };
-            return (0..u32::from(count) * 2).all(|_| reader.text().is_some());
-        }
-        true
-    }
-
-    /// The key, empty for none.
-    pub fn key(&self) -> &str {
-        let mut reader = Reader { bytes: &self.bytes, at: 1 };
-        if self.bytes[0] & FLAG_KEY == 0 { "" } else { reader.text().unwrap_or("") }
-    }
-
-    /// Metadata pairs in the order they were given.
-    pub fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
-        let (mut reader, count) = self.after_key();
-        (0..count).filter_map(move |_| Some((reader.text()?, reader.text()?)))
-    }
-
-    /// The payload, sharing the record's buffer.
-    pub fn payload(&self) -> Bytes {
-        self.bytes.slice(self.payload_start()..)
-    }
-
-    /// Bytes of key, metadata and payload, as encoded.
-    pub fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Bytes of the payload.
-    pub fn payload_bytes(&self) -> usize {
-        self.bytes.len() - self.payload_start()
-    }
-
-    fn payload_start(&self) -> usize {
-        if self.bytes[0] == 0 {
-            return 1;
-        }
-        let (mut reader, count) = self.after_key();
-        for _ in 0..u32::from(count) * 2 {
-            reader.text();
-        }
-        reader.at
-    }
-
-    /// A reader at the first metadata entry, and how many there are.
-    fn after_key(&self) -> (Reader<'_>, u16) {
-        let mut reader = Reader { bytes: &self.bytes, at: 1 };
-        if self.bytes[0] & FLAG_KEY != 0 {
-            reader.text();
-        }
-        let count = if self.bytes[0] & FLAG_METADATA == 0 { 0 } else { reader.u16().unwrap_or(0) };
-        (reader, count)
-    }
-}
-
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn u8(&mut self) -> Option<u8> {
-        let value = *self.bytes.get(self.at)?;
-        self.at += 1;
-        Some(value)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        let bytes = self.bytes.get(self.at..self.at + 2)?;
-        self.at += 2;
-        Some(u16::from_le_bytes([bytes[0], bytes[1]]))
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let length = usize::from(self.u16()?);
-        let bytes = self.bytes.get(self.at..self.at + length)?;
-        self.at += length;
-        std::str::from_utf8(bytes).ok()
-    }
-}
-
 /// Reads a little-endian `u32` at a position that exists.
 pub(crate) fn read_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes were sliced"))
@@ -389,6 +358,30 @@ mod tests {
         assert_eq!(chunk().starting_at(11).count, 0);
     }
 
+    #[test]
+    fn facts_come_back_and_leave_the_rest_alone() {
+        let all =
+            RecordFacts { dedup_id: "order-7", expires_ms: 5, deliver_at_ms: u64::MAX, addressed_to: 9 };
+        let mut batch = RecordBatch::default();
+        batch.push_with(&all, "key", &metadata(), b"one");
+        batch.push_with(&RecordFacts { expires_ms: 8, ..RecordFacts::default() }, "", &[], b"two");
+        batch.push_with(&RecordFacts { dedup_id: "order-8", ..all }, "k", &[], b"three");
+        batch.push("k", &[], b"four");
+        assert_eq!(batch.dedup_ids(), [(0, "order-7".to_owned()), (2, "order-8".to_owned())]);
+        batch.remove(&[2]);
+        let chunk = RecordChunk::check(batch.place(0, 1).split().freeze()).expect("just made");
+        let bodies: Vec<Body> = chunk.records().map(|record| record.body).collect();
+        assert_eq!(bodies.iter().map(Body::facts).collect::<Vec<_>>()[0], all);
+        assert_eq!(
+            (bodies[0].key(), &bodies[0].payload()[..], bodies[0].metadata().count()),
+            ("key", &b"one"[..], 2)
+        );
+        assert_eq!((bodies[1].facts().expires_ms, bodies[1].facts().dedup_id), (8, ""));
+        assert_eq!((bodies[1].key(), &bodies[1].payload()[..]), ("", &b"two"[..]));
+        assert_eq!((bodies[2].key(), &bodies[2].payload()[..]), ("k", &b"four"[..]));
+        assert!(bodies[0].has_facts() && !bodies[2].has_facts());
+    }
+
     #[cfg(not(feature = "broken-no-checksum"))]
     #[test]
     fn every_flipped_bit_of_a_record_is_seen() {
@@ -405,7 +398,17 @@ mod tests {
     #[test]
     fn nonsense_in_a_body_is_not_readable() {
         assert!(Body::is_readable(&[0, 1, 2]));
-        for body in [&[][..], &[4], &[1], &[1, 5, 0, b'a'], &[2, 1, 0, 1, 0, b'a'], &[1, 1, 0, 0xff]] {
+        for body in [
+            &[][..],
+            &[4],
+            &[64],
+            &[8, 1, 2],
+            &[32, 0],
+            &[1],
+            &[1, 5, 0, b'a'],
+            &[2, 1, 0, 1, 0, b'a'],
+            &[1, 1, 0, 0xff],
+        ] {
             assert!(!Body::is_readable(body), "{body:?}");
         }
     }

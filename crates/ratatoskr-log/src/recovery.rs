@@ -27,6 +27,7 @@ use crate::error::LogError;
 use crate::flush::{Flush, Flushed, SegmentWriter};
 use crate::journal::{Journal, JournalStart};
 use crate::layout::{Layout, segment_file, topic_number};
+use crate::ledger::{Ledger, NoLedger};
 use crate::log::Log;
 use crate::options::LogOptions;
 use crate::record::RecordChunk;
@@ -48,6 +49,8 @@ pub struct Opened {
     pub topics: Vec<Arc<TopicLog>>,
     /// What was found.
     pub report: RecoveryReport,
+    /// Names this start: the journal file it writes first. No two starts of a data directory have the same, later ones a higher.
+    pub start: u64,
     /// Keeps other brokers out; hold it as long as the log is used.
     pub lock: Box<dyn DiskLock>,
 }
@@ -73,15 +76,25 @@ pub struct RecoveryReport {
     pub took: Duration,
 }
 
-/// Opens a data directory, or makes a new one.
+/// Opens a data directory that carries topics only, or makes a new one.
 pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, options: LogOptions) -> Result<Opened, LogError> {
+    open_with(disk, clock, options, Arc::new(NoLedger))
+}
+
+/// Opens a data directory, or makes a new one, and brings the ledger up to date.
+pub fn open_with(
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    options: LogOptions,
+    ledger: Arc<dyn Ledger>,
+) -> Result<Opened, LogError> {
     let started = Instant::now();
     let layout = Layout::new(options.folder.clone());
     let lock = take_lock(&disk, &layout)?;
     if !exists(&disk, &layout.checkpoint())? {
         make_new(&disk, &layout, &options)?;
     }
-    let mut replay = Replay::new(disk.clone(), layout.clone(), options.clone());
+    let mut replay = Replay::new(disk.clone(), layout.clone(), options.clone(), ledger.clone());
     let read = checkpoint::read(&disk, &layout.checkpoint(), &mut |entry| replay.apply(&entry))?;
     let Some(CheckpointHead { directory, facts }) = read else {
         let hint = "the checkpoint vanished while it was opened".to_owned();
@@ -103,7 +116,7 @@ pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, options: LogOptions) -> 
     let (topics, next_topic, flushed) = (replay.topics, replay.next_topic, replay.flushed);
     report.damage = check_segments(&disk, &topics);
 
-    let shared = Arc::new(Shared::new(disk, clock, options, (directory, facts.id_mask)));
+    let shared = Arc::new(Shared::new(disk, clock, options, ledger, (directory, facts.id_mask)));
     let unflushed = topics.values().map(|topic| topic.unflushed_bytes()).sum();
     shared.unflushed_bytes.store(unflushed, Ordering::Relaxed);
     *shared.topics.write() = topics;
@@ -128,7 +141,7 @@ pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, options: LogOptions) -> 
     }
     report.took = started.elapsed();
     let log = Log::new(shared, journal, next_topic);
-    Ok(Opened { log, scribe, topics, report, lock })
+    Ok(Opened { log, scribe, topics, report, start: facts.journal_start, lock })
 }
 
 fn take_lock(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<Box<dyn DiskLock>, LogError> {
@@ -214,10 +227,11 @@ struct Replay {
     /// What was moved into segments; the checkpoint at the end has to sync it.
     flushed: Vec<(Arc<TopicLog>, Flushed)>,
     gathered: Vec<u8>,
+    ledger: Arc<dyn Ledger>,
 }
 
 impl Replay {
-    fn new(disk: Arc<dyn Disk>, layout: Layout, options: LogOptions) -> Replay {
+    fn new(disk: Arc<dyn Disk>, layout: Layout, options: LogOptions, ledger: Arc<dyn Ledger>) -> Replay {
         Replay {
             disk,
             layout,
@@ -232,6 +246,7 @@ impl Replay {
             has_no_room: false,
             flushed: Vec::new(),
             gathered: Vec::new(),
+            ledger,
         }
     }
 
@@ -282,14 +297,20 @@ impl Replay {
             Entry::Delete { topic } => {
                 self.topic(topic)?;
                 self.topics.remove(&topic);
+                self.ledger.topic_deleted(topic);
             }
             Entry::Trim { topic, first } if self.is_journal => {
                 self.topic(topic)?.trim(first);
             }
             Entry::Trim { topic, first } => self.topic(topic)?.restore_extent(first),
             Entry::Segment { topic, segment } => self.topic(topic)?.restore_segment(segment),
-            Entry::Facts(_) | Entry::End => {
+            Entry::Event { content, .. } if self.is_journal => self.ledger.replay(content)?,
+            Entry::State { content } if !self.is_journal => self.ledger.restore(content)?,
+            Entry::Facts(_) | Entry::End | Entry::State { .. } => {
                 return Err("a checkpoint's entry stands in the journal".to_owned());
+            }
+            Entry::Event { .. } => {
+                return Err("a journal's entry stands in the checkpoint".to_owned());
             }
         }
         Ok(())

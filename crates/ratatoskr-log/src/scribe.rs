@@ -237,6 +237,9 @@ impl Scribe {
             debug_assert!(kept.last().is_some_and(|last| last.next >= *next) || first >= *next || first == 0);
             writer.push(&Entry::Trim { topic: number, first })?;
         }
+        for content in &boundary.state {
+            writer.push(&Entry::State { content })?;
+        }
         writer.finish()
     }
 

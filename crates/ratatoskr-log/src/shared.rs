@@ -11,6 +11,7 @@ use crate::block::Facts;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::layout::Layout;
+use crate::ledger::Ledger;
 use crate::options::LogOptions;
 use crate::spares::Spares;
 use crate::topic::TopicLog;
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) layout: Layout,
     pub(crate) options: LogOptions,
+    pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) directory: u64,
     pub(crate) id_mask: u128,
     pub(crate) spares: Arc<Spares>,
@@ -68,6 +70,8 @@ pub(crate) enum Task {
 pub(crate) struct Boundary {
     pub(crate) facts: Facts,
     pub(crate) topics: Vec<BoundaryTopic>,
+    /// The ledger's snapshot.
+    pub(crate) state: Vec<Vec<u8>>,
 }
 
 pub(crate) struct BoundaryTopic {
@@ -82,6 +86,7 @@ impl Shared {
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
         options: LogOptions,
+        ledger: Arc<dyn Ledger>,
         identity: (u64, u128),
     ) -> Shared {
         let layout = Layout::new(options.folder.clone());
@@ -91,6 +96,7 @@ impl Shared {
             clock,
             layout,
             options,
+            ledger,
             directory: identity.0,
             id_mask: identity.1,
             spares,
@@ -159,7 +165,8 @@ impl Shared {
         self.tasks.lock().failure.clone()
     }
 
-    /// The state as it is now, for a checkpoint whose journal starts at `facts.journal_start`.
+    /// The state as it is now, for a checkpoint whose journal starts at `facts.journal_start`. On the journal writer's thread only:
+    /// nothing else may be committed meanwhile.
     pub(crate) fn boundary(&self, facts: Facts) -> Boundary {
         let topics = self.topics.read();
         let topics = topics
@@ -170,7 +177,9 @@ impl Shared {
                 next: topic.next(),
             })
             .collect();
-        Boundary { facts, topics }
+        let mut state = Vec::new();
+        self.ledger.snapshot(&mut |part| state.push(part));
+        Boundary { facts, topics, state }
     }
 
     /// Moves the account of unflushed bytes up.

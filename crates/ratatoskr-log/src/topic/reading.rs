@@ -11,7 +11,7 @@
 use super::TopicLog;
 use crate::block::SegmentEntry;
 use crate::error::ReadError;
-use crate::record::{RecordChunk, read_u64};
+use crate::record::{Record, RecordChunk, read_u64};
 use crate::segment::{Place, SegmentReader};
 
 /// What a reader finds at its cursor.
@@ -80,6 +80,29 @@ impl TopicLog {
         let (chunk, next) = reader.read(place, bytes_max)?;
         at.open = Some((reader, next));
         Ok(Some(chunk))
+    }
+
+    /// One record, if it is in memory.
+    pub fn read_from_memory(&self, offset: u64) -> Option<Record> {
+        let Ok(Tail::Records(chunks)) = self.read_tail(offset, 1) else { return None };
+        chunks.first()?.records().next()
+    }
+
+    /// One record; `None` past the end. May block on the disk.
+    pub fn read_at(&self, offset: u64) -> Result<Option<Record>, ReadError> {
+        loop {
+            match self.read_tail(offset, 1)? {
+                Tail::Records(chunks) => return Ok(chunks.first().and_then(|chunk| chunk.records().next())),
+                Tail::End => return Ok(None),
+                Tail::Cold => {}
+            }
+            let chunk = self.read_segments(offset, &mut SegmentCursor::default(), 1)?;
+            // `None`: it moved between memory and disk while we looked.
+            if let Some(chunk) = chunk {
+                return Ok(chunk.starting_at(offset).records().next());
+            }
+            std::thread::yield_now();
+        }
     }
 
     fn segment_of(&self, cursor: u64) -> Result<Option<SegmentEntry>, ReadError> {

@@ -1,0 +1,38 @@
+//! [`Ledger`]: state beyond topics that lives in the journal too, such as what durable subscriptions have settled.
+
+/// Keeps state that is a function of the journal's events. The log carries the events, and snapshots in its checkpoints, and knows
+/// nothing else of them. Called by one thread at a time: at start by the one that opens the log, then by the journal writer.
+pub trait Ledger: Send + Sync {
+    /// Takes in one part of a snapshot, at start, in the order the parts were given.
+    fn restore(&self, part: &[u8]) -> Result<(), String>;
+
+    /// Takes in an event, at start, in the order of the journal. Later on whoever staged an event applies it
+    /// once it is committed, before anything else is written.
+    fn replay(&self, event: &[u8]) -> Result<(), String>;
+
+    /// A topic is gone. At start only.
+    fn topic_deleted(&self, topic: u32);
+
+    /// The state as of the last committed block, in parts of any size.
+    fn snapshot(&self, push: &mut dyn FnMut(Vec<u8>));
+}
+
+/// The ledger of a log that carries no state but its topics.
+pub struct NoLedger;
+
+const NOT_HERE: &str =
+    "this data directory holds state beyond topics, and it was opened without a ledger for it";
+
+impl Ledger for NoLedger {
+    fn restore(&self, _: &[u8]) -> Result<(), String> {
+        Err(NOT_HERE.to_owned())
+    }
+
+    fn replay(&self, _: &[u8]) -> Result<(), String> {
+        Err(NOT_HERE.to_owned())
+    }
+
+    fn topic_deleted(&self, _: u32) {}
+
+    fn snapshot(&self, _: &mut dyn FnMut(Vec<u8>)) {}
+}
