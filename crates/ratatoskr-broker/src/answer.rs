@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ratatoskr_log::Ledger as _;
+
 use crate::command::{AppendError, Appended, Reply};
 use crate::core::{Core, Tally};
+use crate::durable::Request;
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::name::TopicName;
 use crate::settings::{Durability, TopicSettings};
@@ -51,6 +54,9 @@ impl Waiting {
             Answer::Append { count, appended, reply } => {
                 Tally::add(&core.tally.published_messages, count.into());
                 topic.changed.notify_waiters();
+                if topic.must_tell_growth() {
+                    let _ = core.courier.push(Request::TopicGrew { topic: topic.log.number });
+                }
                 let _ = reply.send(Ok(appended));
             }
             Answer::Create(reply) => {
@@ -68,6 +74,8 @@ impl Waiting {
             }
             Answer::Delete(reply) => {
                 core.topics.write().remove(&topic.name);
+                core.books.topic_deleted(topic.log.number);
+                let _ = core.courier.push(Request::TopicDeleted { topic: topic.log.number });
                 topic.changed.notify_waiters();
                 let _ = reply.send(Ok(()));
             }

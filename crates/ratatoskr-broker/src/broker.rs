@@ -18,13 +18,14 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::{
-    Clock, Disk, DiskLock, Log, LogOptions, RECORD_HEADER_BYTES, RealClock, RealDisk, RecordBatch,
+    Clock, Disk, DiskLock, Log, LogOptions, Opened, RECORD_HEADER_BYTES, RealClock, RealDisk, RecordBatch,
     RecoveryReport, Scribe,
 };
 use tokio::sync::{oneshot, watch};
 
 use crate::command::{AppendError, Appended, Command, Target};
 use crate::core::{Alarm, Core, Counters, Health, Tally};
+use crate::durable::{Books, Courier, Request};
 use crate::error::{
     CreateTopicError, DeleteTopicError, OpenError, PublishError, PurgeTopicError, ShutdownError,
     SubscribeError, Unavailable, UpdateTopicError,
@@ -119,6 +120,7 @@ struct Inner {
 }
 
 struct Running {
+    courier: JoinHandle<()>,
     sequencer: JoinHandle<Log>,
     scribe: JoinHandle<Scribe>,
     scribe_stop: Arc<AtomicBool>,
@@ -154,29 +156,37 @@ impl Broker {
                     .map_err(|error| error.to_string())
             },
         };
-        let opened = ratatoskr_log::open(disk, clock.clone(), options)?;
+        let books = Arc::new(Books::default());
+        let mut opened = ratatoskr_log::open_with(disk, clock.clone(), options, books.clone())?;
         for damage in &opened.report.damage {
             tracing::error!(%damage, "a segment is damaged");
         }
         let core = Arc::new(Core {
             topics: RwLock::default(),
             inbox: Inbox::new(),
+            courier: Inbox::new(),
+            books,
             health: watch::Sender::new(Health::Serving),
             tally: Tally::default(),
             log_counts: Mutex::new(opened.log.counts()),
             stopping: AtomicBool::new(false),
             id_mask: IdMask::new(opened.log.id_mask()),
+            clock,
             topic_defaults,
             torn_bytes_cut: opened.report.torn_bytes,
         });
-        for log in opened.topics {
+        for log in opened.topics.drain(..) {
             let invalid = |_| OpenError::Name { path: config.data_dir.clone(), name: log.name.clone() };
             let name = TopicName::parse(&log.name).map_err(invalid)?;
             let settings = TopicSettings::decode(&log.settings()).expect("recovery has read these settings");
+            if log.is_in_memory() {
+                core.books.restart_topic(log.number);
+            }
             core.topics.write().insert(name.clone(), Arc::new(Topic::new(name, log, settings)));
         }
-        let running = start(&core, opened.log, opened.scribe, opened.lock, clock);
-        let inner = Inner { core, recovery: opened.report, running: Mutex::new(Some(running)) };
+        let recovery = opened.report.clone();
+        let running = start(&core, opened);
+        let inner = Inner { core, recovery, running: Mutex::new(Some(running)) };
         Ok(Broker { inner: Arc::new(inner) })
     }
 
@@ -345,7 +355,15 @@ impl Broker {
         let _ = self.inner.core.inbox.push(Command::Crash { name: name.clone() });
     }
 
-    fn target(&self, name: &TopicName) -> (Target, u32) {
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.inner.core
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.inner.core.now_ms()
+    }
+
+    pub(crate) fn target(&self, name: &TopicName) -> (Target, u32) {
         match self.inner.core.topic(name) {
             Some(topic) => {
                 let bytes_max = topic.message_bytes_max();
@@ -372,7 +390,7 @@ impl Broker {
         }
     }
 
-    fn receipt(&self, appended: &Appended, place: u64) -> Receipt {
+    pub(crate) fn receipt(&self, appended: &Appended, place: u64) -> Receipt {
         let offset = appended.placed.first + place;
         let timestamp_ms = appended.placed.timestamp_ms;
         Receipt {
@@ -396,6 +414,9 @@ impl Inner {
         let Some(running) = self.running.lock().take() else { return Ok(()) };
         self.core.stopping.store(true, Ordering::Release);
         self.core.topics.read().values().for_each(|topic| topic.changed.notify_waiters());
+        // The courier waits for what it has under way, so it goes first.
+        let _ = self.core.courier.push(Request::Stop);
+        let _ = running.courier.join();
         self.core.inbox.close();
         let log = running.sequencer.join();
         running.scribe_stop.store(true, Ordering::Release);
@@ -417,20 +438,17 @@ impl Drop for Inner {
     }
 }
 
-fn start(
-    core: &Arc<Core>,
-    log: Log,
-    mut scribe: Scribe,
-    lock: Box<dyn DiskLock>,
-    clock: Arc<dyn Clock>,
-) -> Running {
+fn start(core: &Arc<Core>, opened: Opened) -> Running {
+    let Opened { log, mut scribe, start, lock, .. } = opened;
+    let courier = Courier::new(core.clone(), start);
     let sequencer = Sequencer::new(core.clone(), log);
     let sequencer = spawn("sequencer", move || sequencer.run());
+    let courier = spawn("courier", move || courier.run());
     let scribe_stop = Arc::new(AtomicBool::new(false));
     let (stop, core) = (scribe_stop.clone(), core.clone());
     let scribe = spawn("scribe", move || {
         let _alarm = Alarm::new(core.clone(), "scribe");
-        let mut swept_ms = clock.now_ms();
+        let mut swept_ms = core.now_ms();
         while !stop.load(Ordering::Acquire) {
             scribe.wait(SWEEP);
             if let Err(error) = scribe.run_pending() {
@@ -438,7 +456,7 @@ fn start(
                 let _ = core.inbox.push(Command::Check);
                 break;
             }
-            let now_ms = clock.now_ms();
+            let now_ms = core.now_ms();
             if now_ms.abs_diff(swept_ms) >= SWEEP.as_millis() as u64 {
                 swept_ms = now_ms;
                 crate::retention::sweep(&core, now_ms);
@@ -449,12 +467,12 @@ fn start(
         }
         scribe
     });
-    Running { sequencer, scribe, scribe_stop, _lock: lock }
+    Running { courier, sequencer, scribe, scribe_stop, _lock: lock }
 }
 
 fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let thread = std::thread::Builder::new().name(name.to_owned());
-    thread.spawn(run).expect("the system can start two threads")
+    thread.spawn(run).expect("the system can start three threads")
 }
 
 fn record_bytes(message: &NewMessage) -> usize {

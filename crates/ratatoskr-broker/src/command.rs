@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ratatoskr_log::{Placed, RecordBatch};
 use tokio::sync::oneshot;
 
+use crate::durable::Happening;
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::name::TopicName;
 use crate::settings::{Durability, TopicSettings};
@@ -80,6 +81,13 @@ pub(crate) enum Command {
     Trim {
         topic: Arc<Topic>,
         first: u64,
+    },
+    /// What is to be written about durable subscriptions, and appended in the same step.
+    Ledger {
+        happenings: Vec<Happening>,
+        appends: Vec<(Target, RecordBatch)>,
+        /// What the courier knows it by.
+        ticket: u64,
     },
     /// The next append to the topic fails in the middle, to show that the others do not notice.
     Crash {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use ratatoskr_log::LogCounts;
+use ratatoskr_log::{Clock, LogCounts};
 use tokio::sync::watch;
 
+use crate::command::Command;
+use crate::durable::{Books, Request};
 use crate::error::Unavailable;
 use crate::id::IdMask;
 use crate::inbox::Inbox;
@@ -96,7 +98,11 @@ impl Tally {
 /// See the file's head.
 pub(crate) struct Core {
     pub(crate) topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
-    pub(crate) inbox: Inbox,
+    pub(crate) inbox: Inbox<Command>,
+    /// The way to the courier.
+    pub(crate) courier: Inbox<Request>,
+    /// What durable subscriptions must not forget.
+    pub(crate) books: Arc<Books>,
     pub(crate) health: watch::Sender<Health>,
     pub(crate) tally: Tally,
     /// The log's own counts, as of the last commit.
@@ -104,6 +110,7 @@ pub(crate) struct Core {
     /// Set when the broker stops; subscribers look at it when woken.
     pub(crate) stopping: AtomicBool,
     pub(crate) id_mask: IdMask,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) topic_defaults: TopicSettings,
     pub(crate) torn_bytes_cut: u64,
 }
@@ -111,6 +118,11 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn topic(&self, name: &TopicName) -> Option<Arc<Topic>> {
         self.topics.read().get(name).cloned()
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -1,4 +1,4 @@
-//! The way to the sequencer: a queue that many fill and one empties in one go.
+//! The way to the sequencer, and to the courier: a queue that many fill and one thread empties in one go.
 //!
 //! ```text
 //!   publishers ──push──▶ [ c c c c c c ] ──take all──▶ sequencer
@@ -14,24 +14,22 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Semaphore;
 
-use crate::command::Command;
 use crate::limits::INBOX_BYTES_MAX;
 
 /// The bound is kept in units of this many bytes.
 const UNIT_BYTES: usize = 64;
 
 /// See the file's head.
-pub(crate) struct Inbox {
-    queue: Mutex<Queue>,
+pub(crate) struct Inbox<C> {
+    queue: Mutex<Queue<C>>,
     arrived: Condvar,
     /// Free units.
     room: Semaphore,
 }
 
-#[derive(Default)]
-struct Queue {
-    commands: Vec<Command>,
-    /// True while the sequencer sleeps: only then is waking it worth a system call.
+struct Queue<C> {
+    commands: Vec<C>,
+    /// True while the thread behind it sleeps: only then is waking it worth a system call.
     sleeping: bool,
     closed: bool,
 }
@@ -40,10 +38,10 @@ struct Queue {
 #[derive(Debug)]
 pub(crate) struct Closed;
 
-impl Inbox {
-    pub(crate) fn new() -> Inbox {
+impl<C> Inbox<C> {
+    pub(crate) fn new() -> Inbox<C> {
         Inbox {
-            queue: Mutex::new(Queue::default()),
+            queue: Mutex::new(Queue { commands: Vec::new(), sleeping: false, closed: false }),
             arrived: Condvar::new(),
             room: Semaphore::new(INBOX_BYTES_MAX / UNIT_BYTES),
         }
@@ -51,14 +49,14 @@ impl Inbox {
 
     /// Waits for room and hands over a command that holds `bytes`. On its first poll the command is
     /// handed over unless there is no room, so commands stay in the order they were polled.
-    pub(crate) async fn send(&self, command: Command, bytes: usize) -> Result<(), Closed> {
+    pub(crate) async fn send(&self, command: C, bytes: usize) -> Result<(), Closed> {
         let permit = self.room.acquire_many(units(bytes)).await.map_err(|_| Closed)?;
         permit.forget();
         self.push(command)
     }
 
     /// Hands over a command that holds nothing worth counting.
-    pub(crate) fn push(&self, command: Command) -> Result<(), Closed> {
+    pub(crate) fn push(&self, command: C) -> Result<(), Closed> {
         let mut queue = self.queue.lock();
         if queue.closed {
             return Err(Closed);
@@ -82,7 +80,7 @@ impl Inbox {
     }
 
     /// Takes everything there is, waiting up to `timeout` for something. `Err` once closed and empty.
-    pub(crate) fn take(&self, commands: &mut Vec<Command>, timeout: Duration) -> Result<(), Closed> {
+    pub(crate) fn take(&self, commands: &mut Vec<C>, timeout: Duration) -> Result<(), Closed> {
         let mut queue = self.queue.lock();
         if queue.commands.is_empty() && !queue.closed {
             queue.sleeping = true;

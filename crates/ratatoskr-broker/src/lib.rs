@@ -16,7 +16,9 @@ mod answer;
 mod broker;
 mod command;
 mod core;
+mod durable;
 mod error;
+mod filter;
 mod id;
 mod inbox;
 pub mod limits;
@@ -31,10 +33,18 @@ mod topic;
 
 pub use crate::core::{Counters, Health};
 pub use broker::{Broker, BrokerConfig};
+pub use durable::{
+    DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
+    DEAD_TOPIC, DeadLetter, DeadLetterQuery, Delivered, Fate, JoinOptions, Member, MemberDescription,
+    MemberEnd, Outcome, Resolution, Seek, SettleError, SubscriptionDescription, SubscriptionError,
+    SubscriptionName, SubscriptionNameError, SubscriptionRef, SubscriptionSettings,
+    SubscriptionSettingsError, TOKEN_BYTES, Token, Trace, TraceStep, Window,
+};
 pub use error::{
     CreateTopicError, DeleteTopicError, OpenError, PublishError, PurgeTopicError, ShutdownError,
     SubscribeError, SubscriptionEnd, Unavailable, UpdateTopicError,
 };
+pub use filter::{Filter, FilterError, FilterFacts};
 pub use id::{IdMask, MessageId};
 pub use message::{Message, MessageError, NewMessage, Receipt};
 pub use name::{TopicName, TopicNameError};

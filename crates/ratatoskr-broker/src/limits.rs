@@ -35,3 +35,25 @@ pub const MEMORY_TOPIC_BYTES_DEFAULT: u64 = 16 << 20;
 pub const MEMORY_TOPICS_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of records one read hands to a subscriber at a time.
 pub const READ_BYTES_MAX: usize = 64 << 10;
+/// The shortest lease of a message, milliseconds.
+pub const LEASE_MS_MIN: u64 = 100;
+/// The longest lease of a message, and the longest delay of a retry, milliseconds: 12 hours.
+pub const LEASE_MS_MAX: u64 = 12 * 60 * 60 * 1000;
+/// Messages one member can be allowed to hold unsettled.
+pub const MEMBER_OUTSTANDING_MAX: u32 = 100_000;
+/// Messages all members of a subscription can be allowed to hold unsettled.
+pub const OUTSTANDING_MAX: u32 = 1_000_000;
+/// Messages of a subscription that are leased, wait for a retry or wait behind their key; with more, reading on stops.
+pub const UNSETTLED_MAX: usize = 1_000_000;
+/// Messages read ahead of what members have room for.
+pub const READ_AHEAD_MAX: usize = 1024;
+/// Bytes of messages read ahead.
+pub const READ_AHEAD_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of the reason a member gives.
+pub const REASON_BYTES_MAX: usize = 1024;
+/// Settlements in one call.
+pub const SETTLEMENTS_MAX: usize = 10_000;
+/// Durable subscriptions that may exist at a time.
+pub const SUBSCRIPTIONS_MAX: usize = 100_000;
+/// States of one subscription that can be saved.
+pub const SAVED_MAX: usize = 16;

@@ -12,6 +12,8 @@
 //! answers everybody and leaves nothing behind; a panic in one topic's owner fails that topic alone.
 //! Why one thread and not a task per topic: ADR 0002.
 
+mod steps;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +29,7 @@ use crate::name::TopicName;
 use crate::owner::Owner;
 use crate::settings::{Durability, TopicSettings};
 use crate::topic::Topic;
+use steps::Step;
 
 /// Appends are committed when so much is staged, though more may wait.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -47,6 +50,8 @@ pub(crate) struct Sequencer {
     deleting: HashSet<u32>,
     /// Who waits for the block being made.
     waiting: Vec<Waiting>,
+    /// Steps of durable subscriptions that wait for it.
+    steps: Vec<Step>,
 }
 
 impl Sequencer {
@@ -61,6 +66,7 @@ impl Sequencer {
             creating: HashMap::new(),
             deleting: HashSet::new(),
             waiting: Vec::new(),
+            steps: Vec::new(),
         }
     }
 
@@ -117,6 +123,7 @@ impl Sequencer {
                     owner.crash_next();
                 }
             }
+            Command::Ledger { happenings, appends, ticket } => self.stage_step(happenings, appends, ticket),
             Command::Check => self.check(),
             Command::Append { .. } => unreachable!("appends are sorted out before"),
         }
@@ -329,7 +336,7 @@ impl Sequencer {
 
     /// Writes and syncs what is staged, and answers those who wait for it.
     fn commit(&mut self) {
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() && self.steps.is_empty() {
             return;
         }
         if let Err(error) = self.log.write() {
@@ -346,6 +353,9 @@ impl Sequencer {
             }
         }
         self.answer(|_, _| true);
+        for step in std::mem::take(&mut self.steps) {
+            step.succeed(&self.core);
+        }
         self.creating.clear();
         self.deleting.clear();
         if matches!(&*self.core.health.borrow(), Health::DiskFull { .. }) {
@@ -376,6 +386,10 @@ impl Sequencer {
         self.deleting.clear();
         for entry in std::mem::take(&mut self.waiting) {
             entry.fail(&self.core, &reason);
+        }
+        let reason = AppendError::Unavailable(reason);
+        for step in std::mem::take(&mut self.steps) {
+            step.fail(&self.core, &reason);
         }
     }
 

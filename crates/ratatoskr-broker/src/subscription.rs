@@ -14,10 +14,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ratatoskr_log::{ReadError, RecordChunk, SegmentCursor, Tail};
+use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor, Tail};
 
 use crate::core::{Core, Tally};
+use crate::durable::Facts;
 use crate::error::{SubscribeError, SubscriptionEnd};
+use crate::filter::Filter;
 use crate::id::MessageId;
 use crate::limits::{FILTER_ENTRIES_MAX, READ_BYTES_MAX, SUBSCRIBER_ID_BYTES_MAX};
 use crate::message::Message;
@@ -45,6 +47,8 @@ pub struct SubscribeOptions {
     pub start: Start,
     /// Only messages that have all of these metadata entries, values equal. At most 16.
     pub filter: Vec<(String, String)>,
+    /// Only messages that pass this expression.
+    pub expression: Option<Filter>,
     /// A name the subscriber gives itself, for people to read. At most 255 bytes.
     pub subscriber_id: String,
     /// At most so many messages until [`crate::Broker::add_credit`] allows more; `None` for no bound.
@@ -58,6 +62,7 @@ pub struct Subscription {
     subscriber: Arc<Subscriber>,
     reference: Arc<str>,
     filter: Vec<(String, String)>,
+    expression: Option<Filter>,
     /// The offset of the next message to look at.
     cursor: u64,
     segments: SegmentCursor,
@@ -71,7 +76,7 @@ impl Subscription {
         topic: Arc<Topic>,
         options: SubscribeOptions,
     ) -> Result<Subscription, SubscribeError> {
-        let SubscribeOptions { start, filter, subscriber_id, credit } = options;
+        let SubscribeOptions { start, filter, expression, subscriber_id, credit } = options;
         if subscriber_id.len() > SUBSCRIBER_ID_BYTES_MAX {
             return Err(SubscribeError::SubscriberIdTooLong { bytes: subscriber_id.len() });
         }
@@ -94,7 +99,7 @@ impl Subscription {
             .map_err(|max| SubscribeError::TooManySubscribers { max })?;
         Tally::add(&core.tally.subscriptions, 1);
         let (segments, ready) = (SegmentCursor::default(), Vec::new().into_iter());
-        Ok(Subscription { core, topic, subscriber, reference, filter, cursor, segments, ready })
+        Ok(Subscription { core, topic, subscriber, reference, filter, expression, cursor, segments, ready })
     }
 
     /// What ends this subscription when given to [`crate::Broker::unsubscribe`].
@@ -201,6 +206,18 @@ impl Subscription {
         result.map_err(end_of)
     }
 
+    /// False for what is addressed to a durable subscription, has expired, or does not pass the filter.
+    fn is_for_all(&self, record: &Record) -> bool {
+        if record.body.has_facts() {
+            let facts = record.body.facts();
+            if facts.addressed_to != 0 || facts.expires_ms != 0 && facts.expires_ms <= self.core.now_ms() {
+                return false;
+            }
+        }
+        let topic = &*self.topic;
+        self.expression.as_ref().is_none_or(|filter| filter.passes(&Facts { topic, record }))
+    }
+
     /// Moves the cursor over records and makes messages of those that pass, as far as the credit goes.
     fn take(&mut self, chunks: &[RecordChunk], credit: u64) -> Vec<Message> {
         let number = self.topic.log.number;
@@ -217,7 +234,7 @@ impl Subscription {
             let passes = |(name, value): &(String, String)| {
                 record.body.metadata().any(|pair| pair == (name.as_str(), value.as_str()))
             };
-            if !self.filter.iter().all(passes) {
+            if !self.filter.iter().all(passes) || !self.is_for_all(&record) {
                 continue;
             }
             bytes += record.body.payload_bytes() as u64;
@@ -245,7 +262,8 @@ impl Drop for Subscription {
     }
 }
 
-fn place(topic: &Topic, start: Start) -> Result<u64, SubscribeError> {
+/// The offset a start means.
+pub(crate) fn place(topic: &Topic, start: Start) -> Result<u64, SubscribeError> {
     let extent = topic.log.extent();
     match start {
         Start::Latest => Ok(extent.next),

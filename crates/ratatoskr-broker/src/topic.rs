@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::TopicLog;
@@ -23,6 +23,10 @@ pub(crate) struct Topic {
     settings: RwLock<Arc<TopicSettings>>,
     /// Wakes every subscriber.
     pub(crate) changed: Notify,
+    /// Durable subscriptions at work on it.
+    durable: AtomicUsize,
+    /// True while the courier has been told that the topic grew and has not looked yet.
+    growth_told: AtomicBool,
     /// Open subscriptions by reference.
     subscribers: Mutex<BTreeMap<Arc<str>, Arc<Subscriber>>>,
 }
@@ -80,6 +84,8 @@ impl Topic {
             log,
             settings: RwLock::new(Arc::new(TopicSettings::default())),
             changed: Notify::new(),
+            durable: AtomicUsize::new(0),
+            growth_told: AtomicBool::new(false),
             subscribers: Mutex::new(BTreeMap::new()),
         };
         topic.set_settings(settings);
@@ -132,6 +138,21 @@ impl Topic {
         let _ = subscriber.credit.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
         self.changed.notify_waiters();
         true
+    }
+
+    /// One durable subscription more (or, with -1, less) is at work.
+    pub(crate) fn note_durable(&self, change: isize) {
+        self.durable.fetch_add(change as usize, Ordering::AcqRel);
+    }
+
+    /// True when the courier is to be told that the topic grew.
+    pub(crate) fn must_tell_growth(&self) -> bool {
+        self.durable.load(Ordering::Acquire) > 0 && !self.growth_told.swap(true, Ordering::AcqRel)
+    }
+
+    /// The courier looks now: what comes later it is to be told again.
+    pub(crate) fn growth_is_seen(&self) {
+        self.growth_told.store(false, Ordering::Release);
     }
 
     pub(crate) fn subscriber_count(&self) -> u32 {

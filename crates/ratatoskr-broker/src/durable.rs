@@ -1,0 +1,54 @@
+//! Durable subscriptions: named, shared by members, settled message by message.
+//!
+//! ```text
+//!   start     calls of the broker's users ──▶ courier   one thread, owns all that follows
+//!   member    one consumer, and its seat  ◀──   │
+//!                                               ├── desk      one subscription at work
+//!                                               │     └── delivery   the life cycle, a pure machine
+//!                                               ├── burial    dead letters
+//!                                               └── tickets   what waits for the journal
+//!   book      what must survive: a function of the journal, changed by the sequencer alone
+//! ```
+//!
+//! Why it is cut this way: ADR 0007.
+
+mod book;
+mod burial;
+mod code;
+mod courier;
+mod delivery;
+mod describe;
+mod desk;
+mod event;
+mod happening;
+mod letters;
+mod member;
+mod ranges;
+mod request;
+mod settings;
+mod start;
+mod tickets;
+mod token;
+mod trace;
+mod turns;
+
+pub(crate) use book::Books;
+pub use burial::{
+    DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
+    DEAD_TOPIC,
+};
+pub(crate) use courier::Courier;
+pub use describe::{MemberDescription, SubscriptionDescription};
+pub(crate) use desk::Facts;
+pub use event::{Outcome, Window};
+pub(crate) use happening::Happening;
+pub use letters::{DeadLetter, DeadLetterQuery, Resolution};
+pub use member::{Delivered, Member, MemberEnd};
+pub(crate) use request::Request;
+pub use request::{Fate, SettleError, SubscriptionError};
+pub use settings::{
+    SubscriptionName, SubscriptionNameError, SubscriptionRef, SubscriptionSettings, SubscriptionSettingsError,
+};
+pub use start::{JoinOptions, Seek};
+pub use token::{TOKEN_BYTES, Token};
+pub use trace::{Trace, TraceStep};

@@ -1,0 +1,274 @@
+//! The book of a subscription: what of it must survive, and the journal's events that change it.
+//!
+//! ```text
+//!   journal:   created │ round: acked 0..40, returned 41 │ round: acked 42..90, dead 41 │ …
+//!   book:      origin 0, settled {0..90}, returned {}, counts
+//! ```
+//!
+//! A book is a function of the journal: it changes by [`Book::apply`] and [`Books::apply`] alone, once an event is committed, and
+//! by the very same calls when the journal is replayed. The bytes are described in `docs/log-format.md`.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::code::{Reader, put_number, put_text};
+use super::happening::{
+    Created, Happening, Round, from_json, json, put_ranges, put_returned, take_ranges, take_returned,
+};
+use super::ranges::Ranges;
+use super::settings::{SubscriptionName, SubscriptionSettings};
+
+/// An unsettled message that has used up attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Returned {
+    pub(crate) attempts: u32,
+    /// Not to be delivered before.
+    pub(crate) until_ms: u64,
+    pub(crate) first_ms: u64,
+    pub(crate) last_ms: u64,
+    /// Why it came back the last time.
+    pub(crate) reason: Arc<str>,
+}
+
+/// Where a subscription stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Everything before it is none of the subscription's business.
+    pub(crate) origin: u64,
+    /// Offsets that are done with, however that came, from the origin on.
+    pub(crate) settled: Ranges,
+    pub(crate) returned: BTreeMap<u64, Returned>,
+}
+
+/// How many messages went which way, since the subscription was created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) acked: u64,
+    pub(crate) passed: u64,
+    pub(crate) expired: u64,
+    pub(crate) dead: u64,
+}
+
+/// See the file's head.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Book {
+    pub(crate) number: u32,
+    /// Its topic's number.
+    pub(crate) topic: u32,
+    pub(crate) name: SubscriptionName,
+    pub(crate) created_ms: u64,
+    pub(crate) settings: Arc<SubscriptionSettings>,
+    pub(crate) standing: Standing,
+    pub(crate) counts: Counts,
+    pub(crate) saved: BTreeMap<String, Standing>,
+}
+
+impl Standing {
+    /// The oldest offset that is not done with.
+    pub(crate) fn floor(&self) -> u64 {
+        self.settled.end_of(self.origin).unwrap_or(self.origin)
+    }
+
+    /// Takes in what is done with; answers how many were not before.
+    fn settle(&mut self, ranges: &Ranges) -> u64 {
+        let mut new = 0;
+        for Range { start, end } in ranges.iter() {
+            let start = start.max(self.origin);
+            if start < end {
+                new += self.settled.insert(start..end);
+            }
+            while let Some((&offset, _)) = self.returned.range(start.min(end)..end).next() {
+                self.returned.remove(&offset);
+            }
+        }
+        new
+    }
+}
+
+impl Book {
+    fn settle(&mut self, round: &Round) {
+        // What is done with stays so, whatever is said of it later.
+        for (&offset, returned) in &round.returned {
+            if offset >= self.standing.origin && !self.standing.settled.contains(offset) {
+                self.standing.returned.insert(offset, returned.clone());
+            }
+        }
+        self.counts.acked += self.standing.settle(&round.acked);
+        self.counts.passed += self.standing.settle(&round.passed);
+        self.counts.expired += self.standing.settle(&round.expired);
+        self.counts.dead += self.standing.settle(&round.dead);
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let created = Created {
+            number: self.number,
+            topic: self.topic,
+            name: self.name.as_str().to_owned(),
+            created_ms: self.created_ms,
+            settings: SubscriptionSettings::clone(&self.settings),
+            origin: self.standing.origin,
+        };
+        put_number(&mut bytes, 1);
+        put_text(&mut bytes, &json(&created));
+        let Counts { acked, passed, expired, dead } = self.counts;
+        for count in [acked, passed, expired, dead] {
+            put_number(&mut bytes, count);
+        }
+        put_standing(&mut bytes, &self.standing);
+        for (name, standing) in &self.saved {
+            put_text(&mut bytes, name.as_bytes());
+            put_number(&mut bytes, standing.origin);
+            put_standing(&mut bytes, standing);
+        }
+        bytes
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Book, String> {
+        let created: Created = from_json(reader.bytes()?)?;
+        let mut book = Book::new(created)?;
+        let mut count = || reader.number();
+        book.counts = Counts { acked: count()?, passed: count()?, expired: count()?, dead: count()? };
+        book.standing = take_standing(reader, book.standing.origin)?;
+        while !reader.is_at_end() {
+            let name = reader.text()?.to_owned();
+            let origin = reader.number()?;
+            book.saved.insert(name, take_standing(reader, origin)?);
+        }
+        Ok(book)
+    }
+
+    fn new(created: Created) -> Result<Book, String> {
+        Ok(Book {
+            number: created.number,
+            topic: created.topic,
+            name: SubscriptionName::parse(&created.name).map_err(|error| error.to_string())?,
+            created_ms: created.created_ms,
+            settings: Arc::new(created.settings),
+            standing: Standing { origin: created.origin, ..Standing::default() },
+            counts: Counts::default(),
+            saved: BTreeMap::new(),
+        })
+    }
+}
+
+/// All books. The sequencer changes them, the courier looks things up.
+#[derive(Default)]
+pub(crate) struct Books {
+    all: Mutex<Shelf>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    books: BTreeMap<u32, Book>,
+    /// The highest number ever used.
+    last_number: u32,
+}
+
+impl Books {
+    /// Takes in what has been committed. What concerns a subscription that is gone is passed over.
+    pub(crate) fn apply(&self, happening: &Happening) -> Result<(), String> {
+        let mut guard = self.all.lock();
+        if let Happening::Created(created) = happening {
+            guard.last_number = guard.last_number.max(created.number);
+            guard.books.insert(created.number, Book::new(created.clone())?);
+            return Ok(());
+        }
+        let Some(book) = guard.books.get_mut(&happening.number()) else { return Ok(()) };
+        match happening {
+            Happening::Created(_) => unreachable!("handled above"),
+            Happening::Deleted { number } => {
+                guard.books.remove(number);
+            }
+            Happening::Changed { settings, .. } => book.settings = settings.clone(),
+            Happening::Settled { round, .. } => book.settle(round),
+            Happening::Moved { origin, .. } => {
+                book.standing = Standing { origin: *origin, ..Standing::default() };
+            }
+            Happening::Restored { saved, .. } => {
+                if let Some(standing) = book.saved.get(saved) {
+                    book.standing = standing.clone();
+                }
+            }
+            Happening::Saved { saved, .. } => {
+                book.saved.insert(saved.clone(), book.standing.clone());
+            }
+            Happening::Forgotten { saved, .. } => {
+                book.saved.remove(saved);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks into one book.
+    pub(crate) fn with<T>(&self, number: u32, look: impl FnOnce(&Book) -> T) -> Option<T> {
+        self.all.lock().books.get(&number).map(look)
+    }
+
+    /// Number, topic and name of all subscriptions.
+    pub(crate) fn list(&self) -> Vec<(u32, u32, SubscriptionName)> {
+        let guard = self.all.lock();
+        guard.books.values().map(|book| (book.number, book.topic, book.name.clone())).collect()
+    }
+
+    pub(crate) fn find(&self, topic: u32, name: &SubscriptionName) -> Option<u32> {
+        let guard = self.all.lock();
+        let is_meant = |book: &&Book| book.topic == topic && book.name == *name;
+        guard.books.values().find(is_meant).map(|book| book.number)
+    }
+
+    pub(crate) fn last_number(&self) -> u32 {
+        self.all.lock().last_number
+    }
+
+    /// A topic kept in memory begins anew: so do its subscriptions.
+    pub(crate) fn restart_topic(&self, topic: u32) {
+        for book in self.all.lock().books.values_mut().filter(|book| book.topic == topic) {
+            book.standing = Standing::default();
+            book.saved.clear();
+        }
+    }
+}
+
+impl ratatoskr_log::Ledger for Books {
+    fn restore(&self, part: &[u8]) -> Result<(), String> {
+        let mut reader = Reader::new(part);
+        match reader.number()? {
+            0 => self.all.lock().last_number = reader.number()? as u32,
+            1 => {
+                let book = Book::decode(&mut reader)?;
+                self.all.lock().books.insert(book.number, book);
+            }
+            kind => return Err(format!("subscription state of kind {kind} was written by a newer version")),
+        }
+        Ok(())
+    }
+
+    fn replay(&self, event: &[u8]) -> Result<(), String> {
+        self.apply(&Happening::decode(event)?)
+    }
+
+    fn topic_deleted(&self, topic: u32) {
+        self.all.lock().books.retain(|_, book| book.topic != topic);
+    }
+
+    fn snapshot(&self, push: &mut dyn FnMut(Vec<u8>)) {
+        let guard = self.all.lock();
+        let mut numbers = vec![0];
+        put_number(&mut numbers, guard.last_number.into());
+        push(numbers);
+        guard.books.values().for_each(|book| push(book.encode()));
+    }
+}
+
+fn put_standing(bytes: &mut Vec<u8>, standing: &Standing) {
+    put_ranges(bytes, &standing.settled);
+    put_returned(bytes, &standing.returned);
+}
+
+fn take_standing(reader: &mut Reader<'_>, origin: u64) -> Result<Standing, String> {
+    Ok(Standing { origin, settled: take_ranges(reader)?, returned: take_returned(reader)? })
+}

@@ -1,0 +1,252 @@
+//! The courier: one thread that owns every durable subscription at work.
+//!
+//! ```text
+//!   members, broker ──requests──▶ courier ──rounds (one ticket)──▶ sequencer ──▶ journal
+//!          ▲                        │ ▲                                │
+//!          └── parcels, fates ──────┘ └───── committed, refused ──────┘
+//! ```
+//!
+//! Requests are worked off as they came; then each subscription touched has its turn (time passes, messages are fed), and what
+//! all of them want written goes to the sequencer as one command under one ticket. Fates are told when the ticket comes
+//! back. A panic in one subscription's logic reaches no other: its desk starts anew from its book. See ADR 0007.
+
+mod journal;
+mod requests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use super::desk::{ColdRead, Desk};
+use super::event::Event;
+use super::happening::Happening;
+use super::member::MemberEnd;
+use super::request::Request;
+use super::settings::SubscriptionName;
+use super::tickets::{After, Tickets};
+use super::trace::Memory;
+use crate::core::{Alarm, Core, Tally};
+use crate::limits::READ_BYTES_MAX;
+use crate::topic::Topic;
+
+/// How often subscriptions that nobody touches are looked at.
+const SWEEP_MS: u64 = 1000;
+/// How long stopping waits for the journal.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Work for the thread that may wait for the disk.
+pub(super) type Job = Box<dyn FnOnce() + Send>;
+
+/// See the file's head.
+pub(crate) struct Courier {
+    pub(super) core: Arc<Core>,
+    /// Names this start of the broker in tokens.
+    start: u32,
+    pub(super) desks: HashMap<u32, Desk>,
+    /// Subscriptions to have their turn.
+    touched: BTreeSet<u32>,
+    /// When subscriptions are to have their turn though nothing happens to them.
+    due: BTreeSet<(u64, u32)>,
+    due_at: HashMap<u32, u64>,
+    pub(super) tickets: Tickets,
+    last_number: u32,
+    memory: Memory,
+    /// Being created: topic number and name.
+    creating: BTreeSet<(u32, SubscriptionName)>,
+    reader: mpsc::Sender<Job>,
+    swept_ms: u64,
+    stopping_since: Option<Instant>,
+}
+
+impl Courier {
+    pub(crate) fn new(core: Arc<Core>, start: u64) -> Courier {
+        let (reader, jobs) = mpsc::channel::<Job>();
+        let run = move || jobs.into_iter().for_each(|job| job());
+        std::thread::Builder::new()
+            .name("courier-reader".to_owned())
+            .spawn(run)
+            .expect("the system can start a thread");
+        let last_number = core.books.last_number();
+        Courier {
+            swept_ms: core.now_ms(),
+            core,
+            start: start as u32,
+            desks: HashMap::new(),
+            touched: BTreeSet::new(),
+            due: BTreeSet::new(),
+            due_at: HashMap::new(),
+            tickets: Tickets::default(),
+            last_number,
+            memory: Memory::default(),
+            creating: BTreeSet::new(),
+            reader,
+            stopping_since: None,
+        }
+    }
+
+    /// Works until told to stop, and until the journal has answered.
+    pub(crate) fn run(mut self) {
+        let _alarm = Alarm::new(self.core.clone(), "courier");
+        let topics: HashMap<u32, Arc<Topic>> =
+            self.core.topics.read().values().map(|topic| (topic.log.number, topic.clone())).collect();
+        for (number, topic, _) in self.core.books.list() {
+            if let Some(topic) = topics.get(&topic) {
+                self.open_desk(number, topic);
+            }
+        }
+        let mut requests = Vec::new();
+        while self.core.courier.take(&mut requests, self.patience()).is_ok() {
+            let now_ms = self.core.now_ms();
+            for request in requests.drain(..) {
+                self.handle(request, now_ms);
+            }
+            self.sweep(now_ms);
+            self.take_turns(now_ms);
+            self.send_round(false);
+            if self
+                .stopping_since
+                .is_some_and(|since| self.tickets.is_empty() || since.elapsed() > STOP_PATIENCE)
+            {
+                break;
+            }
+        }
+        self.core.courier.abandon();
+    }
+
+    fn patience(&self) -> Duration {
+        if !self.touched.is_empty() {
+            return Duration::ZERO;
+        }
+        let now_ms = self.core.now_ms();
+        let until_due = self.due.first().map_or(SWEEP_MS, |&(at_ms, _)| at_ms.saturating_sub(now_ms));
+        Duration::from_millis(until_due.min(SWEEP_MS))
+    }
+
+    fn open_desk(&mut self, number: u32, topic: &Arc<Topic>) {
+        let (start, now_ms) = (self.start, self.core.now_ms());
+        let desk = self.core.books.with(number, |book| Desk::open(book, topic.clone(), start, now_ms));
+        if let Some(desk) = desk {
+            topic.note_durable(1);
+            self.desks.insert(number, desk);
+            self.touched.insert(number);
+        }
+    }
+
+    fn close_desk(&mut self, number: u32, end: MemberEnd) {
+        if let Some(desk) = self.desks.remove(&number) {
+            desk.topic.note_durable(-1);
+            desk.end(end);
+        }
+        if let Some(at_ms) = self.due_at.remove(&number) {
+            self.due.remove(&(at_ms, number));
+        }
+    }
+
+    /// Lets a desk do something behind a wall: if it panics, it starts anew from its book.
+    fn guarded<T>(&mut self, number: u32, now_ms: u64, act: impl FnOnce(&mut Desk) -> T) -> Option<T> {
+        let desk = self.desks.get_mut(&number)?;
+        self.touched.insert(number);
+        if let Ok(done) = catch_unwind(AssertUnwindSafe(|| act(desk))) {
+            return Some(done);
+        }
+        Tally::add(&self.core.tally.topic_restarts, 1);
+        tracing::error!(subscription = %desk.name, "a subscription failed and starts anew from the journal's state");
+        self.restart(number, now_ms);
+        None
+    }
+
+    fn restart(&mut self, number: u32, now_ms: u64) {
+        let Some(desk) = self.desks.get_mut(&number) else { return };
+        self.core.books.with(number, |book| desk.restart(book, now_ms));
+        self.touched.insert(number);
+    }
+
+    // ---- turns ----
+
+    /// Looks after what nobody asks for: subscriptions that nobody uses, and rounds that could wait.
+    fn sweep(&mut self, now_ms: u64) {
+        if now_ms.abs_diff(self.swept_ms) < SWEEP_MS {
+            return;
+        }
+        self.swept_ms = now_ms;
+        let mut unused = Vec::new();
+        for desk in self.desks.values_mut() {
+            if !desk.seats.is_empty() {
+                desk.used_ms = now_ms;
+                self.touched.insert(desk.number);
+            } else if desk
+                .settings
+                .expiry_ms
+                .is_some_and(|expiry| desk.used_ms.saturating_add(expiry) < now_ms)
+            {
+                unused.push(desk.number);
+            }
+        }
+        for number in unused {
+            let (reply, _) = tokio::sync::oneshot::channel();
+            self.change(number, reply, After::Delete, |desk| {
+                tracing::info!(subscription = %desk.name, "a subscription goes: it was not used for as long as its expiry says");
+                desk.used_ms = now_ms;
+                Ok(Happening::Deleted { number })
+            });
+        }
+        self.send_round(true);
+    }
+
+    fn take_turns(&mut self, now_ms: u64) {
+        while let Some(&(at_ms, number)) = self.due.first() {
+            if at_ms > now_ms {
+                break;
+            }
+            self.due.pop_first();
+            self.due_at.remove(&number);
+            self.touched.insert(number);
+        }
+        for number in std::mem::take(&mut self.touched) {
+            let more = self.guarded(number, now_ms, |desk| {
+                desk.apply(Event::Tick, now_ms);
+                let (cold, more) = desk.feed(now_ms);
+                desk.wake();
+                (cold, more, std::mem::take(&mut desk.burials), desk.delivery.next_due_ms())
+            });
+            self.touched.remove(&number);
+            let Some((cold, more, burials, due_ms)) = more else { continue };
+            if let Some(read) = cold {
+                self.read_cold(number, read);
+            }
+            if let Some(desk) = self.desks.get_mut(&number) {
+                self.memory.take_in(&mut desk.passages);
+            }
+            self.bury(number, burials);
+            if more {
+                self.touched.insert(number);
+            }
+            self.schedule(number, due_ms);
+        }
+    }
+
+    fn schedule(&mut self, number: u32, due_ms: Option<u64>) {
+        if let Some(at_ms) = self.due_at.remove(&number) {
+            self.due.remove(&(at_ms, number));
+        }
+        if let Some(at_ms) = due_ms {
+            self.due_at.insert(number, at_ms);
+            self.due.insert((at_ms, number));
+        }
+    }
+
+    fn read_cold(&self, subscription: u32, read: ColdRead) {
+        let (core, generation) = (self.core.clone(), self.desks[&subscription].generation);
+        self.read(Box::new(move || {
+            let ColdRead { topic, cursor, mut segments } = read;
+            let result = topic.log.read_segments(cursor, &mut segments, READ_BYTES_MAX);
+            let _ = core.courier.push(Request::Read { subscription, generation, read: (result, segments) });
+        }));
+    }
+
+    pub(super) fn read(&self, job: Job) {
+        // The thread lives as long as the courier.
+        let _ = self.reader.send(job);
+    }
+}

@@ -1,0 +1,510 @@
+//! The life cycle of a message in one durable subscription: `apply(event, now) → effects`, and nothing else.
+//!
+//! ```text
+//!             read from the log
+//!                    │
+//!        ┌───────────┴───────────┐ an earlier one of its key is not done
+//!        ▼                       ▼
+//!    ┌───────┐  lane is free ┌────────┐
+//!    │ ready │◀──────────────│ parked │
+//!    └───────┘               └────────┘
+//!     │  ▲ ▲
+//!     │  │ └───────────────── its time has come ──────────────────┐
+//!     │  │ release, lease ended, member vanished                  │
+//!     ▼  │                                                   ┌─────────┐
+//!    ┌────────┐  ack, nack, reject  ┌─────────┐ a nack with  │ waiting │
+//!    │ leased │────────────────────▶│ booking │─────────────▶└─────────┘
+//!    └────────┘◀────────────────────└─────────┘    delay
+//!         │    the journal refused     │     ▲
+//!         │                            │     │ attempts used up
+//!         └────────────────────────────┼─────┘
+//!                                      ▼
+//!                 gone: settled, dead (moved to the dead letters), expired
+//! ```
+//!
+//! A message is in one place at a time; [`Delivery::census`] counts them. Messages wait for the journal in *booking*: only
+//! once it has them are they gone, and only then is anybody told. Deliveries go round the members that have
+//! room, one message each, lowest offset first; of one key (`ordered`) only one message is in play, the others park.
+//! No I/O and no clock in here: time is an argument, what is to be done are effects.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::event::{Booking, Census, Effect, Event, Leaving, Letter, MemberId, Outcome};
+use super::settings::SubscriptionSettings;
+use super::turns::Turns;
+use crate::limits::{READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX, UNSETTLED_MAX};
+
+/// A burial the journal refused is tried again after so long.
+const BURIAL_RETRY_MS: u64 = 1000;
+
+/// Where a message is that is neither ready nor parked.
+#[derive(Debug)]
+enum Hold {
+    Leased(Lease),
+    Waiting {
+        until_ms: u64,
+    },
+    /// In the hands of the journal; what it was leased as, if it was, and what is booked.
+    Booking {
+        lease: Option<Lease>,
+        booking: Booking,
+    },
+    /// A burial that was refused, to be tried again.
+    Unburied {
+        until_ms: u64,
+        booking: Booking,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    member: MemberId,
+    number: u64,
+    until_ms: u64,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Delivery<Cargo> {
+    settings: Arc<SubscriptionSettings>,
+    /// Everything before it has been read.
+    cursor: u64,
+    ready: BTreeMap<u64, Letter<Cargo>>,
+    ready_bytes: u64,
+    held: HashMap<u64, (Hold, Letter<Cargo>)>,
+    /// Leased or booking.
+    leased: usize,
+    /// When leases end, waiting ends, and burials are tried again.
+    due: BTreeSet<(u64, u64)>,
+    /// A key that has a message in play, and those that wait behind it.
+    lanes: HashMap<u64, VecDeque<(u64, Letter<Cargo>)>>,
+    parked: usize,
+    turns: Turns,
+    next_lease: u64,
+    redelivered: u64,
+    chance: fastrand::Rng,
+    /// The time of the event being applied, and its effects so far.
+    now_ms: u64,
+    effects: Vec<Effect<Cargo>>,
+}
+
+impl<Cargo> Delivery<Cargo> {
+    /// Starts at `cursor` with no members. Leases are numbered from `next_lease` on.
+    pub(crate) fn new(settings: Arc<SubscriptionSettings>, cursor: u64, next_lease: u64) -> Delivery<Cargo> {
+        Delivery {
+            turns: Turns::new(settings.member_outstanding_max),
+            settings,
+            cursor,
+            ready: BTreeMap::new(),
+            ready_bytes: 0,
+            held: HashMap::new(),
+            leased: 0,
+            due: BTreeSet::new(),
+            lanes: HashMap::new(),
+            parked: 0,
+            next_lease,
+            redelivered: 0,
+            chance: fastrand::Rng::with_seed(cursor ^ next_lease),
+            now_ms: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    /// The one way anything changes. What is to be done is added to `effects`.
+    pub(crate) fn apply(&mut self, event: Event<Cargo>, now_ms: u64, effects: &mut Vec<Effect<Cargo>>) {
+        self.now_ms = now_ms;
+        std::mem::swap(&mut self.effects, effects);
+        match event {
+            Event::Join { member, window } => self.turns.join(member, window),
+            Event::Widen { member, window } => self.turns.widen(member, window),
+            Event::Leave { member, leaving } => self.leave(member, leaving),
+            Event::Feed { to, letters } => self.feed(to, letters),
+            Event::Settle { offset, lease, outcome } => self.settle(offset, lease, outcome),
+            Event::Committed { offset } => self.committed(offset),
+            Event::Refused { offset } => self.refused(offset),
+            Event::Lost { offset, lease } => self.lost(offset, lease),
+            Event::Change(settings) => self.change(settings),
+            Event::Tick => {}
+        }
+        self.pass_time();
+        self.dispatch();
+        std::mem::swap(&mut self.effects, effects);
+    }
+
+    /// True when messages should be read from [`Delivery::cursor`] on.
+    pub(crate) fn wants_feed(&self) -> bool {
+        !self.settings.paused
+            && !self.turns.is_empty()
+            && self.ready.len() < READ_AHEAD_MAX
+            && self.ready_bytes < READ_AHEAD_BYTES_MAX
+            && self.held.len() + self.parked < UNSETTLED_MAX
+    }
+
+    /// Everything before it has been read.
+    pub(crate) fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// When [`Event::Tick`] is due.
+    pub(crate) fn next_due_ms(&self) -> Option<u64> {
+        self.due.first().map(|&(at_ms, _)| at_ms)
+    }
+
+    pub(crate) fn next_lease(&self) -> u64 {
+        self.next_lease
+    }
+
+    pub(crate) fn redelivered(&self) -> u64 {
+        self.redelivered
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.turns.has_room()
+    }
+
+    /// The lease a message is out on.
+    pub(crate) fn lease_of(&self, offset: u64, now_ms: u64) -> Option<u64> {
+        match self.held.get(&offset)?.0 {
+            Hold::Leased(lease) if lease.until_ms > now_ms => Some(lease.number),
+            _ => None,
+        }
+    }
+
+    /// Where a message is, in words; `None` when it is not in play.
+    pub(crate) fn place_of(&self, offset: u64) -> Option<(&'static str, u64, u32)> {
+        if let Some(letter) = self.ready.get(&offset) {
+            return Some(("ready for the next member with room", 0, letter.attempts));
+        }
+        if let Some((hold, letter)) = self.held.get(&offset) {
+            return Some(match hold {
+                Hold::Leased(lease) => ("leased to a member", lease.until_ms, letter.attempts),
+                Hold::Waiting { until_ms } => ("waits for its retry", *until_ms, letter.attempts),
+                Hold::Booking { .. } => ("is being settled", 0, letter.attempts),
+                Hold::Unburied { until_ms, .. } => {
+                    ("is to become a dead letter, which failed", *until_ms, letter.attempts)
+                }
+            });
+        }
+        let parked = self.lanes.values().flatten().find(|(parked, _)| *parked == offset);
+        parked.map(|(_, letter)| ("parked behind an earlier message of its key", 0, letter.attempts))
+    }
+
+    /// The next retry there will be, and a message that holds back others of its key.
+    pub(crate) fn obstacles(&self) -> (Option<u64>, Option<u64>) {
+        let waits = |offset: &u64| matches!(self.held.get(offset), Some((Hold::Waiting { .. }, _)));
+        let retry = self.due.iter().find(|(_, offset)| waits(offset)).map(|&(at_ms, _)| at_ms);
+        let holds_back = |lane: u64| self.lanes.get(&lane).is_some_and(|parked| !parked.is_empty());
+        let in_play = self.held.iter().find(|(_, (_, letter))| letter.lane != 0 && holds_back(letter.lane));
+        (retry, in_play.map(|(&offset, _)| offset))
+    }
+
+    /// How many messages a member holds.
+    pub(crate) fn held_by(&self, member: MemberId) -> usize {
+        self.turns.held_by(member)
+    }
+
+    pub(crate) fn census(&self) -> Census {
+        Census {
+            ready: self.ready.len(),
+            parked: self.parked,
+            parked_keys: self.lanes.values().filter(|parked| !parked.is_empty()).count(),
+            leased: self.leased,
+            waiting: self.held.len() - self.leased,
+        }
+    }
+
+    // ---- members ----
+
+    fn leave(&mut self, member: MemberId, leaving: Leaving) {
+        let held = self.turns.leave(member);
+        if leaving == Leaving::Detached {
+            return;
+        }
+        for offset in held {
+            // What is being booked goes on without its member.
+            match leaving {
+                Leaving::InOrder => self.release(offset),
+                _ => self.fail(offset, "member vanished"),
+            }
+        }
+    }
+
+    // ---- messages in ----
+
+    fn feed(&mut self, to: u64, letters: Vec<(u64, u64, Letter<Cargo>)>) {
+        assert!(to >= self.cursor, "a subscription reads forward: from {} to {to}", self.cursor);
+        self.cursor = to;
+        for (offset, not_before_ms, mut letter) in letters {
+            if !self.settings.ordered {
+                letter.lane = 0;
+            }
+            if letter.lane != 0 {
+                if let Some(parked) = self.lanes.get_mut(&letter.lane) {
+                    // What waits long need not be kept in memory.
+                    letter.cargo = None;
+                    parked.push_back((offset, letter));
+                    self.parked += 1;
+                    continue;
+                }
+                self.lanes.insert(letter.lane, VecDeque::new());
+            }
+            if not_before_ms > self.now_ms {
+                self.due.insert((not_before_ms, offset));
+                letter.cargo = None;
+                self.held.insert(offset, (Hold::Waiting { until_ms: not_before_ms }, letter));
+            } else {
+                self.make_ready(offset, letter);
+            }
+        }
+    }
+
+    fn make_ready(&mut self, offset: u64, letter: Letter<Cargo>) {
+        self.ready_bytes += u64::from(letter.bytes);
+        self.ready.insert(offset, letter);
+    }
+
+    fn change(&mut self, settings: Arc<SubscriptionSettings>) {
+        if !settings.ordered {
+            for (_, parked) in std::mem::take(&mut self.lanes) {
+                self.parked -= parked.len();
+                for (offset, letter) in parked {
+                    self.make_ready(offset, Letter { lane: 0, ..letter });
+                }
+            }
+            // Those in play have no lane to give free any more.
+            self.ready.values_mut().for_each(|letter| letter.lane = 0);
+            self.held.values_mut().for_each(|(_, letter)| letter.lane = 0);
+        }
+        self.settings = settings;
+        self.turns.set_held_max(self.settings.member_outstanding_max);
+    }
+
+    // ---- messages out ----
+
+    /// Leases what is ready to those that have room, one message each in turn.
+    fn dispatch(&mut self) {
+        while !self.settings.paused && self.leased < self.settings.outstanding_max as usize {
+            let Some((&offset, letter)) = self.ready.first_key_value() else { return };
+            let (bytes, expired) =
+                (u64::from(letter.bytes), letter.expires_ms != 0 && letter.expires_ms <= self.now_ms);
+            let member = if expired { None } else { self.turns.next(bytes) };
+            if !expired && member.is_none() {
+                return;
+            }
+            let Some((_, letter)) = self.ready.pop_first() else { return };
+            self.ready_bytes -= bytes;
+            if let Some(member) = member {
+                self.lease(member, offset, letter);
+            } else {
+                self.free_lane(letter.lane);
+                self.effects.push(Effect::Note { offset, booking: Booking::Expired });
+            }
+        }
+    }
+
+    fn lease(&mut self, member: MemberId, offset: u64, mut letter: Letter<Cargo>) {
+        let until_ms = self.now_ms + self.settings.lease_ms;
+        let number = self.next_lease;
+        self.next_lease += 1;
+        letter.attempts += 1;
+        self.redelivered += u64::from(letter.attempts > 1);
+        letter.last_ms = self.now_ms;
+        if letter.first_ms == 0 {
+            letter.first_ms = self.now_ms;
+        }
+        self.turns.hold(member, offset, letter.bytes);
+        let (attempt, cargo) = (letter.attempts, letter.cargo.take());
+        self.due.insert((until_ms, offset));
+        self.held.insert(offset, (Hold::Leased(Lease { member, number, until_ms }), letter));
+        self.leased += 1;
+        self.effects.push(Effect::Deliver { member, offset, lease: number, attempt, until_ms, cargo });
+    }
+
+    // ---- settling ----
+
+    fn settle(&mut self, offset: u64, lease_number: u64, outcome: Outcome) {
+        let held = self.held.get_mut(&offset);
+        let Some((Hold::Leased(lease), letter)) = held.filter(|(hold, _)| {
+            matches!(hold, Hold::Leased(lease) if lease.number == lease_number && lease.until_ms > self.now_ms)
+        }) else {
+            return self.effects.push(Effect::Stale);
+        };
+        let (attempts, first_ms, last_ms) = (letter.attempts, letter.first_ms, letter.last_ms);
+        let booking = match outcome {
+            Outcome::Ack => Booking::Settled,
+            Outcome::Extend { lease_ms } => {
+                self.due.remove(&(lease.until_ms, offset));
+                lease.until_ms = self.now_ms + lease_ms.unwrap_or(self.settings.lease_ms);
+                self.due.insert((lease.until_ms, offset));
+                return self.effects.push(Effect::Done);
+            }
+            Outcome::Release => {
+                self.release(offset);
+                return self.effects.push(Effect::Done);
+            }
+            Outcome::Nack { reason, .. } if self.settings.is_exhausted(attempts) => {
+                Booking::Buried { attempts, first_ms, last_ms, reason: reason.into() }
+            }
+            Outcome::Reject { reason } => {
+                Booking::Buried { attempts, first_ms, last_ms, reason: reason.into() }
+            }
+            Outcome::Nack { delay_ms, reason } => {
+                let chance = self.chance.f64();
+                let delay_ms = delay_ms.unwrap_or_else(|| self.settings.retry_delay_ms(attempts, chance));
+                let until_ms = self.now_ms + delay_ms;
+                Booking::Returned { attempts, until_ms, first_ms, last_ms, reason: reason.into() }
+            }
+        };
+        self.due.remove(&(lease.until_ms, offset));
+        let lease = Some(*lease);
+        self.book(offset, lease, booking);
+    }
+
+    fn lost(&mut self, offset: u64, lease_number: u64) {
+        if let Some((Hold::Leased(lease), _)) = self.held.get(&offset)
+            && lease.number == lease_number
+        {
+            let lease = *lease;
+            self.due.remove(&(lease.until_ms, offset));
+            self.book(offset, Some(lease), Booking::Expired);
+        }
+    }
+
+    fn book(&mut self, offset: u64, lease: Option<Lease>, booking: Booking) {
+        let (hold, _) = self.held.get_mut(&offset).expect("what is booked is held");
+        *hold = Hold::Booking { lease, booking: booking.clone() };
+        self.effects.push(Effect::Book { offset, booking });
+    }
+
+    fn committed(&mut self, offset: u64) {
+        let is_booking = matches!(self.held.get(&offset), Some((Hold::Booking { .. }, _)));
+        if !is_booking {
+            return;
+        }
+        let Some((Hold::Booking { lease, booking }, letter)) = self.take_held(offset) else { return };
+        self.leave_member(lease, offset, letter.bytes);
+        match booking {
+            Booking::Returned { until_ms, .. } if until_ms > self.now_ms => {
+                self.due.insert((until_ms, offset));
+                self.held.insert(offset, (Hold::Waiting { until_ms }, letter));
+            }
+            Booking::Returned { .. } => self.make_ready(offset, letter),
+            Booking::Settled | Booking::Expired | Booking::Buried { .. } => self.free_lane(letter.lane),
+        }
+    }
+
+    fn refused(&mut self, offset: u64) {
+        let Some((Hold::Booking { lease, booking }, letter)) = self.held.get(&offset) else { return };
+        let (lease, booking, bytes) = (*lease, booking.clone(), letter.bytes);
+        let still = lease.filter(|lease| lease.until_ms > self.now_ms && self.turns.contains(lease.member));
+        match (still, booking) {
+            // Its holder may try again.
+            (Some(lease), _) => {
+                self.due.insert((lease.until_ms, offset));
+                self.set_hold(offset, Hold::Leased(lease));
+            }
+            (None, booking @ Booking::Buried { .. }) => {
+                let until_ms = self.now_ms + BURIAL_RETRY_MS;
+                self.leave_member(lease, offset, bytes);
+                self.leased -= 1;
+                self.due.insert((until_ms, offset));
+                self.set_hold(offset, Hold::Unburied { until_ms, booking });
+            }
+            (None, _) => {
+                let lease = lease.unwrap_or(Lease { member: 0, number: 0, until_ms: self.now_ms });
+                self.set_hold(offset, Hold::Leased(lease));
+                self.fail(offset, "lease ended");
+            }
+        }
+    }
+
+    /// A delivery that came to nothing: again at once, or to the dead letters.
+    fn fail(&mut self, offset: u64, reason: &str) {
+        let Some((Hold::Leased(lease), letter)) = self.held.get(&offset) else { return };
+        let (lease, reason) = (*lease, Arc::<str>::from(reason));
+        let (attempts, first_ms, last_ms) = (letter.attempts, letter.first_ms, letter.last_ms);
+        self.due.remove(&(lease.until_ms, offset));
+        if self.settings.is_exhausted(attempts) {
+            let booking = Booking::Buried { attempts, first_ms, last_ms, reason };
+            return self.book(offset, Some(lease), booking);
+        }
+        let Some((_, letter)) = self.take_held(offset) else { return };
+        self.leave_member(Some(lease), offset, letter.bytes);
+        let booking = Booking::Returned { attempts, until_ms: self.now_ms, first_ms, last_ms, reason };
+        self.effects.push(Effect::Note { offset, booking });
+        self.make_ready(offset, letter);
+    }
+
+    /// Back to where it was before it was leased.
+    fn release(&mut self, offset: u64) {
+        let Some((Hold::Leased(lease), _)) = self.held.get(&offset) else { return };
+        let lease = *lease;
+        let Some((_, mut letter)) = self.take_held(offset) else { return };
+        self.due.remove(&(lease.until_ms, offset));
+        self.leave_member(Some(lease), offset, letter.bytes);
+        letter.attempts -= 1;
+        self.make_ready(offset, letter);
+    }
+
+    /// Ends leases, and makes ready what has waited long enough.
+    fn pass_time(&mut self) {
+        while let Some(&(at_ms, offset)) = self.due.first() {
+            if at_ms > self.now_ms {
+                return;
+            }
+            self.due.pop_first();
+            match &self.held.get(&offset).expect("what is due is held").0 {
+                Hold::Leased(_) => self.fail(offset, "lease ended"),
+                Hold::Waiting { .. } => {
+                    if let Some((_, letter)) = self.take_held(offset) {
+                        self.make_ready(offset, letter);
+                    }
+                }
+                Hold::Unburied { booking, .. } => {
+                    let booking = booking.clone();
+                    self.leased += 1;
+                    self.book(offset, None, booking);
+                }
+                Hold::Booking { .. } => unreachable!("what is booked is not due"),
+            }
+        }
+    }
+
+    // ---- places ----
+
+    fn set_hold(&mut self, offset: u64, hold: Hold) {
+        self.held.get_mut(&offset).expect("its hold was just looked at").0 = hold;
+    }
+
+    fn take_held(&mut self, offset: u64) -> Option<(Hold, Letter<Cargo>)> {
+        let taken = self.held.remove(&offset)?;
+        if matches!(taken.0, Hold::Leased(_) | Hold::Booking { .. }) {
+            self.leased -= 1;
+        }
+        Some(taken)
+    }
+
+    fn leave_member(&mut self, lease: Option<Lease>, offset: u64, bytes: u32) {
+        if let Some(lease) = lease {
+            self.turns.let_go(lease.member, offset, bytes);
+        }
+    }
+
+    /// The message in play of a key is done: the next one's turn.
+    fn free_lane(&mut self, lane: u64) {
+        if lane == 0 {
+            return;
+        }
+        let Some(parked) = self.lanes.get_mut(&lane) else { return };
+        match parked.pop_front() {
+            Some((offset, letter)) => {
+                self.parked -= 1;
+                self.make_ready(offset, letter);
+            }
+            None => {
+                self.lanes.remove(&lane);
+            }
+        }
+    }
+}

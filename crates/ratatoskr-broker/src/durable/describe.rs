@@ -1,0 +1,167 @@
+//! A durable subscription in figures, and in words: why nothing is being delivered.
+
+use super::book::Books;
+use super::desk::Desk;
+use super::event::Window;
+use super::settings::{SubscriptionRef, SubscriptionSettings};
+use crate::limits::UNSETTLED_MAX;
+
+/// Members listed in a description.
+const MEMBERS_LISTED_MAX: usize = 1000;
+
+/// A durable subscription as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubscriptionDescription {
+    /// Its topic and name.
+    pub name: SubscriptionRef,
+    /// Its number, unique for ever within a data directory.
+    pub number: u32,
+    /// Its settings.
+    pub settings: SubscriptionSettings,
+    /// When it was created, milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// Messages of the topic it has not settled, the filter not considered.
+    pub lag_messages: u64,
+    /// How long the oldest of them has been in the topic, milliseconds.
+    pub lag_ms: u64,
+    /// The offset of the oldest message not settled; the topic's next offset if there is none.
+    pub oldest_unsettled_offset: u64,
+    /// Messages leased now.
+    pub leased: u64,
+    /// Messages that wait for their retry.
+    pub waiting: u64,
+    /// Messages that wait behind an earlier one of their key.
+    pub parked: u64,
+    /// Keys that hold back later messages.
+    pub parked_keys: u64,
+    /// Messages settled by ack, since creation.
+    pub acked: u64,
+    /// Messages moved to the dead letters.
+    pub dead: u64,
+    /// Messages that went unsettled: by their time to live, by retention, or by damage.
+    pub expired: u64,
+    /// Messages passed over: filtered out, addressed to others, or skipped.
+    pub passed: u64,
+    /// Deliveries beyond the first of their message, since the broker started.
+    pub redelivered: u64,
+    /// Its members, at most 1,000 of them.
+    pub members: Vec<MemberDescription>,
+    /// How many members there are.
+    pub member_count: u32,
+    /// Why nothing is being delivered: a code, a colon, a sentence. Empty when something is.
+    pub why: String,
+    /// Names of its saved states.
+    pub saved: Vec<String>,
+}
+
+/// A member of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberDescription {
+    /// The name it gave itself.
+    pub name: String,
+    /// Messages it holds.
+    pub leased: u32,
+    /// What it may hold.
+    pub window: Window,
+    /// Since when, milliseconds since the Unix epoch.
+    pub joined_ms: u64,
+}
+
+/// Everything but `lag_ms`, which takes a look at the log.
+pub(super) fn describe(desk: &Desk, books: &Books, now_ms: u64) -> SubscriptionDescription {
+    let next = desk.topic.log.next();
+    let (created_ms, floor, ahead, counts, saved) = books
+        .with(desk.number, |book| {
+            let floor =
+                book.standing.floor().max(desk.topic.log.extent().first).min(next.max(book.standing.origin));
+            let saved: Vec<String> = book.saved.keys().cloned().collect();
+            (book.created_ms, floor, book.standing.settled.count_from(floor), book.counts, saved)
+        })
+        .expect("a desk has its book");
+    let census = desk.delivery.census();
+    let members = desk.seats.values().take(MEMBERS_LISTED_MAX).map(|(seat, window)| MemberDescription {
+        name: seat.name.to_string(),
+        leased: desk.delivery.held_by(seat.id) as u32,
+        window: *window,
+        joined_ms: seat.joined_ms,
+    });
+    SubscriptionDescription {
+        name: desk.name.clone(),
+        number: desk.number,
+        settings: SubscriptionSettings::clone(&desk.settings),
+        created_ms,
+        lag_messages: next.saturating_sub(floor).saturating_sub(ahead),
+        lag_ms: 0,
+        oldest_unsettled_offset: floor,
+        leased: census.leased as u64,
+        waiting: census.waiting as u64,
+        parked: census.parked as u64,
+        parked_keys: census.parked_keys as u64,
+        acked: counts.acked,
+        dead: counts.dead,
+        expired: counts.expired,
+        passed: counts.passed,
+        redelivered: desk.delivery.redelivered(),
+        members: members.collect(),
+        member_count: desk.seats.len() as u32,
+        why: why(desk, next, now_ms),
+        saved,
+    }
+}
+
+/// Why nothing is being delivered at this moment; the first reason that holds.
+fn why(desk: &Desk, next: u64, now_ms: u64) -> String {
+    let census = desk.delivery.census();
+    let at_end = desk.delivery.cursor() >= next;
+    let settings = &desk.settings;
+    if settings.paused {
+        return "paused: the subscription is paused; resume it".to_owned();
+    }
+    if desk.seats.is_empty() {
+        return "no_members: nobody consumes from it".to_owned();
+    }
+    if census.leased >= settings.outstanding_max as usize {
+        return format!(
+            "outstanding_max: {} messages are leased, as many as outstanding_max allows; settle some or raise it",
+            census.leased
+        );
+    }
+    if census.ready > 0 && !desk.delivery.has_room() {
+        return format!(
+            "no_credit: {} messages are ready, and every member holds as many as its window allows",
+            census.ready
+        );
+    }
+    if census.leased + census.waiting + census.parked >= UNSETTLED_MAX {
+        return format!(
+            "unsettled_max: {UNSETTLED_MAX} messages are leased, waiting or parked; reading on waits until some are settled"
+        );
+    }
+    if !at_end || census.ready > 0 {
+        return String::new();
+    }
+    let (retry_ms, obstacle) = desk.delivery.obstacles();
+    if let Some(offset) = obstacle.filter(|_| census.parked > 0) {
+        return format!(
+            "key_parked: {} messages of {} keys wait behind earlier ones of their key, the first behind the message at offset {offset}",
+            census.parked, census.parked_keys
+        );
+    }
+    if let Some(at_ms) = retry_ms {
+        let seconds = at_ms.saturating_sub(now_ms).div_ceil(1000);
+        return format!(
+            "waiting_for_retry: {} messages wait for their retry, the next one in {seconds} s (at {at_ms} ms since the epoch)",
+            census.waiting
+        );
+    }
+    if census.leased > 0 {
+        return format!(
+            "all_leased: everything there is has been handed out; {} messages are leased",
+            census.leased
+        );
+    }
+    if desk.filter_matches_nothing() {
+        return "filter_matches_nothing: the filter has passed over every message since the broker started or the subscription moved".to_owned();
+    }
+    "caught_up: every message is settled".to_owned()
+}

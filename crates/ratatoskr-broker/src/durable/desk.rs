@@ -1,0 +1,432 @@
+//! One durable subscription at work: its delivery, fed from the log and connected to its members.
+//!
+//! ```text
+//!   topic's log ──records──▶ filter, time to live, address ──▶ Delivery ──parcels──▶ seats
+//!        ▲ cold: by the reading thread                             │
+//!        └─────────────────────────────────────────────────────────┴──▶ round: what the journal is to have
+//! ```
+//!
+//! Everything in here belongs to the courier's thread. Nothing waits for the disk: what is not in memory is read by another thread
+//! and comes back as a request. `generation` changes whenever the delivery starts anew, so that what belongs to an earlier one is known.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor, Tail};
+
+use super::book::{Book, Standing};
+use super::delivery::Delivery;
+use super::event::{Booking, Effect, Event, Leaving, Letter, MemberId, Outcome, Window};
+use super::happening::Round;
+use super::member::{MemberEnd, Parcel, Seat};
+use super::settings::{SubscriptionRef, SubscriptionSettings};
+use super::token::Token;
+use super::trace::{Passage, What};
+use crate::filter::{Filter, FilterFacts};
+use crate::limits::READ_BYTES_MAX;
+use crate::topic::Topic;
+
+/// Chunks read in one go before other subscriptions have their turn.
+const CHUNKS_IN_A_ROW: usize = 16;
+/// So many passed over are written down even when nothing else is.
+const PASSED_UNWRITTEN_MAX: u64 = 10_000;
+
+/// See the file's head.
+pub(crate) struct Desk {
+    pub(crate) number: u32,
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) name: SubscriptionRef,
+    pub(crate) settings: Arc<SubscriptionSettings>,
+    /// What they will be once the changes under way are committed.
+    pub(crate) intended: Arc<SubscriptionSettings>,
+    pub(crate) delivery: Delivery<Record>,
+    pub(crate) generation: u64,
+    pub(crate) seats: BTreeMap<MemberId, (Arc<Seat>, Window)>,
+    filter: Option<Filter>,
+    /// Names the broker's start in tokens.
+    start: u32,
+    /// What the book says of messages not read yet.
+    recall: Standing,
+    /// Where to go on in segments; away while a read is under way.
+    segments: Option<SegmentCursor>,
+    /// What the journal is to have next.
+    round: Round,
+    /// True when it should not wait.
+    urgent: bool,
+    /// Offsets whose delivery waits for the round to be committed.
+    booked: Vec<u64>,
+    /// Messages to become dead letters.
+    pub(crate) burials: Vec<(u64, Booking)>,
+    /// What happened since the courier last asked.
+    pub(super) passages: Vec<Passage>,
+    to_wake: BTreeSet<MemberId>,
+    effects: Vec<Effect<Record>>,
+    /// Passed over since it was opened, and looked at.
+    looked_at: u64,
+    passed: u64,
+    hasher: RandomState,
+    /// When it last had a member.
+    pub(crate) used_ms: u64,
+}
+
+/// What became of a settlement at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settling {
+    Done,
+    Stale,
+    /// To be written with the next round.
+    Booked,
+    /// To be moved to the dead letters.
+    Burying,
+}
+
+/// What is to be read from segments.
+pub(crate) struct ColdRead {
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) cursor: u64,
+    pub(crate) segments: SegmentCursor,
+}
+
+impl Desk {
+    pub(crate) fn open(book: &Book, topic: Arc<Topic>, start: u32, now_ms: u64) -> Desk {
+        let name = SubscriptionRef { topic: topic.name.clone(), name: book.name.clone() };
+        let mut recall = book.standing.clone();
+        let floor = recall.floor();
+        recall.settled.remove_before(floor);
+        Desk {
+            number: book.number,
+            topic,
+            name,
+            settings: book.settings.clone(),
+            intended: book.settings.clone(),
+            delivery: Delivery::new(book.settings.clone(), floor, 1),
+            generation: 0,
+            seats: BTreeMap::new(),
+            filter: filter_of(&book.settings),
+            start,
+            recall,
+            segments: Some(SegmentCursor::default()),
+            round: Round::default(),
+            urgent: false,
+            booked: Vec::new(),
+            burials: Vec::new(),
+            passages: Vec::new(),
+            to_wake: BTreeSet::new(),
+            effects: Vec::new(),
+            looked_at: 0,
+            passed: 0,
+            hasher: RandomState::new(),
+            used_ms: now_ms,
+        }
+    }
+
+    /// Starts anew from the book; members stay, what they hold becomes stale.
+    pub(crate) fn restart(&mut self, book: &Book, now_ms: u64) {
+        let next_lease = self.delivery.next_lease();
+        let mut fresh = Desk::open(book, self.topic.clone(), self.start, now_ms);
+        fresh.delivery = Delivery::new(book.settings.clone(), fresh.delivery.cursor(), next_lease);
+        fresh.generation = self.generation + 1;
+        for (seat, window) in std::mem::take(&mut self.seats).into_values() {
+            seat.clear();
+            fresh.join(seat, window, now_ms);
+        }
+        *self = fresh;
+    }
+
+    pub(crate) fn join(&mut self, seat: Arc<Seat>, window: Window, now_ms: u64) {
+        let member = seat.id;
+        self.seats.insert(member, (seat, window));
+        self.apply(Event::Join { member, window }, now_ms);
+    }
+
+    pub(crate) fn leave(&mut self, member: MemberId, leaving: Leaving, unseen: Vec<Token>, now_ms: u64) {
+        self.used_ms = now_ms;
+        let Some((seat, _)) = self.seats.remove(&member) else { return };
+        // No room, so that what it gives back does not come to it again.
+        let window = Window { messages: 0, bytes: 0 };
+        self.apply(Event::Widen { member, window }, now_ms);
+        for Token { offset, lease, .. } in unseen.into_iter().chain(seat.clear()) {
+            self.apply(Event::Settle { offset, lease, outcome: Outcome::Release }, now_ms);
+        }
+        self.apply(Event::Leave { member, leaving }, now_ms);
+    }
+
+    pub(crate) fn change(&mut self, settings: Arc<SubscriptionSettings>, now_ms: u64) {
+        self.filter = filter_of(&settings);
+        self.settings = settings.clone();
+        self.apply(Event::Change(settings), now_ms);
+    }
+
+    pub(crate) fn end(&self, end: MemberEnd) {
+        self.seats.values().for_each(|(seat, _)| seat.end(end));
+    }
+
+    /// Lets something happen; answers what became of a settlement.
+    pub(crate) fn apply(&mut self, event: Event<Record>, now_ms: u64) -> Option<Settling> {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.delivery.apply(event, now_ms, &mut effects);
+        let settling = effects.first().and_then(|effect| match effect {
+            Effect::Done => Some(Settling::Done),
+            Effect::Stale => Some(Settling::Stale),
+            Effect::Book { booking: Booking::Buried { .. }, .. } => Some(Settling::Burying),
+            Effect::Book { .. } => Some(Settling::Booked),
+            Effect::Deliver { .. } | Effect::Note { .. } => None,
+        });
+        effects.drain(..).for_each(|effect| self.carry_out(effect, now_ms));
+        self.effects = effects;
+        settling
+    }
+
+    fn carry_out(&mut self, effect: Effect<Record>, now_ms: u64) {
+        if let Effect::Book { offset, booking } | Effect::Note { offset, booking } = &effect {
+            self.remember(*offset, What::Booked(booking.clone()), now_ms);
+        }
+        match effect {
+            Effect::Deliver { member, offset, lease, attempt, until_ms, cargo } => {
+                let Some((seat, _)) = self.seats.get(&member) else { return };
+                let token = Token { subscription: self.number, start: self.start, offset, lease };
+                seat.push(Parcel { token, attempt, until_ms, record: cargo });
+                let handed = What::Handed { member: seat.name.clone(), attempt };
+                self.remember(offset, handed, now_ms);
+                self.to_wake.insert(member);
+            }
+            Effect::Book { offset, booking: booking @ Booking::Buried { .. } } => {
+                self.burials.push((offset, booking));
+            }
+            Effect::Book { offset, booking } => {
+                self.round.note(offset, &booking);
+                self.booked.push(offset);
+                self.urgent = true;
+            }
+            Effect::Note { offset, booking } => {
+                self.round.note(offset, &booking);
+                self.urgent = true;
+            }
+            Effect::Done | Effect::Stale => {}
+        }
+    }
+
+    fn remember(&mut self, offset: u64, what: What, time_ms: u64) {
+        self.passages.push(Passage { time_ms, subscription: self.number, offset, what });
+    }
+
+    pub(crate) fn wake(&mut self) {
+        while let Some(member) = self.to_wake.pop_first() {
+            if let Some((seat, _)) = self.seats.get(&member) {
+                seat.wake();
+            }
+        }
+    }
+
+    /// What the journal is to have now, and the offsets that wait for it. `flush` takes also what could wait.
+    pub(crate) fn take_round(&mut self, flush: bool) -> Option<(Round, Vec<u64>)> {
+        let due = self.urgent || flush || self.round.passed.count() >= PASSED_UNWRITTEN_MAX;
+        if !due || self.round.is_empty() {
+            return None;
+        }
+        self.urgent = false;
+        Some((std::mem::take(&mut self.round), std::mem::take(&mut self.booked)))
+    }
+
+    /// Writes down that a message is gone unsettled, for a delivery that waits to bury it.
+    pub(crate) fn bury_nothing(&mut self, offset: u64) {
+        self.round.note(offset, &Booking::Expired);
+        self.booked.push(offset);
+        self.urgent = true;
+    }
+
+    // ---- feeding ----
+
+    /// Reads on while the delivery wants more. Answers a read that another thread has to do, and whether there may be more at once.
+    pub(crate) fn feed(&mut self, now_ms: u64) -> (Option<ColdRead>, bool) {
+        for _ in 0..CHUNKS_IN_A_ROW {
+            if self.segments.is_none() || !self.delivery.wants_feed() {
+                return (None, false);
+            }
+            let cursor = self.delivery.cursor();
+            if let Some(to) = self.recall.settled.end_of(cursor) {
+                self.read_to(to, Vec::new(), now_ms);
+                continue;
+            }
+            match self.topic.log.read_tail(cursor, READ_BYTES_MAX) {
+                Ok(Tail::Records(chunks)) => chunks.iter().for_each(|chunk| self.take_in(chunk, now_ms)),
+                Ok(Tail::End) => return (None, false),
+                Ok(Tail::Cold) => {
+                    let segments = self.segments.take().unwrap_or_default();
+                    return (Some(ColdRead { topic: self.topic.clone(), cursor, segments }), false);
+                }
+                Err(error) => {
+                    self.pass_unreadable(&error, now_ms);
+                    return (None, false);
+                }
+            }
+        }
+        (None, true)
+    }
+
+    /// What the reading thread found.
+    pub(crate) fn take_cold(
+        &mut self,
+        read: Result<Option<RecordChunk>, ReadError>,
+        segments: SegmentCursor,
+        now_ms: u64,
+    ) {
+        self.segments = Some(segments);
+        match read {
+            Ok(Some(chunk)) => self.take_in(&chunk, now_ms),
+            Ok(None) => {}
+            Err(error) => self.pass_unreadable(&error, now_ms),
+        }
+    }
+
+    fn take_in(&mut self, chunk: &RecordChunk, now_ms: u64) {
+        let cursor = self.delivery.cursor();
+        let mut letters = Vec::with_capacity(chunk.count as usize);
+        for record in chunk.records().skip_while(|record| record.offset < cursor) {
+            if !self.recall.settled.is_empty() && self.recall.settled.contains(record.offset) {
+                continue;
+            }
+            self.looked_at += 1;
+            let offset = record.offset;
+            if passes(&self.topic, &record, self.number, self.filter.as_ref()) {
+                letters.push(self.letter(record));
+            } else {
+                self.passed += 1;
+                self.round.passed.insert(offset..offset + 1);
+            }
+        }
+        if chunk.end() > cursor {
+            self.read_to(chunk.end(), letters, now_ms);
+        }
+    }
+
+    fn letter(&mut self, record: Record) -> (u64, u64, Letter<Record>) {
+        let returned = self.recall.returned.remove(&record.offset);
+        let key = record.body.key();
+        let letter = Letter {
+            // 0 is for no key.
+            lane: if key.is_empty() { 0 } else { self.hasher.hash_one(key) | 1 },
+            bytes: record.body.payload_bytes() as u32,
+            expires_ms: record.body.facts().expires_ms,
+            attempts: returned.as_ref().map_or(0, |returned| returned.attempts),
+            first_ms: returned.as_ref().map_or(0, |returned| returned.first_ms),
+            last_ms: returned.as_ref().map_or(0, |returned| returned.last_ms),
+            cargo: None,
+        };
+        let not_before_ms = returned.map_or(0, |returned| returned.until_ms);
+        (record.offset, not_before_ms, Letter { cargo: Some(record), ..letter })
+    }
+
+    fn read_to(&mut self, to: u64, letters: Vec<(u64, u64, Letter<Record>)>, now_ms: u64) {
+        self.apply(Event::Feed { to, letters }, now_ms);
+        if !self.recall.settled.is_empty() {
+            self.recall.settled.remove_before(to);
+        }
+    }
+
+    /// What retention or damage took before it was settled is counted as expired, and said aloud.
+    fn pass_unreadable(&mut self, error: &ReadError, now_ms: u64) {
+        let cursor = self.delivery.cursor();
+        let to = match error {
+            ReadError::Trimmed { first, .. } => {
+                tracing::warn!(subscription = %self.name, from = cursor, to = first, "messages went by retention before they were settled");
+                *first
+            }
+            ReadError::Damaged { offset, resume, path, position } => {
+                tracing::error!(subscription = %self.name, offset, resume, path = %path.display(), position, "damaged messages cannot be delivered");
+                *resume
+            }
+            ReadError::Io { path, reason } => {
+                tracing::error!(subscription = %self.name, path = %path.display(), reason, "messages cannot be read; tried again in a second");
+                return;
+            }
+        };
+        let to = to.max(cursor);
+        for offset_range in gaps(&self.recall, cursor, to) {
+            self.round.expired.insert(offset_range);
+        }
+        self.urgent = true;
+        self.read_to(to, Vec::new(), now_ms);
+    }
+
+    // ---- questions ----
+
+    /// True when a filter has passed over everything it saw.
+    pub(crate) fn filter_matches_nothing(&self) -> bool {
+        self.filter.is_some() && self.looked_at > 0 && self.passed == self.looked_at
+    }
+}
+
+/// True when a message is for this subscription, and its filter wants it.
+pub(crate) fn passes(topic: &Topic, record: &Record, number: u32, filter: Option<&Filter>) -> bool {
+    let addressed_to = record.body.facts().addressed_to;
+    (addressed_to == 0 || addressed_to == number)
+        && filter.is_none_or(|filter| filter.passes(&Facts { topic, record }))
+}
+
+/// Offsets between two that are not settled, as ranges.
+fn gaps(standing: &Standing, from: u64, to: u64) -> Vec<std::ops::Range<u64>> {
+    let (mut gaps, mut at) = (Vec::new(), from);
+    for range in standing.settled.iter().filter(|range| range.end > from) {
+        if range.start >= to {
+            break;
+        }
+        if range.start > at {
+            gaps.push(at..range.start);
+        }
+        at = at.max(range.end);
+    }
+    if at < to {
+        gaps.push(at..to);
+    }
+    gaps
+}
+
+/// The oldest `count` unsettled offsets before `next`, as ranges.
+pub(crate) fn oldest_unsettled(standing: &Standing, next: u64, mut count: u64) -> Vec<std::ops::Range<u64>> {
+    let mut oldest = Vec::new();
+    for gap in gaps(standing, standing.floor(), next) {
+        let end = gap.end.min(gap.start.saturating_add(count));
+        count -= end - gap.start;
+        if gap.start < end {
+            oldest.push(gap.start..end);
+        }
+    }
+    oldest
+}
+
+fn filter_of(settings: &SubscriptionSettings) -> Option<Filter> {
+    if settings.filter.is_empty() {
+        return None;
+    }
+    Some(Filter::parse(&settings.filter).expect("settings were checked when they were set"))
+}
+
+/// A record as a filter sees it.
+pub(crate) struct Facts<'a> {
+    pub(crate) topic: &'a Topic,
+    pub(crate) record: &'a Record,
+}
+
+impl FilterFacts for Facts<'_> {
+    fn metadata(&self, name: &str) -> Option<&str> {
+        self.record.body.metadata().find(|(found, _)| *found == name).map(|(_, value)| value)
+    }
+
+    fn key(&self) -> &str {
+        self.record.body.key()
+    }
+
+    fn topic(&self) -> &str {
+        self.topic.name.as_str()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.record.body.payload_bytes() as u64
+    }
+
+    fn time_ms(&self) -> u64 {
+        self.record.timestamp_ms
+    }
+}

@@ -1,0 +1,180 @@
+//! The words between a subscription's [`Delivery`](super::delivery::Delivery) and its surroundings: what happens to it, what it wants done.
+
+use std::sync::Arc;
+
+use super::settings::SubscriptionSettings;
+
+/// Names a member within the broker.
+pub(crate) type MemberId = u64;
+
+/// A message on its way, with what the decisions need. `Cargo` is the message itself, if it is at hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Letter<Cargo> {
+    /// Its key's lane; 0 for none.
+    pub(crate) lane: u64,
+    pub(crate) bytes: u32,
+    /// Not delivered from then on; 0 for never.
+    pub(crate) expires_ms: u64,
+    /// Deliveries that count.
+    pub(crate) attempts: u32,
+    /// When it was first and last delivered; 0 for not yet.
+    pub(crate) first_ms: u64,
+    pub(crate) last_ms: u64,
+    pub(crate) cargo: Option<Cargo>,
+}
+
+/// How much a member may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Messages.
+    pub messages: u32,
+    /// Bytes of payload; one message is always delivered.
+    pub bytes: u64,
+}
+
+impl Default for Window {
+    fn default() -> Window {
+        Window { messages: 100, bytes: 16 << 20 }
+    }
+}
+
+/// What a member wants to become of a message it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Ack,
+    /// Could not be handled: again later, and once too often to the dead letters.
+    Nack {
+        /// After this time, milliseconds; `None` by the retry schedule.
+        delay_ms: Option<u64>,
+        /// Why, for people to read. At most 1,024 bytes.
+        reason: String,
+    },
+    /// Still at it.
+    Extend {
+        /// Leased for so long from now on, milliseconds; `None` for the subscription's lease.
+        lease_ms: Option<u64>,
+    },
+    /// Can never be handled: to the dead letters.
+    Reject {
+        /// Why, for people to read. At most 1,024 bytes.
+        reason: String,
+    },
+    /// Not looked at: again at once, and the attempt does not count.
+    Release,
+}
+
+/// How a member goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// What it holds goes back unharmed.
+    InOrder,
+    /// What it holds goes back at once, and the attempt counts.
+    Vanished,
+    /// What it holds stays leased until it is settled or the lease ends.
+    Detached,
+}
+
+/// What happens to a subscription.
+#[derive(Debug)]
+pub(crate) enum Event<Cargo> {
+    Join {
+        member: MemberId,
+        window: Window,
+    },
+    Widen {
+        member: MemberId,
+        window: Window,
+    },
+    Leave {
+        member: MemberId,
+        leaving: Leaving,
+    },
+    /// Everything before `to` has been read; these are to be delivered, not before their time.
+    Feed {
+        to: u64,
+        letters: Vec<(u64, u64, Letter<Cargo>)>,
+    },
+    Settle {
+        offset: u64,
+        lease: u64,
+        outcome: Outcome,
+    },
+    /// The journal has what was booked for this offset.
+    Committed {
+        offset: u64,
+    },
+    /// The journal could not take it.
+    Refused {
+        offset: u64,
+    },
+    /// The message a member was given is in the log no more.
+    Lost {
+        offset: u64,
+        lease: u64,
+    },
+    Change(Arc<SubscriptionSettings>),
+    Tick,
+}
+
+/// What is to be written down about a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Booking {
+    Settled,
+    Expired,
+    /// It comes again, not before `until_ms`.
+    Returned {
+        attempts: u32,
+        until_ms: u64,
+        first_ms: u64,
+        last_ms: u64,
+        reason: Arc<str>,
+    },
+    /// It becomes a dead letter.
+    Buried {
+        attempts: u32,
+        first_ms: u64,
+        last_ms: u64,
+        reason: Arc<str>,
+    },
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Effect<Cargo> {
+    Deliver {
+        member: MemberId,
+        offset: u64,
+        lease: u64,
+        attempt: u32,
+        until_ms: u64,
+        cargo: Option<Cargo>,
+    },
+    /// Write it down and say [`Event::Committed`] or [`Event::Refused`].
+    Book {
+        offset: u64,
+        booking: Booking,
+    },
+    /// Write it down when convenient.
+    Note {
+        offset: u64,
+        booking: Booking,
+    },
+    /// A settlement that needs no journal has been done.
+    Done,
+    /// A settlement by somebody who does not hold the message (any more).
+    Stale,
+}
+
+/// How many messages are where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub(crate) ready: usize,
+    pub(crate) parked: usize,
+    /// Keys that hold back others.
+    pub(crate) parked_keys: usize,
+    /// Leased, also while a settlement is being written.
+    pub(crate) leased: usize,
+    /// Waiting for a retry.
+    pub(crate) waiting: usize,
+}

@@ -1,0 +1,249 @@
+//! What happens to subscriptions, as the journal has it: [`Happening`], and its bytes.
+//!
+//! The bytes are described in `docs/log-format.md`; what a happening does to a subscription stands in [`super::book`].
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::book::Returned;
+use super::code::{Reader, put_number, put_text};
+use super::event::Booking;
+use super::ranges::Ranges;
+use super::settings::SubscriptionSettings;
+
+/// What became of messages of one subscription in one commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Round {
+    pub(crate) acked: Ranges,
+    pub(crate) passed: Ranges,
+    pub(crate) expired: Ranges,
+    pub(crate) dead: Ranges,
+    pub(crate) returned: BTreeMap<u64, Returned>,
+}
+
+impl Round {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ways().iter().all(|way| way.is_empty()) && self.returned.is_empty()
+    }
+
+    /// Notes one message's fate. A later one of the same message replaces an earlier return.
+    pub(crate) fn note(&mut self, offset: u64, booking: &Booking) {
+        let done = match booking {
+            Booking::Settled => &mut self.acked,
+            Booking::Expired => &mut self.expired,
+            Booking::Buried { .. } => &mut self.dead,
+            Booking::Returned { attempts, until_ms, first_ms, last_ms, reason } => {
+                let (attempts, until_ms) = (*attempts, *until_ms);
+                let (first_ms, last_ms, reason) = (*first_ms, *last_ms, reason.clone());
+                let returned = Returned { attempts, until_ms, first_ms, last_ms, reason };
+                self.returned.insert(offset, returned);
+                return;
+            }
+        };
+        done.insert(offset..offset + 1);
+        self.returned.remove(&offset);
+    }
+
+    fn ways(&self) -> [&Ranges; 4] {
+        [&self.acked, &self.passed, &self.expired, &self.dead]
+    }
+}
+
+/// Something that happened to subscriptions, as the journal has it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Happening {
+    Created(Created),
+    Changed {
+        number: u32,
+        settings: Arc<SubscriptionSettings>,
+    },
+    Deleted {
+        number: u32,
+    },
+    Settled {
+        number: u32,
+        round: Round,
+    },
+    /// It goes on at this offset, with nothing settled behind it.
+    Moved {
+        number: u32,
+        origin: u64,
+    },
+    /// It goes on where it stood when this was saved.
+    Restored {
+        number: u32,
+        saved: String,
+    },
+    Saved {
+        number: u32,
+        saved: String,
+    },
+    Forgotten {
+        number: u32,
+        saved: String,
+    },
+}
+
+/// A new subscription.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "`created_ms` is the same word everywhere")]
+pub(crate) struct Created {
+    pub(crate) number: u32,
+    pub(crate) topic: u32,
+    pub(crate) name: String,
+    pub(crate) created_ms: u64,
+    pub(crate) settings: SubscriptionSettings,
+    pub(crate) origin: u64,
+}
+
+const CREATED: u64 = 1;
+const CHANGED: u64 = 2;
+const DELETED: u64 = 3;
+const SETTLED: u64 = 4;
+const MOVED: u64 = 5;
+const RESTORED: u64 = 6;
+const SAVED: u64 = 7;
+const FORGOTTEN: u64 = 8;
+
+impl Happening {
+    pub(crate) fn number(&self) -> u32 {
+        match self {
+            Happening::Created(created) => created.number,
+            Happening::Changed { number, .. }
+            | Happening::Deleted { number }
+            | Happening::Settled { number, .. }
+            | Happening::Moved { number, .. }
+            | Happening::Restored { number, .. }
+            | Happening::Saved { number, .. }
+            | Happening::Forgotten { number, .. } => *number,
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut head = |kind| {
+            put_number(&mut bytes, kind);
+            put_number(&mut bytes, self.number().into());
+        };
+        match self {
+            Happening::Created(created) => {
+                head(CREATED);
+                put_text(&mut bytes, &json(created));
+            }
+            Happening::Changed { settings, .. } => {
+                head(CHANGED);
+                put_text(&mut bytes, &json(&**settings));
+            }
+            Happening::Deleted { .. } => head(DELETED),
+            Happening::Settled { round, .. } => {
+                head(SETTLED);
+                round.ways().into_iter().for_each(|way| put_ranges(&mut bytes, way));
+                put_returned(&mut bytes, &round.returned);
+            }
+            Happening::Moved { origin, .. } => {
+                head(MOVED);
+                put_number(&mut bytes, *origin);
+            }
+            Happening::Restored { saved, .. } => {
+                head(RESTORED);
+                put_text(&mut bytes, saved.as_bytes());
+            }
+            Happening::Saved { saved, .. } => {
+                head(SAVED);
+                put_text(&mut bytes, saved.as_bytes());
+            }
+            Happening::Forgotten { saved, .. } => {
+                head(FORGOTTEN);
+                put_text(&mut bytes, saved.as_bytes());
+            }
+        }
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Happening, String> {
+        let mut reader = Reader::new(bytes);
+        let kind = reader.number()?;
+        let number = reader.number()? as u32;
+        let mut text = || reader.text().map(str::to_owned);
+        Ok(match kind {
+            CREATED => Happening::Created(from_json(text()?.as_bytes())?),
+            CHANGED => Happening::Changed { number, settings: Arc::new(from_json(text()?.as_bytes())?) },
+            DELETED => Happening::Deleted { number },
+            SETTLED => {
+                let [acked, passed, expired, dead] = [
+                    take_ranges(&mut reader)?,
+                    take_ranges(&mut reader)?,
+                    take_ranges(&mut reader)?,
+                    take_ranges(&mut reader)?,
+                ];
+                let returned = take_returned(&mut reader)?;
+                Happening::Settled { number, round: Round { acked, passed, expired, dead, returned } }
+            }
+            MOVED => Happening::Moved { number, origin: reader.number()? },
+            RESTORED => Happening::Restored { number, saved: text()? },
+            SAVED => Happening::Saved { number, saved: text()? },
+            FORGOTTEN => Happening::Forgotten { number, saved: text()? },
+            _ => return Err(format!("subscription event of kind {kind} was written by a newer version")),
+        })
+    }
+}
+
+pub(super) fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("settings are plain numbers and words")
+}
+
+pub(super) fn from_json<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+}
+
+/// Each range as its distance from the one before, and its length.
+pub(super) fn put_ranges(bytes: &mut Vec<u8>, ranges: &Ranges) {
+    let mut at = 0;
+    put_number(bytes, ranges.iter().len() as u64);
+    for Range { start, end } in ranges.iter() {
+        put_number(bytes, start - at);
+        put_number(bytes, end - start);
+        at = end;
+    }
+}
+
+pub(super) fn take_ranges(reader: &mut Reader<'_>) -> Result<Ranges, String> {
+    let (mut ranges, mut at) = (Ranges::default(), 0_u64);
+    for _ in 0..reader.number()? {
+        let start = at.checked_add(reader.number()?).ok_or("a range begins beyond all offsets")?;
+        at = start.checked_add(reader.number()?).ok_or("a range ends beyond all offsets")?;
+        ranges.insert(start..at);
+    }
+    Ok(ranges)
+}
+
+pub(super) fn put_returned(bytes: &mut Vec<u8>, returned: &BTreeMap<u64, Returned>) {
+    put_number(bytes, returned.len() as u64);
+    for (offset, returned) in returned {
+        for number in
+            [*offset, returned.attempts.into(), returned.until_ms, returned.first_ms, returned.last_ms]
+        {
+            put_number(bytes, number);
+        }
+        put_text(bytes, returned.reason.as_bytes());
+    }
+}
+
+pub(super) fn take_returned(reader: &mut Reader<'_>) -> Result<BTreeMap<u64, Returned>, String> {
+    let mut all = BTreeMap::new();
+    for _ in 0..reader.number()? {
+        let offset = reader.number()?;
+        let returned = Returned {
+            attempts: reader.number()? as u32,
+            until_ms: reader.number()?,
+            first_ms: reader.number()?,
+            last_ms: reader.number()?,
+            reason: reader.text()?.into(),
+        };
+        all.insert(offset, returned);
+    }
+    Ok(all)
+}

@@ -1,0 +1,270 @@
+//! What is asked of the courier. Each request carries the way back for its answer.
+
+use std::sync::Arc;
+
+use ratatoskr_log::{ReadError, Record, RecordBatch, RecordChunk, SegmentCursor};
+
+use super::describe::SubscriptionDescription;
+use super::event::{Booking, Leaving, MemberId, Outcome, Window};
+use super::happening::Happening;
+use super::member::Seat;
+use super::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings, SubscriptionSettingsError};
+use super::token::Token;
+use super::trace::TraceStep;
+use crate::command::{AppendError, Appended, Reply, Target};
+use crate::error::{PublishError, Unavailable};
+use crate::topic::Topic;
+
+/// What became of one settlement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Done as asked, and on disk where it matters.
+    Settled,
+    /// The lease had ended, or the message was settled before.
+    Stale,
+    /// The token names nothing of this broker.
+    Unknown,
+    /// The broker could not write it down; the lease goes on.
+    Unavailable(Unavailable),
+}
+
+/// Why nothing of a call was settled.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SettleError {
+    /// More settlements than one call takes.
+    #[error("the call has {settlements} settlements; at most 10000 are allowed, send several calls")]
+    TooMany {
+        /// How many were given.
+        settlements: usize,
+    },
+    /// A reason is too long.
+    #[error("the reason of settlement {index} has {bytes} bytes; at most 1024 are allowed")]
+    ReasonTooLong {
+        /// Which one, from 0.
+        index: usize,
+        /// Its bytes.
+        bytes: usize,
+    },
+    /// A time is out of range.
+    #[error("{field} of settlement {index} is {value} ms; allowed are {allowed}")]
+    OutOfRange {
+        /// Which one, from 0.
+        index: usize,
+        /// Which field.
+        field: &'static str,
+        /// What was given.
+        value: u64,
+        /// What may be given.
+        allowed: &'static str,
+    },
+    /// Settling together with publishing takes acks only.
+    #[error("settlement {index} is no ack; a step that publishes takes acks only")]
+    NotAnAck {
+        /// Which one, from 0.
+        index: usize,
+    },
+    /// These tokens were stale, and therefore nothing happened.
+    #[error("{} of the tokens are stale, the first at index {}; nothing was settled or published", stale.len(), stale[0])]
+    Stale {
+        /// Indices of the settlements.
+        stale: Vec<usize>,
+    },
+    /// Several subscriptions have the message leased.
+    #[error("the message is leased by several subscriptions; name the delivery by its token")]
+    Ambiguous,
+    /// It could not even begin.
+    #[error(transparent)]
+    Subscription(#[from] SubscriptionError),
+    /// What was to be published was refused.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The broker cannot do it now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Why a call about a subscription was refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SubscriptionError {
+    /// There is no such topic.
+    #[error("topic {0} does not exist; create it, or publish to it, first")]
+    TopicNotFound(crate::name::TopicName),
+    /// There is no such subscription.
+    #[error("topic {} has no subscription {}", .0.topic, .0.name)]
+    NotFound(SubscriptionRef),
+    /// There is one already.
+    #[error("topic {} already has a subscription {}", .0.topic, .0.name)]
+    AlreadyExists(SubscriptionRef),
+    /// A setting cannot be.
+    #[error(transparent)]
+    Settings(#[from] SubscriptionSettingsError),
+    /// The place to begin at cannot be.
+    #[error(transparent)]
+    Start(crate::error::SubscribeError),
+    /// Nothing was saved under that name.
+    #[error("subscription {name} has no state saved as {saved:?}")]
+    NotSaved {
+        /// The subscription.
+        name: SubscriptionRef,
+        /// The name.
+        saved: String,
+    },
+    /// Too many states are saved.
+    #[error("subscription {0} has 16 saved states, as many as are allowed; forget one first")]
+    TooManySaved(SubscriptionRef),
+    /// Too many subscriptions.
+    #[error("there are 100000 subscriptions, as many as are allowed; delete some first")]
+    TooManySubscriptions,
+    /// A member's name is too long.
+    #[error("the member's name has {bytes} bytes; at most 255 are allowed")]
+    MemberNameTooLong {
+        /// Its bytes.
+        bytes: usize,
+    },
+    /// Messages cannot be read.
+    #[error("messages of {name} cannot be read: {reason}")]
+    ReadFailed {
+        /// The subscription.
+        name: SubscriptionRef,
+        /// Why.
+        reason: String,
+    },
+    /// The broker cannot do it now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Where a subscription is to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Move {
+    To(u64),
+    Saved(String),
+    Skip(u64),
+}
+
+/// The way back for settlements.
+pub(crate) type SettleReply = Reply<Vec<Fate>>;
+
+/// The change of a subscription's settings, given what they are when it is made.
+pub(crate) type SubscriptionChange = Box<dyn FnOnce(&SubscriptionSettings) -> SubscriptionSettings + Send>;
+
+/// The answer to what changes a subscription.
+pub(crate) type DoneReply = Reply<Result<u32, SubscriptionError>>;
+
+/// What was read from segments, and how to go on there.
+pub(crate) type SegmentRead = (Result<Option<RecordChunk>, ReadError>, SegmentCursor);
+
+/// See the file's head.
+pub(crate) enum Request {
+    Create {
+        topic: Arc<Topic>,
+        name: SubscriptionName,
+        origin: u64,
+        settings: SubscriptionSettings,
+        reply: DoneReply,
+    },
+    Change {
+        subscription: u32,
+        change: SubscriptionChange,
+        reply: DoneReply,
+    },
+    Delete {
+        subscription: u32,
+        reply: DoneReply,
+    },
+    Move {
+        subscription: u32,
+        to: Move,
+        reply: DoneReply,
+    },
+    /// Something about a subscription that only its book has to know.
+    Note {
+        happening: Happening,
+        reply: DoneReply,
+    },
+    Describe {
+        subscription: u32,
+        reply: Reply<Option<SubscriptionDescription>>,
+    },
+    Join {
+        subscription: u32,
+        seat: Arc<Seat>,
+        window: Window,
+        reply: Reply<Option<Arc<SubscriptionSettings>>>,
+    },
+    Widen {
+        subscription: u32,
+        member: MemberId,
+        window: Window,
+    },
+    Leave {
+        subscription: u32,
+        member: MemberId,
+        leaving: Leaving,
+        /// Deliveries it was given and never saw: they go back unharmed, however it goes.
+        unseen: Vec<Token>,
+    },
+    Settle {
+        settlements: Vec<(Token, Outcome)>,
+        reply: SettleReply,
+    },
+    /// All of it or nothing.
+    SettleAndPublish {
+        acks: Vec<Token>,
+        appends: Vec<(Target, RecordBatch)>,
+        reply: Reply<Result<Vec<Appended>, SettleError>>,
+    },
+    /// The leases a message is out on.
+    Locate {
+        topic: u32,
+        offset: u64,
+        reply: Reply<Vec<Token>>,
+    },
+    /// What happened to a message.
+    Trace {
+        topic: u32,
+        offset: u64,
+        reply: Reply<Vec<TraceStep>>,
+    },
+    /// The message of a delivery is in the log no more.
+    Lost {
+        token: Token,
+    },
+    /// Settles what no member holds: dead letters that are sent again or dropped. With what is to be published in the same step.
+    Resolve {
+        happening: Happening,
+        appends: Vec<(Target, RecordBatch)>,
+        reply: Reply<Result<Vec<Appended>, SettleError>>,
+    },
+    TopicGrew {
+        topic: u32,
+    },
+    TopicDeleted {
+        topic: u32,
+    },
+    /// From the thread that reads segments.
+    Read {
+        subscription: u32,
+        generation: u64,
+        read: SegmentRead,
+    },
+    /// From the same thread: a message that is to be buried.
+    Exhumed {
+        subscription: u32,
+        generation: u64,
+        offset: u64,
+        booking: Booking,
+        record: Option<Record>,
+    },
+    /// From the sequencer.
+    Committed {
+        ticket: u64,
+        appended: Vec<Appended>,
+    },
+    /// From the sequencer.
+    Refused {
+        ticket: u64,
+        reason: AppendError,
+    },
+    Stop,
+}

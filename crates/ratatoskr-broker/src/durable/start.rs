@@ -1,0 +1,318 @@
+//! Durable subscriptions as the broker's users see them: calls that ask the courier.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ratatoskr_log::{RECORD_HEADER_BYTES, RecordBatch};
+use tokio::sync::oneshot;
+
+use super::describe::SubscriptionDescription;
+use super::event::{Outcome, Window};
+use super::happening::Happening;
+use super::member::{Member, Seat};
+use super::request::{DoneReply, Fate, Move, Request, SettleError, SubscriptionError};
+use super::settings::{SubscriptionRef, SubscriptionSettings};
+use super::token::Token;
+use crate::broker::Broker;
+use crate::core::Core;
+use crate::error::PublishError;
+use crate::id::MessageId;
+use crate::limits::{
+    BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, LEASE_MS_MAX, LEASE_MS_MIN, REASON_BYTES_MAX, SAVED_MAX,
+    SETTLEMENTS_MAX, SUBSCRIBER_ID_BYTES_MAX,
+};
+use crate::message::{NewMessage, Receipt};
+use crate::name::TopicName;
+use crate::subscription::{Start, place};
+use crate::topic::Topic;
+
+/// Members are numbered over all brokers of a process.
+static LAST_MEMBER: AtomicU64 = AtomicU64::new(0);
+
+/// How to join a durable subscription.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JoinOptions {
+    /// A name for people to read, at most 255 bytes.
+    pub member: String,
+    /// What the member may hold.
+    pub window: Window,
+    /// If the subscription is missing: create it so. `None`: refuse.
+    pub create: Option<(Start, SubscriptionSettings)>,
+}
+
+/// Where a subscription is to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seek {
+    /// At a place in the topic: everything from there on is delivered again, everything before is passed over.
+    To(Start),
+    /// Where it stood when this was saved.
+    Saved(String),
+    /// After the oldest so many unsettled messages.
+    Skip(u64),
+}
+
+impl Broker {
+    /// Creates a durable subscription. Returns once it is on disk.
+    pub async fn create_subscription(
+        &self,
+        name: &SubscriptionRef,
+        start: Start,
+        settings: SubscriptionSettings,
+    ) -> Result<SubscriptionDescription, SubscriptionError> {
+        let settings = settings.validate(name)?;
+        let topic = self.topic_of(name)?;
+        let origin = place(&topic, start).map_err(SubscriptionError::Start)?;
+        let name_of = name.name.clone();
+        self.ask_courier(name, |reply| Request::Create { topic, name: name_of, origin, settings, reply })
+            .await?;
+        self.describe_subscription(name).await
+    }
+
+    /// Changes a subscription's settings, given what they are at that moment. Returns once the change is on disk.
+    pub async fn change_subscription(
+        &self,
+        name: &SubscriptionRef,
+        change: impl FnOnce(&SubscriptionSettings) -> SubscriptionSettings + Send + 'static,
+    ) -> Result<SubscriptionDescription, SubscriptionError> {
+        let subscription = self.find_subscription(name)?;
+        let change = Box::new(change);
+        self.ask_courier(name, |reply| Request::Change { subscription, change, reply }).await?;
+        self.describe_subscription(name).await
+    }
+
+    /// Deletes a subscription with all it remembers; its members end. Returns once this is on disk.
+    pub async fn delete_subscription(&self, name: &SubscriptionRef) -> Result<(), SubscriptionError> {
+        let subscription = self.find_subscription(name)?;
+        self.ask_courier(name, |reply| Request::Delete { subscription, reply }).await
+    }
+
+    /// All durable subscriptions, or those of one topic, sorted.
+    pub fn list_subscriptions(&self, topic: Option<&TopicName>) -> Vec<SubscriptionRef> {
+        let core = self.core();
+        let names: std::collections::HashMap<u32, TopicName> =
+            core.topics.read().values().map(|topic| (topic.log.number, topic.name.clone())).collect();
+        let whole = |(_, number, name)| {
+            let found = names.get(&number).filter(|found| topic.is_none_or(|topic| topic == *found))?;
+            Some(SubscriptionRef { topic: found.clone(), name })
+        };
+        let mut all: Vec<_> = core.books.list().into_iter().filter_map(whole).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Describes a subscription. May read one message from disk.
+    pub async fn describe_subscription(
+        &self,
+        name: &SubscriptionRef,
+    ) -> Result<SubscriptionDescription, SubscriptionError> {
+        let (core, topic) = (self.core(), self.topic_of(name)?);
+        let subscription = self.find_subscription(name)?;
+        let (reply, answer) = oneshot::channel();
+        core.courier.push(Request::Describe { subscription, reply }).map_err(|_| core.closed())?;
+        let described = answer.await.map_err(|_| core.closed())?;
+        let mut described = described.ok_or_else(|| SubscriptionError::NotFound(name.clone()))?;
+        let oldest = described.oldest_unsettled_offset;
+        let read = move || topic.log.read_at(oldest).ok().flatten();
+        if let Ok(Some(record)) = tokio::task::spawn_blocking(read).await {
+            described.lag_ms = self.now_ms().saturating_sub(record.timestamp_ms);
+        }
+        Ok(described)
+    }
+
+    /// Moves a subscription; what its members hold becomes stale. Returns once this is on disk.
+    pub async fn seek_subscription(
+        &self,
+        name: &SubscriptionRef,
+        target: Seek,
+    ) -> Result<SubscriptionDescription, SubscriptionError> {
+        let subscription = self.find_subscription(name)?;
+        let to = match target {
+            Seek::To(start) => {
+                let topic = self.topic_of(name)?;
+                Move::To(place(&topic, start).map_err(SubscriptionError::Start)?)
+            }
+            Seek::Saved(saved) => Move::Saved(saved),
+            Seek::Skip(count) => Move::Skip(count),
+        };
+        self.ask_courier(name, |reply| Request::Move { subscription, to, reply }).await?;
+        self.describe_subscription(name).await
+    }
+
+    /// Saves where a subscription stands, replacing what was saved under this name before.
+    pub async fn save_subscription(
+        &self,
+        name: &SubscriptionRef,
+        saved: &str,
+    ) -> Result<(), SubscriptionError> {
+        let number = self.find_subscription(name)?;
+        let known =
+            |book: &super::book::Book| book.saved.len() >= SAVED_MAX && !book.saved.contains_key(saved);
+        if self.core().books.with(number, known) == Some(true) {
+            return Err(SubscriptionError::TooManySaved(name.clone()));
+        }
+        let happening = Happening::Saved { number, saved: saved.to_owned() };
+        self.ask_courier(name, |reply| Request::Note { happening, reply }).await
+    }
+
+    /// Forgets a saved state.
+    pub async fn forget_saved(&self, name: &SubscriptionRef, saved: &str) -> Result<(), SubscriptionError> {
+        let number = self.find_subscription(name)?;
+        if self.core().books.with(number, |book| book.saved.contains_key(saved)) != Some(true) {
+            return Err(SubscriptionError::NotSaved { name: name.clone(), saved: saved.to_owned() });
+        }
+        let happening = Happening::Forgotten { number, saved: saved.to_owned() };
+        self.ask_courier(name, |reply| Request::Note { happening, reply }).await
+    }
+
+    /// Joins a subscription as one of its members.
+    pub async fn join(
+        &self,
+        name: &SubscriptionRef,
+        options: JoinOptions,
+    ) -> Result<Member, SubscriptionError> {
+        let JoinOptions { member, window, create } = options;
+        if member.len() > SUBSCRIBER_ID_BYTES_MAX {
+            return Err(SubscriptionError::MemberNameTooLong { bytes: member.len() });
+        }
+        let subscription = match (self.find_subscription(name), create) {
+            (Err(SubscriptionError::NotFound(_)), Some((start, settings))) => {
+                match self.create_subscription(name, start, settings).await {
+                    // Two joined a new one at the same time.
+                    Ok(_) | Err(SubscriptionError::AlreadyExists(_)) => self.find_subscription(name)?,
+                    Err(error) => return Err(error),
+                }
+            }
+            (found, _) => found?,
+        };
+        let (core, topic) = (self.core(), self.topic_of(name)?);
+        let id = LAST_MEMBER.fetch_add(1, Ordering::Relaxed) + 1;
+        let seat = Arc::new(Seat::new(id, member, self.now_ms()));
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Join { subscription, seat: seat.clone(), window, reply };
+        core.courier.push(request).map_err(|_| core.closed())?;
+        match answer.await.map_err(|_| core.closed())? {
+            Some(settings) => Ok(Member::new(core.clone(), topic, subscription, seat, settings)),
+            None => Err(SubscriptionError::NotFound(name.clone())),
+        }
+    }
+
+    /// Settles deliveries of any subscriptions, each for itself. The broker begins at once; the future tells the
+    /// fates, in the same order, once they are on disk where it matters.
+    pub fn settle(
+        &self,
+        settlements: Vec<(Token, Outcome)>,
+    ) -> Result<impl Future<Output = Vec<Fate>> + Send + use<>, SettleError> {
+        settle(self.core(), settlements)
+    }
+
+    /// Acks deliveries and publishes messages in one step that happens wholly or not at all.
+    pub async fn settle_and_publish(
+        &self,
+        acks: Vec<Token>,
+        messages: Vec<(TopicName, NewMessage)>,
+    ) -> Result<Vec<Receipt>, SettleError> {
+        if acks.len() > SETTLEMENTS_MAX {
+            return Err(SettleError::TooMany { settlements: acks.len() });
+        }
+        if messages.len() > BATCH_MESSAGES_MAX {
+            return Err(PublishError::BatchTooLong { messages: messages.len() }.into());
+        }
+        let bytes: usize = messages.iter().map(|(_, message)| message.size_bytes()).sum();
+        if bytes > BATCH_BYTES_MAX {
+            return Err(PublishError::BatchTooLarge { bytes }.into());
+        }
+        // One append per topic; who stands where in it.
+        let mut appends: Vec<(TopicName, crate::command::Target, RecordBatch)> = Vec::new();
+        let mut places = Vec::with_capacity(messages.len());
+        for (index, (topic, message)) in messages.iter().enumerate() {
+            let known = appends.iter().position(|(known, ..)| known == topic);
+            let at = known.unwrap_or_else(|| {
+                let (target, _) = self.target(topic);
+                appends.push((topic.clone(), target, RecordBatch::with_capacity(RECORD_HEADER_BYTES)));
+                appends.len() - 1
+            });
+            let (_, bytes_max) = self.target(topic);
+            message.validate(bytes_max).map_err(|error| PublishError::Message { index, error })?;
+            let batch = &mut appends[at].2;
+            places.push((at, u64::from(batch.count())));
+            batch.push(&message.key, &message.metadata, &message.payload);
+        }
+        let appends = appends.into_iter().map(|(_, target, batch)| (target, batch)).collect();
+        let core = self.core();
+        let (reply, answer) = oneshot::channel();
+        core.courier.push(Request::SettleAndPublish { acks, appends, reply }).map_err(|_| core.closed())?;
+        let appended = answer.await.map_err(|_| core.closed())??;
+        Ok(places.into_iter().map(|(at, place)| self.receipt(&appended[at], place)).collect())
+    }
+
+    /// The one lease a message is out on, found by the message's id; `None` when there is none.
+    pub async fn token_of(&self, id: MessageId) -> Result<Option<Token>, SettleError> {
+        let core = self.core();
+        let (topic, offset) = id.place(core.id_mask);
+        let (reply, answer) = oneshot::channel();
+        core.courier.push(Request::Locate { topic, offset, reply }).map_err(|_| core.closed())?;
+        let tokens = answer.await.map_err(|_| core.closed())?;
+        if tokens.len() > 1 {
+            return Err(SettleError::Ambiguous);
+        }
+        Ok(tokens.first().copied())
+    }
+
+    pub(super) fn topic_of(&self, name: &SubscriptionRef) -> Result<Arc<Topic>, SubscriptionError> {
+        self.core().topic(&name.topic).ok_or_else(|| SubscriptionError::TopicNotFound(name.topic.clone()))
+    }
+
+    pub(super) fn find_subscription(&self, name: &SubscriptionRef) -> Result<u32, SubscriptionError> {
+        let topic = self.topic_of(name)?.log.number;
+        self.core().books.find(topic, &name.name).ok_or_else(|| SubscriptionError::NotFound(name.clone()))
+    }
+
+    async fn ask_courier(
+        &self,
+        name: &SubscriptionRef,
+        request: impl FnOnce(DoneReply) -> Request,
+    ) -> Result<(), SubscriptionError> {
+        let core = self.core();
+        let (reply, answer) = oneshot::channel();
+        core.courier.push(request(reply)).map_err(|_| core.closed())?;
+        match answer.await {
+            Ok(done) => done.map(|_| ()),
+            Err(_) if core.is_stopping() => Err(core.closed().into()),
+            Err(_) => Err(SubscriptionError::NotFound(name.clone())),
+        }
+    }
+}
+
+/// Checks settlements and has them settled.
+pub(super) fn settle(
+    core: &Arc<Core>,
+    settlements: Vec<(Token, Outcome)>,
+) -> Result<impl Future<Output = Vec<Fate>> + Send + use<>, SettleError> {
+    if settlements.len() > SETTLEMENTS_MAX {
+        return Err(SettleError::TooMany { settlements: settlements.len() });
+    }
+    for (index, (_, outcome)) in settlements.iter().enumerate() {
+        check(index, outcome)?;
+    }
+    let count = settlements.len();
+    let (reply, answer) = oneshot::channel();
+    core.courier.push(Request::Settle { settlements, reply }).map_err(|_| core.closed())?;
+    let core = core.clone();
+    Ok(async move { answer.await.unwrap_or_else(|_| vec![Fate::Unavailable(core.closed()); count]) })
+}
+
+fn check(index: usize, outcome: &Outcome) -> Result<(), SettleError> {
+    let out_of_range = |field, value, allowed| Err(SettleError::OutOfRange { index, field, value, allowed });
+    match outcome {
+        Outcome::Nack { reason, .. } | Outcome::Reject { reason } if reason.len() > REASON_BYTES_MAX => {
+            Err(SettleError::ReasonTooLong { index, bytes: reason.len() })
+        }
+        Outcome::Nack { delay_ms: Some(delay_ms), .. } if *delay_ms > LEASE_MS_MAX => {
+            out_of_range("delay_ms", *delay_ms, "0 to 43200000 ms")
+        }
+        Outcome::Extend { lease_ms: Some(lease_ms) } if !(LEASE_MS_MIN..=LEASE_MS_MAX).contains(lease_ms) => {
+            out_of_range("lease_ms", *lease_ms, "100 to 43200000 ms")
+        }
+        _ => Ok(()),
+    }
+}
