@@ -46,7 +46,7 @@ impl NewMessage {
 
     pub(crate) fn into_request(self, topic: &str) -> PublishRequest {
         let NewMessage { payload, key, metadata } = self;
-        PublishRequest { topic: topic.to_owned(), payload, metadata, key }
+        PublishRequest { topic: topic.to_owned(), payload, metadata, key, ..PublishRequest::default() }
     }
 }
 

@@ -222,6 +222,7 @@ impl Subscription {
             start: Some(StartPosition { position: Some(position) }),
             filter: self.options.filter.clone(),
             credit: self.credit_left.unwrap_or(0),
+            ..SubscribeRequest::default()
         };
         let response =
             self.client.grpc().subscribe(Request::new(request)).await.map_err(self.client.failed())?;

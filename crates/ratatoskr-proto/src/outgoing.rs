@@ -136,6 +136,12 @@ impl OutgoingMessage {
     }
 }
 
+impl From<&crate::Message> for OutgoingMessage {
+    fn from(message: &crate::Message) -> OutgoingMessage {
+        OutgoingMessage { encoded: prost::Message::encode_to_vec(message).into() }
+    }
+}
+
 impl prost::Message for OutgoingMessage {
     fn encode_raw(&self, buffer: &mut impl BufMut) {
         buffer.put_slice(&self.encoded);
@@ -206,6 +212,7 @@ mod tests {
             key: "customer-7".to_owned(),
             receipt: Durability::Written.into(),
             subscription_ref: "ref-1".to_owned(),
+            ..crate::Message::default()
         };
         assert_eq!(received, expected);
     }

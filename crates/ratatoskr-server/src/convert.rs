@@ -2,8 +2,11 @@
 //! broker's to say, except where the wire can say what the broker's types cannot (negative numbers,
 //! unknown enum values).
 
+pub(crate) mod subscriptions;
+
 use ratatoskr_broker::{
-    Durability, NewMessage, Receipt, Start, SubscribeOptions, TopicDescription, TopicSettings,
+    Durability, Filter, FilterError, NewMessage, Receipt, Start, SubscribeOptions, TopicDescription,
+    TopicSettings,
 };
 use ratatoskr_proto as wire;
 use ratatoskr_proto::start_position::Position;
@@ -19,7 +22,7 @@ pub(crate) struct FieldError {
 }
 
 impl FieldError {
-    fn negative(field: &'static str, value: i64) -> FieldError {
+    pub(crate) fn negative(field: &'static str, value: i64) -> FieldError {
         FieldError { field, message: format!("{field} is {value}; allowed are 0 and above") }
     }
 }
@@ -124,6 +127,7 @@ pub(crate) fn published(receipt: &Receipt) -> wire::PublishResponse {
         error: String::new(),
         offset: number(receipt.offset),
         receipt: durability_to_wire(receipt.durability).into(),
+        ..wire::PublishResponse::default()
     }
 }
 
@@ -139,9 +143,18 @@ pub(crate) fn subscription_from_wire(
     Ok(SubscribeOptions {
         start: start_from_wire(request.start)?,
         filter: request.filter.into_iter().collect(),
+        expression: expression_from_wire(&request.filter_expression)?,
         subscriber_id: request.subscriber_id,
         credit: (request.credit > 0).then_some(request.credit),
     })
+}
+
+fn expression_from_wire(source: &str) -> Result<Option<Filter>, FieldError> {
+    if source.is_empty() {
+        return Ok(None);
+    }
+    let bad = |error: FilterError| FieldError { field: "filter_expression", message: error.to_string() };
+    Filter::parse(source).map(Some).map_err(bad)
 }
 
 fn start_from_wire(start: Option<wire::StartPosition>) -> Result<Start, FieldError> {

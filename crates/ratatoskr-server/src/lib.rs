@@ -16,6 +16,7 @@
 
 mod closing;
 pub mod config;
+mod consume;
 mod convert;
 mod encoding;
 mod health;
@@ -28,6 +29,7 @@ mod server;
 mod service;
 mod status;
 mod subscribe;
+mod subscriptions;
 mod topics;
 mod traffic;
 mod worker;

@@ -18,6 +18,16 @@ pub const STREAMS_CANCELLED_UNSEEN_MAX: usize = 1024;
 pub const PUBLISH_STREAM_IN_FLIGHT_MAX: usize = 1024;
 /// Bytes of one publish stream that are on their way at a time. One request alone may be larger.
 pub const PUBLISH_STREAM_IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
+/// Settle steps of one consumer that wait for the journal at a time; beyond it the broker stops reading the stream.
+pub const SETTLES_IN_FLIGHT_MAX: usize = 64;
+/// A consumer gets a heartbeat when nothing else came for so long, unless it asks for another pace …
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+/// … which is at least this, milliseconds.
+pub const HEARTBEAT_MS_MIN: i64 = 100;
+/// Messages one pull fetches at most.
+pub const PULL_MESSAGES_MAX: u32 = 10_000;
+/// How long one pull waits at most.
+pub const PULL_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Topics that have metrics of their own, the first by name. More would drown a Prometheus server.
 pub const TOPIC_METRICS_MAX: usize = 1000;
 /// Connections the kernel holds until the broker accepts them.

@@ -9,11 +9,12 @@ use ratatoskr_proto::message_broker_server::MessageBroker;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::closing::Closing;
+use crate::consume::ConsumeStream;
 use crate::convert::{durability_to_wire, number};
 use crate::publish_stream::{PublishStream, Publishing};
 use crate::subscribe::SubscribeStream;
 use crate::traffic::Traffic;
-use crate::{publish, subscribe, topics};
+use crate::{consume, publish, subscribe, subscriptions, topics};
 
 /// What `DescribeBroker` tells beyond the broker's own figures, and what new topics start from.
 #[derive(Debug)]
@@ -80,6 +81,7 @@ pub(crate) fn health_text(health: &Health) -> String {
 impl MessageBroker for Service {
     type PublishStreamStream = PublishStream;
     type SubscribeStream = SubscribeStream;
+    type ConsumeStream = ConsumeStream;
 
     async fn create_topic(
         &self,
@@ -144,7 +146,11 @@ impl MessageBroker for Service {
         &self,
         request: Request<wire::SubscribeRequest>,
     ) -> Result<Response<SubscribeStream>, Status> {
-        subscribe::subscribe(&self.broker, request.into_inner(), &self.closing)
+        let request = request.into_inner();
+        if request.subscription.is_empty() {
+            return subscribe::subscribe(&self.broker, request, &self.closing);
+        }
+        consume::subscribe(&self.broker, request, &self.closing).await
     }
 
     async fn unsubscribe(
@@ -180,6 +186,108 @@ impl MessageBroker for Service {
         request: Request<wire::PurgeTopicRequest>,
     ) -> Result<Response<wire::PurgeTopicResponse>, Status> {
         topics::purge(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn create_subscription(
+        &self,
+        request: Request<wire::CreateSubscriptionRequest>,
+    ) -> Result<Response<wire::CreateSubscriptionResponse>, Status> {
+        subscriptions::create(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn update_subscription(
+        &self,
+        request: Request<wire::UpdateSubscriptionRequest>,
+    ) -> Result<Response<wire::UpdateSubscriptionResponse>, Status> {
+        subscriptions::update(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete_subscription(
+        &self,
+        request: Request<wire::DeleteSubscriptionRequest>,
+    ) -> Result<Response<wire::DeleteSubscriptionResponse>, Status> {
+        subscriptions::delete(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_subscriptions(
+        &self,
+        request: Request<wire::ListSubscriptionsRequest>,
+    ) -> Result<Response<wire::ListSubscriptionsResponse>, Status> {
+        subscriptions::list(&self.broker, request.get_ref()).map(Response::new)
+    }
+
+    async fn describe_subscription(
+        &self,
+        request: Request<wire::DescribeSubscriptionRequest>,
+    ) -> Result<Response<wire::DescribeSubscriptionResponse>, Status> {
+        subscriptions::describe(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn pull(
+        &self,
+        request: Request<wire::PullRequest>,
+    ) -> Result<Response<wire::PullResponse>, Status> {
+        consume::pull(&self.broker, request.into_inner(), &self.closing).await.map(Response::new)
+    }
+
+    async fn ack(&self, request: Request<wire::AckRequest>) -> Result<Response<wire::AckResponse>, Status> {
+        consume::ack(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn settle(
+        &self,
+        request: Request<wire::SettleRequest>,
+    ) -> Result<Response<wire::SettleResponse>, Status> {
+        consume::settle(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn seek_subscription(
+        &self,
+        request: Request<wire::SeekSubscriptionRequest>,
+    ) -> Result<Response<wire::SeekSubscriptionResponse>, Status> {
+        subscriptions::seek(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn peek_subscription(
+        &self,
+        request: Request<wire::PeekSubscriptionRequest>,
+    ) -> Result<Response<wire::PeekSubscriptionResponse>, Status> {
+        subscriptions::peek(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn save_subscription(
+        &self,
+        request: Request<wire::SaveSubscriptionRequest>,
+    ) -> Result<Response<wire::SaveSubscriptionResponse>, Status> {
+        subscriptions::save(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_dead_letters(
+        &self,
+        request: Request<wire::ListDeadLettersRequest>,
+    ) -> Result<Response<wire::ListDeadLettersResponse>, Status> {
+        subscriptions::list_dead_letters(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn resolve_dead_letters(
+        &self,
+        request: Request<wire::ResolveDeadLettersRequest>,
+    ) -> Result<Response<wire::ResolveDeadLettersResponse>, Status> {
+        subscriptions::resolve_dead_letters(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn trace_message(
+        &self,
+        request: Request<wire::TraceMessageRequest>,
+    ) -> Result<Response<wire::TraceMessageResponse>, Status> {
+        subscriptions::trace(&self.broker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn consume(
+        &self,
+        request: Request<Streaming<wire::ConsumeRequest>>,
+    ) -> Result<Response<ConsumeStream>, Status> {
+        consume::consume(&self.broker, request.into_inner(), &self.closing).await
     }
 
     async fn describe_broker(

@@ -16,8 +16,9 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use ratatoskr_broker::{
-    CreateTopicError, DeleteTopicError, MessageError, PublishError, PurgeTopicError, SettingsError,
-    SubscribeError, SubscriptionEnd, TopicNameError, Unavailable, UpdateTopicError,
+    CreateTopicError, DeleteTopicError, MemberEnd, MessageError, PublishError, PurgeTopicError,
+    SettingsError, SettleError, SubscribeError, SubscriptionEnd, SubscriptionError, SubscriptionRef,
+    TopicNameError, Unavailable, UpdateTopicError,
 };
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -104,6 +105,12 @@ pub(crate) fn no_subscription(topic: &str, reference: &str) -> Status {
     let message = format!("topic {topic:?} has no subscription {reference:?}; it may have ended");
     let failure = Failure::new(Code::NotFound, "SUBSCRIPTION_NOT_FOUND");
     failure.fact("topic", &topic).fact("subscription_ref", &reference).status(&message)
+}
+
+/// A message that no topic has.
+pub(crate) fn no_message(id: &str) -> Status {
+    let message = format!("no topic has a message with id {id}; it may have been deleted with its topic");
+    Failure::new(Code::NotFound, "MESSAGE_NOT_FOUND").fact("message_id", &id).status(&message)
 }
 
 /// The server is on its way down.
@@ -249,6 +256,71 @@ pub(crate) fn subscription_end(end: &SubscriptionEnd, topic: &str) -> Option<Sta
         SubscriptionEnd::ShuttingDown => return Some(shutting_down()),
     };
     Some(failure.fact("topic", &topic).status(end))
+}
+
+/// The status of a failed call about a durable subscription.
+pub(crate) fn subscription_status(error: &SubscriptionError) -> Status {
+    let named = |failure: Failure, name: &SubscriptionRef| {
+        failure.fact("topic", &name.topic).fact("subscription", &name.name).status(error)
+    };
+    match error {
+        SubscriptionError::TopicNotFound(topic) => no_topic(topic.as_str()),
+        SubscriptionError::NotFound(name) => {
+            named(Failure::new(Code::NotFound, "SUBSCRIPTION_NOT_FOUND"), name)
+        }
+        SubscriptionError::AlreadyExists(name) => {
+            named(Failure::new(Code::AlreadyExists, "SUBSCRIPTION_EXISTS"), name)
+        }
+        SubscriptionError::Settings(_) => {
+            Failure::new(Code::InvalidArgument, "INVALID_SETTINGS").field("settings").status(error)
+        }
+        SubscriptionError::Start(start) => subscribe_status(start),
+        SubscriptionError::NotSaved { name, .. } => named(Failure::new(Code::NotFound, "NOT_SAVED"), name),
+        SubscriptionError::TooManySaved(name) => {
+            named(Failure::new(Code::ResourceExhausted, "TOO_MANY_SAVED"), name)
+        }
+        SubscriptionError::TooManySubscriptions => {
+            Failure::new(Code::ResourceExhausted, "TOO_MANY_SUBSCRIPTIONS").status(error)
+        }
+        SubscriptionError::MemberNameTooLong { .. } => bad_field("member", error),
+        SubscriptionError::ReadFailed { name, .. } => {
+            named(Failure::new(Code::Unavailable, "READ_FAILED").retry_after(READ_FAILED_RETRY), name)
+        }
+        SubscriptionError::Unavailable(reason) => unavailable(reason),
+    }
+}
+
+/// The status of settlements of which nothing happened.
+pub(crate) fn settle_status(error: &SettleError) -> Status {
+    match error {
+        SettleError::TooMany { .. }
+        | SettleError::ReasonTooLong { .. }
+        | SettleError::OutOfRange { .. }
+        | SettleError::NotAnAck { .. } => bad_field("settlements", error),
+        SettleError::Stale { stale } => Failure::new(Code::FailedPrecondition, "STALE")
+            .field("settlements")
+            .fact("stale", &stale.len())
+            .fact("first_index", &stale.first().copied().unwrap_or(0))
+            .status(error),
+        SettleError::Ambiguous => {
+            Failure::new(Code::FailedPrecondition, "SEVERAL_LEASES").field("message_id").status(error)
+        }
+        SettleError::Subscription(error) => subscription_status(error),
+        SettleError::Publish(error) => match publish_refusal(error) {
+            Ok(refusal) => bad_field("messages", &refusal),
+            Err(status) => status,
+        },
+        SettleError::Unavailable(reason) => unavailable(reason),
+    }
+}
+
+/// The status that ends a member's stream.
+pub(crate) fn member_end(end: MemberEnd) -> Status {
+    match end {
+        MemberEnd::SubscriptionDeleted => Failure::new(Code::NotFound, "SUBSCRIPTION_DELETED").status(&end),
+        MemberEnd::TopicDeleted => Failure::new(Code::NotFound, "TOPIC_DELETED").status(&end),
+        MemberEnd::ShuttingDown => shutting_down(),
+    }
 }
 
 /// The status of a broker that cannot serve right now.
