@@ -21,6 +21,7 @@ mod describe;
 mod desk;
 mod event;
 mod happening;
+mod lanes;
 mod letters;
 mod member;
 mod ranges;

@@ -27,10 +27,11 @@
 //! room, one message each, lowest offset first; of one key (`ordered`) only one message is in play, the others park.
 //! No I/O and no clock in here: time is an argument, what is to be done are effects.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::event::{Booking, Census, Effect, Event, Leaving, Letter, MemberId, Outcome};
+use super::lanes::Lanes;
 use super::settings::SubscriptionSettings;
 use super::turns::Turns;
 use crate::limits::{READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX, UNSETTLED_MAX};
@@ -77,9 +78,7 @@ pub(crate) struct Delivery<Cargo> {
     leased: usize,
     /// When leases end, waiting ends, and burials are tried again.
     due: BTreeSet<(u64, u64)>,
-    /// A key that has a message in play, and those that wait behind it.
-    lanes: HashMap<u64, VecDeque<(u64, Letter<Cargo>)>>,
-    parked: usize,
+    lanes: Lanes<Cargo>,
     turns: Turns,
     next_lease: u64,
     redelivered: u64,
@@ -101,8 +100,7 @@ impl<Cargo> Delivery<Cargo> {
             held: HashMap::new(),
             leased: 0,
             due: BTreeSet::new(),
-            lanes: HashMap::new(),
-            parked: 0,
+            lanes: Lanes::new(),
             next_lease,
             redelivered: 0,
             chance: fastrand::Rng::with_seed(cursor ^ next_lease),
@@ -138,7 +136,7 @@ impl<Cargo> Delivery<Cargo> {
             && !self.turns.is_empty()
             && self.ready.len() < READ_AHEAD_MAX
             && self.ready_bytes < READ_AHEAD_BYTES_MAX
-            && self.held.len() + self.parked < UNSETTLED_MAX
+            && self.held.len() + self.lanes.parked() < UNSETTLED_MAX
     }
 
     /// Everything before it has been read.
@@ -186,16 +184,15 @@ impl<Cargo> Delivery<Cargo> {
                 }
             });
         }
-        let parked = self.lanes.values().flatten().find(|(parked, _)| *parked == offset);
-        parked.map(|(_, letter)| ("parked behind an earlier message of its key", 0, letter.attempts))
+        let parked = self.lanes.find(offset)?;
+        Some(("parked behind an earlier message of its key", 0, parked.attempts))
     }
 
     /// The next retry there will be, and a message that holds back others of its key.
     pub(crate) fn obstacles(&self) -> (Option<u64>, Option<u64>) {
         let waits = |offset: &u64| matches!(self.held.get(offset), Some((Hold::Waiting { .. }, _)));
         let retry = self.due.iter().find(|(_, offset)| waits(offset)).map(|&(at_ms, _)| at_ms);
-        let holds_back = |lane: u64| self.lanes.get(&lane).is_some_and(|parked| !parked.is_empty());
-        let in_play = self.held.iter().find(|(_, (_, letter))| letter.lane != 0 && holds_back(letter.lane));
+        let in_play = self.held.iter().find(|(_, (_, letter))| self.lanes.is_waited_for(letter.lane));
         (retry, in_play.map(|(&offset, _)| offset))
     }
 
@@ -207,8 +204,8 @@ impl<Cargo> Delivery<Cargo> {
     pub(crate) fn census(&self) -> Census {
         Census {
             ready: self.ready.len(),
-            parked: self.parked,
-            parked_keys: self.lanes.values().filter(|parked| !parked.is_empty()).count(),
+            parked: self.lanes.parked(),
+            parked_keys: self.lanes.waited_for(),
             leased: self.leased,
             waiting: self.held.len() - self.leased,
         }
@@ -240,14 +237,8 @@ impl<Cargo> Delivery<Cargo> {
                 letter.lane = 0;
             }
             if letter.lane != 0 {
-                if let Some(parked) = self.lanes.get_mut(&letter.lane) {
-                    // What waits long need not be kept in memory.
-                    letter.cargo = None;
-                    parked.push_back((offset, letter));
-                    self.parked += 1;
-                    continue;
-                }
-                self.lanes.insert(letter.lane, VecDeque::new());
+                let Some(in_play) = self.lanes.enter(offset, letter) else { continue };
+                letter = in_play;
             }
             if not_before_ms > self.now_ms {
                 self.due.insert((not_before_ms, offset));
@@ -266,11 +257,8 @@ impl<Cargo> Delivery<Cargo> {
 
     fn change(&mut self, settings: Arc<SubscriptionSettings>) {
         if !settings.ordered {
-            for (_, parked) in std::mem::take(&mut self.lanes) {
-                self.parked -= parked.len();
-                for (offset, letter) in parked {
-                    self.make_ready(offset, Letter { lane: 0, ..letter });
-                }
+            for (offset, letter) in self.lanes.dissolve() {
+                self.make_ready(offset, Letter { lane: 0, ..letter });
             }
             // Those in play have no lane to give free any more.
             self.ready.values_mut().for_each(|letter| letter.lane = 0);
@@ -493,18 +481,11 @@ impl<Cargo> Delivery<Cargo> {
 
     /// The message in play of a key is done: the next one's turn.
     fn free_lane(&mut self, lane: u64) {
-        if lane == 0 {
-            return;
-        }
-        let Some(parked) = self.lanes.get_mut(&lane) else { return };
-        match parked.pop_front() {
-            Some((offset, letter)) => {
-                self.parked -= 1;
-                self.make_ready(offset, letter);
-            }
-            None => {
-                self.lanes.remove(&lane);
-            }
+        if let Some((offset, letter)) = self.lanes.leave(lane) {
+            self.make_ready(offset, letter);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,592 @@
+//! The life cycle, transition by transition, and against a model that is too simple to be wrong.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::super::event::{Booking, Effect, Event, Leaving, Letter, MemberId, Outcome, Window};
+use super::super::settings::SubscriptionSettings;
+use super::Delivery;
+
+/// A script of `>` lines, each a time and an event, and below each what it led to. The whole of it is compared, so that every
+/// effect is seen.
+fn play(settings: SubscriptionSettings, script: &str) -> String {
+    let mut delivery = Delivery::new(Arc::new(settings.clone()), 0, 1);
+    let mut told = String::new();
+    for line in script.lines().map(str::trim).filter_map(|line| line.strip_prefix('>')) {
+        let mut words = line.split_whitespace();
+        let now_ms = words.next().and_then(|word| word.parse().ok()).expect("a line begins with its time");
+        let words: Vec<&str> = words.collect();
+        let mut effects = Vec::new();
+        delivery.apply(event(&words, &delivery, &settings), now_ms, &mut effects);
+        writeln!(told, ">{line}").unwrap();
+        for effect in effects {
+            writeln!(told, "  {}", sentence(&effect)).unwrap();
+        }
+        let census = delivery.census();
+        let counts = [
+            ("ready", census.ready),
+            ("leased", census.leased),
+            ("waiting", census.waiting),
+            ("parked", census.parked),
+        ];
+        let counts: Vec<_> =
+            counts.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
+        writeln!(told, "  = {}", if counts.is_empty() { "nothing".to_owned() } else { counts.join(", ") })
+            .unwrap();
+    }
+    told
+}
+
+fn event(words: &[&str], delivery: &Delivery<()>, settings: &SubscriptionSettings) -> Event<()> {
+    let number = |at: usize| words[at].parse::<u64>().expect("a number");
+    let outcome = |outcome| {
+        let offset = number(1);
+        let lease = words.get(2).and_then(|word| word.strip_prefix('#')).and_then(|word| word.parse().ok());
+        Event::Settle { offset, lease: lease.or(delivery.lease_of(offset, 0)).unwrap_or(0), outcome }
+    };
+    match words[0] {
+        "join" => Event::Join {
+            member: number(1),
+            window: Window { messages: number(2) as u32, ..Window::default() },
+        },
+        "close" => Event::Leave { member: number(1), leaving: Leaving::InOrder },
+        "vanish" => Event::Leave { member: number(1), leaving: Leaving::Vanished },
+        "detach" => Event::Leave { member: number(1), leaving: Leaving::Detached },
+        "feed" => {
+            let letters = words[1..].iter().enumerate().map(|(at, key)| {
+                let (key, until) = key.split_once('@').unwrap_or((key, "0"));
+                let lane = if key == "-" { 0 } else { u64::from(key.as_bytes()[0]) };
+                let letter = letter(lane, 10, if key == "x" { 1 } else { 0 });
+                (delivery.cursor() + at as u64, until.parse().expect("a time"), letter)
+            });
+            Event::Feed { to: delivery.cursor() + words.len() as u64 - 1, letters: letters.collect() }
+        }
+        "ack" => outcome(Outcome::Ack),
+        "nack" => outcome(Outcome::Nack {
+            delay_ms: words
+                .get(2)
+                .and_then(|word| word.strip_prefix('+'))
+                .map(|ms| ms.parse().expect("a delay")),
+            reason: "no".to_owned(),
+        }),
+        "extend" => outcome(Outcome::Extend { lease_ms: Some(number(2)) }),
+        "reject" => outcome(Outcome::Reject { reason: "never".to_owned() }),
+        "release" => outcome(Outcome::Release),
+        "committed" => Event::Committed { offset: number(1) },
+        "refused" => Event::Refused { offset: number(1) },
+        "pause" => Event::Change(Arc::new(SubscriptionSettings { paused: true, ..settings.clone() })),
+        "resume" => Event::Change(Arc::new(settings.clone())),
+        "tick" => Event::Tick,
+        other => panic!("no such event: {other}"),
+    }
+}
+
+fn letter(lane: u64, bytes: u32, expires_ms: u64) -> Letter<()> {
+    Letter { lane, bytes, expires_ms, attempts: 0, first_ms: 0, last_ms: 0, cargo: Some(()) }
+}
+
+fn sentence(effect: &Effect<()>) -> String {
+    let booking = |booking: &Booking| match booking {
+        Booking::Settled => "settled".to_owned(),
+        Booking::Expired => "expired".to_owned(),
+        Booking::Returned { attempts, until_ms, reason, .. } => {
+            format!("returned after {attempts} until {until_ms}: {reason}")
+        }
+        Booking::Buried { attempts, reason, .. } => format!("buried after {attempts}: {reason}"),
+    };
+    match effect {
+        Effect::Deliver { member, offset, lease, attempt, until_ms, cargo } => {
+            let from = if cargo.is_some() { "" } else { ", to be read again" };
+            format!("deliver {offset} to {member}: lease {lease} until {until_ms}, attempt {attempt}{from}")
+        }
+        Effect::Book { offset, booking: what } => format!("book {offset}: {}", booking(what)),
+        Effect::Note { offset, booking: what } => format!("note {offset}: {}", booking(what)),
+        Effect::Done => "done".to_owned(),
+        Effect::Stale => "stale".to_owned(),
+    }
+}
+
+fn settings() -> SubscriptionSettings {
+    SubscriptionSettings {
+        lease_ms: 1000,
+        attempts_max: 2,
+        retry_delay_ms: 100,
+        retry_jitter: 0.0,
+        ..SubscriptionSettings::default()
+    }
+}
+
+/// What a script leads to is what it says.
+fn check(settings: SubscriptionSettings, script: &str) {
+    let lines = script.lines().map(str::trim).filter(|line| !line.is_empty());
+    let expected: String = lines
+        .map(|line| if line.starts_with('>') { format!("{line}\n") } else { format!("  {line}\n") })
+        .collect();
+    let told = play(settings, script);
+    assert!(told == expected, "the script says\n{expected}\nbut this happened\n{told}");
+}
+
+#[test]
+fn an_acked_message_is_gone_once_the_journal_has_it() {
+    check(
+        settings(),
+        "
+        > 0 join 1 10
+        = nothing
+        > 0 feed - -
+        deliver 0 to 1: lease 1 until 1000, attempt 1
+        deliver 1 to 1: lease 2 until 1000, attempt 1
+        = 2 leased
+        > 5 ack 0
+        book 0: settled
+        = 2 leased
+        > 6 ack 0
+        stale
+        = 2 leased
+        > 7 committed 0
+        = 1 leased
+        > 8 ack 0
+        stale
+        = 1 leased
+        ",
+    );
+}
+
+#[test]
+fn a_nacked_message_returns_after_its_delay_and_is_buried_after_the_last_attempt() {
+    check(
+        settings(),
+        "
+        > 0 join 1 10
+        = nothing
+        > 0 feed -
+        deliver 0 to 1: lease 1 until 1000, attempt 1
+        = 1 leased
+        > 10 nack 0
+        book 0: returned after 1 until 110: no
+        = 1 leased
+        > 12 committed 0
+        = 1 waiting
+        > 109 tick
+        = 1 waiting
+        > 110 tick
+        deliver 0 to 1: lease 2 until 1110, attempt 2, to be read again
+        = 1 leased
+        > 120 nack 0
+        book 0: buried after 2: no
+        = 1 leased
+        > 121 committed 0
+        = nothing
+        ",
+    );
+}
+
+#[test]
+fn a_lease_that_ends_returns_that_message_only_and_its_token_is_stale() {
+    check(
+        settings(),
+        "
+        > 0 join 1 10
+        = nothing
+        > 0 feed - -
+        deliver 0 to 1: lease 1 until 1000, attempt 1
+        deliver 1 to 1: lease 2 until 1000, attempt 1
+        = 2 leased
+        > 500 extend 1 1000
+        done
+        = 2 leased
+        > 1000 tick
+        note 0: returned after 1 until 1000: lease ended
+        deliver 0 to 1: lease 3 until 2000, attempt 2, to be read again
+        = 2 leased
+        > 1001 ack 0 #1
+        stale
+        = 2 leased
+        > 1002 ack 0 #3
+        book 0: settled
+        = 2 leased
+        > 1500 tick
+        note 1: returned after 1 until 1500: lease ended
+        deliver 1 to 1: lease 4 until 2500, attempt 2, to be read again
+        = 2 leased
+        > 2500 tick
+        book 1: buried after 2: lease ended
+        = 2 leased
+        ",
+    );
+}
+
+#[test]
+fn what_a_member_held_goes_back_in_the_manner_it_went() {
+    check(
+        settings(),
+        "
+        > 0 join 1 1
+        = nothing
+        > 0 feed -
+        deliver 0 to 1: lease 1 until 1000, attempt 1
+        = 1 leased
+        > 1 close 1
+        = 1 ready
+        > 2 join 2 1
+        deliver 0 to 2: lease 2 until 1002, attempt 1, to be read again
+        = 1 leased
+        > 3 vanish 2
+        note 0: returned after 1 until 3: member vanished
+        = 1 ready
+        > 4 join 3 1
+        deliver 0 to 3: lease 3 until 1004, attempt 2, to be read again
+        = 1 leased
+        > 5 detach 3
+        = 1 leased
+        > 6 release 0
+        done
+        = 1 ready
+        ",
+    );
+}
+
+#[test]
+fn a_key_has_one_message_in_play_and_parks_the_others() {
+    check(
+        settings(),
+        "
+        > 0 join 1 10
+        = nothing
+        > 0 feed a b a a
+        deliver 0 to 1: lease 1 until 1000, attempt 1
+        deliver 1 to 1: lease 2 until 1000, attempt 1
+        = 2 leased, 2 parked
+        > 1 nack 0 +50
+        book 0: returned after 1 until 51: no
+        = 2 leased, 2 parked
+        > 2 committed 0
+        = 1 leased, 1 waiting, 2 parked
+        > 51 tick
+        deliver 0 to 1: lease 3 until 1051, attempt 2, to be read again
+        = 2 leased, 2 parked
+        > 52 ack 0
+        book 0: settled
+        = 2 leased, 2 parked
+        > 53 committed 0
+        deliver 2 to 1: lease 4 until 1053, attempt 1, to be read again
+        = 2 leased, 1 parked
+        > 54 reject 2
+        book 2: buried after 1: never
+        = 2 leased, 1 parked
+        > 55 committed 2
+        deliver 3 to 1: lease 5 until 1055, attempt 1, to be read again
+        = 2 leased
+        ",
+    );
+}
+
+#[test]
+fn members_take_turns_as_far_as_their_windows_go() {
+    check(
+        settings(),
+        "
+        > 0 join 1 2
+        = nothing
+        > 0 join 2 1
+        = nothing
+        > 0 feed - - - -
+        deliver 0 to 1: lease 1 until 1000, attempt 1
+        deliver 1 to 2: lease 2 until 1000, attempt 1
+        deliver 2 to 1: lease 3 until 1000, attempt 1
+        = 1 ready, 3 leased
+        > 1 ack 1
+        book 1: settled
+        = 1 ready, 3 leased
+        > 2 committed 1
+        deliver 3 to 2: lease 4 until 1002, attempt 1
+        = 3 leased
+        ",
+    );
+}
+
+#[test]
+fn what_the_journal_refuses_stays_where_it_was_and_burials_are_tried_again() {
+    check(
+        settings(),
+        "
+        > 0 join 1 10
+        = nothing
+        > 0 feed - -
+        deliver 0 to 1: lease 1 until 1000, attempt 1
+        deliver 1 to 1: lease 2 until 1000, attempt 1
+        = 2 leased
+        > 1 ack 0
+        book 0: settled
+        = 2 leased
+        > 2 refused 0
+        = 2 leased
+        > 3 ack 0
+        book 0: settled
+        = 2 leased
+        > 4 reject 1
+        book 1: buried after 1: never
+        = 2 leased
+        > 5 vanish 1
+        = 2 leased
+        > 6 refused 1
+        = 1 leased, 1 waiting
+        > 1006 tick
+        book 1: buried after 1: never
+        = 2 leased
+        > 1007 refused 0
+        note 0: returned after 1 until 1007: lease ended
+        = 1 ready, 1 leased
+        ",
+    );
+}
+
+#[test]
+fn a_paused_subscription_delivers_nothing_and_an_expired_message_goes_unseen() {
+    check(
+        settings(),
+        "
+        > 0 join 1 10
+        = nothing
+        > 5 pause
+        = nothing
+        > 5 feed - x -@400
+        = 2 ready, 1 waiting
+        > 6 resume
+        deliver 0 to 1: lease 1 until 1006, attempt 1
+        note 1: expired
+        = 1 leased, 1 waiting
+        > 400 tick
+        deliver 2 to 1: lease 2 until 1400, attempt 1, to be read again
+        = 2 leased
+        ",
+    );
+}
+
+/// What the model knows of a message.
+#[derive(Clone, Debug, PartialEq)]
+enum Known {
+    InPlay,
+    Leased { member: MemberId, lease: u64, until_ms: u64 },
+    Booking,
+    Gone,
+}
+
+/// One step of a random life; offsets and members are picked from what there is.
+#[derive(Clone, Debug)]
+enum Step {
+    Join(u64, u32),
+    Leave(u64, u8),
+    Feed(Vec<u8>),
+    Settle(usize, u8, bool),
+    Journal(usize, bool),
+    Wait(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (1_u64..5, 1_u32..4).prop_map(|(member, window)| Step::Join(member, window)),
+        (1_u64..5, 0_u8..3).prop_map(|(member, how)| Step::Leave(member, how)),
+        prop::collection::vec(0_u8..4, 1..5).prop_map(Step::Feed),
+        (any::<usize>(), 0_u8..5, prop::bool::weighted(0.1))
+            .prop_map(|(n, how, old)| Step::Settle(n, how, old)),
+        (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(n, taken)| Step::Journal(n, taken)),
+        (1_u64..700).prop_map(Step::Wait),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+proptest! {
+    /// Nothing is lost or in two places, leases are one at a time, keys keep their order, windows hold, and in the end everything is done.
+    #[test]
+    fn a_random_life_keeps_every_promise(steps in steps()) {
+        let mut run = Run::new();
+        for step in steps {
+            run.step(step)?;
+            run.conserve()?;
+        }
+        run.finish()?;
+    }
+}
+
+struct Run {
+    delivery: Delivery<()>,
+    now_ms: u64,
+    known: Vec<Known>,
+    keys: Vec<u64>,
+    windows: BTreeMap<MemberId, u32>,
+    /// For each key the last offset that was delivered first.
+    delivered: BTreeMap<u64, u64>,
+    /// What the lease of a message was before it was booked.
+    last_leases: BTreeMap<usize, Known>,
+}
+
+type Checked = Result<(), TestCaseError>;
+
+impl Run {
+    fn new() -> Run {
+        let settings = Arc::new(SubscriptionSettings { attempts_max: 3, ..settings() });
+        let (known, keys) = (Vec::new(), Vec::new());
+        let (windows, delivered, last_leases) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let delivery = Delivery::new(settings, 0, 1);
+        Run { delivery, now_ms: 1, known, keys, windows, delivered, last_leases }
+    }
+
+    fn step(&mut self, step: Step) -> Checked {
+        match step {
+            Step::Join(member, messages) => {
+                if self.windows.contains_key(&member) {
+                    return Ok(());
+                }
+                self.windows.insert(member, messages);
+                let window = Window { messages, ..Window::default() };
+                self.apply(Event::Join { member, window })
+            }
+            Step::Leave(member, how) => {
+                self.windows.remove(&member);
+                let leaving = [Leaving::InOrder, Leaving::Vanished, Leaving::Detached][usize::from(how)];
+                if leaving != Leaving::Detached {
+                    let held =
+                        |known: &&mut Known| matches!(known, Known::Leased { member: m, .. } if *m == member);
+                    self.known.iter_mut().filter(held).for_each(|known| *known = Known::InPlay);
+                }
+                self.apply(Event::Leave { member, leaving })
+            }
+            Step::Feed(keys) => {
+                let from = self.known.len() as u64;
+                let letters = keys
+                    .iter()
+                    .enumerate()
+                    .map(|(at, key)| (from + at as u64, 0, letter(u64::from(*key), 1, 0)));
+                let letters: Vec<_> = letters.collect();
+                self.keys.extend(keys.iter().map(|key| u64::from(*key)));
+                self.known.resize(self.keys.len(), Known::InPlay);
+                self.apply(Event::Feed { to: self.keys.len() as u64, letters })
+            }
+            Step::Settle(pick, how, old) => self.settle(pick, how, old),
+            Step::Journal(pick, taken) => self.journal(pick, taken),
+            Step::Wait(ms) => {
+                self.now_ms += ms;
+                self.apply(Event::Tick)
+            }
+        }
+    }
+
+    fn settle(&mut self, pick: usize, how: u8, old: bool) -> Checked {
+        let leased = |(_, known): &(usize, &Known)| matches!(known, Known::Leased { .. });
+        let leases: Vec<usize> = self.known.iter().enumerate().filter(leased).map(|(at, _)| at).collect();
+        let Some(&at) = leases.get(pick % leases.len().max(1)) else { return Ok(()) };
+        let Known::Leased { lease, until_ms, .. } = self.known[at] else { return Ok(()) };
+        let lease = if old { lease.wrapping_sub(1) } else { lease };
+        let valid = !old && until_ms > self.now_ms;
+        let outcome = match how {
+            0 => Outcome::Ack,
+            1 => Outcome::Nack { delay_ms: None, reason: String::new() },
+            2 => Outcome::Extend { lease_ms: Some(500) },
+            3 => Outcome::Reject { reason: String::new() },
+            _ => Outcome::Release,
+        };
+        if valid {
+            self.last_leases.insert(at, self.known[at].clone());
+            match &mut self.known[at] {
+                Known::Leased { until_ms, .. } if how == 2 => *until_ms = self.now_ms + 500,
+                known => *known = if how == 4 { Known::InPlay } else { Known::Booking },
+            }
+        }
+        self.apply(Event::Settle { offset: at as u64, lease, outcome })
+    }
+
+    /// The journal answers for one message that is being booked.
+    fn journal(&mut self, pick: usize, taken: bool) -> Checked {
+        let booking = |(_, known): &(usize, &Known)| **known == Known::Booking;
+        let all: Vec<usize> = self.known.iter().enumerate().filter(booking).map(|(at, _)| at).collect();
+        let Some(&at) = all.get(pick % all.len().max(1)) else { return Ok(()) };
+        let offset = at as u64;
+        if !taken {
+            // Where it stands then depends on its lease: the delivery is asked.
+            self.apply(Event::Refused { offset })?;
+            let lease = self.delivery.lease_of(offset, self.now_ms);
+            let is_last = |known: &&Known| matches!(known, Known::Leased { lease: l, .. } if Some(*l) == lease);
+            if let Some(known) = self.last_leases.get(&at).filter(is_last) {
+                self.known[at] = known.clone();
+            }
+            return Ok(());
+        }
+        self.known[at] = Known::InPlay;
+        self.apply(Event::Committed { offset })?;
+        if self.delivery.place_of(offset).is_none() {
+            self.known[at] = Known::Gone;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: Event<()>) -> Checked {
+        let mut effects = Vec::new();
+        self.delivery.apply(event, self.now_ms, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Deliver { member, offset, lease, attempt, until_ms, .. } => {
+                    let at = offset as usize;
+                    let overdue =
+                        matches!(self.known[at], Known::Leased { until_ms, .. } if until_ms <= self.now_ms);
+                    prop_assert!(
+                        self.known[at] == Known::InPlay || overdue,
+                        "offset {} was {:?} when it was delivered",
+                        offset,
+                        self.known[at]
+                    );
+                    self.known[at] = Known::Leased { member, lease, until_ms };
+                    prop_assert!((1..=3).contains(&attempt));
+                    if self.keys[at] != 0 {
+                        let last = self.delivered.entry(self.keys[at]).or_default();
+                        prop_assert!(offset >= *last, "a key went back from {} to {}", last, offset);
+                        *last = offset;
+                    }
+                }
+                Effect::Note { offset, .. } => self.known[offset as usize] = Known::InPlay,
+                Effect::Book { offset, .. } => self.known[offset as usize] = Known::Booking,
+                Effect::Done | Effect::Stale => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Every message that was fed is in exactly one place, or gone.
+    fn conserve(&self) -> Checked {
+        let census = self.delivery.census();
+        let there = census.ready + census.parked + census.leased + census.waiting;
+        let gone = self.known.iter().filter(|known| **known == Known::Gone).count();
+        prop_assert_eq!(there + gone, self.known.len());
+        for (member, messages) in &self.windows {
+            prop_assert!(self.delivery.held_by(*member) <= *messages as usize);
+        }
+        for key in 1..4 {
+            let of_key = |at: &usize| self.keys[*at] == key;
+            let out = (0..self.known.len()).filter(of_key);
+            let out =
+                out.filter(|at| matches!(self.known[*at], Known::Leased { .. } | Known::Booking)).count();
+            prop_assert!(out <= 1, "{} messages of key {} are out", out, key);
+        }
+        Ok(())
+    }
+
+    /// With a willing member and a willing journal everything is done in the end.
+    fn finish(&mut self) -> Checked {
+        self.step(Step::Join(9, 3))?;
+        for _ in 0..self.known.len() * 20 + 20 {
+            while self.known.contains(&Known::Booking) {
+                self.journal(0, true)?;
+            }
+            if self.known.iter().all(|known| *known == Known::Gone) {
+                return Ok(());
+            }
+            self.settle(0, 0, false)?;
+            self.step(Step::Wait(300))?;
+        }
+        prop_assert!(false, "stuck: {:?} {:?}", self.known, self.delivery.census());
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! Lanes: of one key only one message is in play, the others wait behind it in order.
+//!
+//! ```text
+//!   key a:  [7 in play]  9 12 15      7 fails, and fails again: 9, 12 and 15 stay behind it
+//!   key b:  [8 in play]               and b does not notice
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+
+use super::event::Letter;
+
+/// See the file's head. A lane exists while a message of its key is in play.
+#[derive(Debug)]
+pub(crate) struct Lanes<Cargo> {
+    lanes: HashMap<u64, VecDeque<(u64, Letter<Cargo>)>>,
+    parked: usize,
+}
+
+impl<Cargo> Lanes<Cargo> {
+    pub(crate) fn new() -> Lanes<Cargo> {
+        Lanes { lanes: HashMap::new(), parked: 0 }
+    }
+
+    /// A message of a lane arrives: it comes back if it is in play now, else it parks.
+    pub(crate) fn enter(&mut self, offset: u64, mut letter: Letter<Cargo>) -> Option<Letter<Cargo>> {
+        let Some(parked) = self.lanes.get_mut(&letter.lane) else {
+            self.lanes.insert(letter.lane, VecDeque::new());
+            return Some(letter);
+        };
+        // What may wait for long is not kept in memory.
+        letter.cargo = None;
+        parked.push_back((offset, letter));
+        self.parked += 1;
+        None
+    }
+
+    /// The message in play is done with: answers the next one, which is in play now.
+    pub(crate) fn leave(&mut self, lane: u64) -> Option<(u64, Letter<Cargo>)> {
+        let next = self.lanes.get_mut(&lane)?.pop_front();
+        match next {
+            Some(_) => self.parked -= 1,
+            None => drop(self.lanes.remove(&lane)),
+        }
+        next
+    }
+
+    /// There are no lanes any more: answers all that were parked.
+    pub(crate) fn dissolve(&mut self) -> impl Iterator<Item = (u64, Letter<Cargo>)> + use<Cargo> {
+        self.parked = 0;
+        std::mem::take(&mut self.lanes).into_values().flatten()
+    }
+
+    /// True when messages wait behind the one in play.
+    pub(crate) fn is_waited_for(&self, lane: u64) -> bool {
+        self.lanes.get(&lane).is_some_and(|parked| !parked.is_empty())
+    }
+
+    pub(crate) fn parked(&self) -> usize {
+        self.parked
+    }
+
+    pub(crate) fn waited_for(&self) -> usize {
+        self.lanes.values().filter(|parked| !parked.is_empty()).count()
+    }
+
+    pub(crate) fn find(&self, offset: u64) -> Option<&Letter<Cargo>> {
+        self.lanes.values().flatten().find(|(parked, _)| *parked == offset).map(|(_, letter)| letter)
+    }
+}
