@@ -18,6 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                     payload: format!("order {number}").into(),
                     key: format!("customer {}", number % 2),
                     metadata: vec![("priority".into(), if number == 3 { "high" } else { "normal" }.into())],
+                    ..NewMessage::default()
                 };
                 let receipt = broker.publish(&orders, message).await?;
                 println!("published {} at offset {}: on disk", receipt.id, receipt.offset);

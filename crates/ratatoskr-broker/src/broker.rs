@@ -269,7 +269,7 @@ impl Broker {
         let (target, bytes_max) = self.target(topic);
         message.validate(bytes_max).map_err(|error| PublishError::Message { index: 0, error })?;
         let mut batch = RecordBatch::with_capacity(record_bytes(&message));
-        batch.push(&message.key, &message.metadata, &message.payload);
+        message.push_into(&mut batch, self.now_ms());
         let appended = self.append(target, batch).await?;
         Ok(self.receipt(&appended, 0))
     }
@@ -292,9 +292,10 @@ impl Broker {
         }
         let (target, bytes_max) = self.target(topic);
         let mut batch = RecordBatch::with_capacity(messages.iter().map(record_bytes).sum());
+        let now_ms = self.now_ms();
         for (index, message) in messages.iter().enumerate() {
             message.validate(bytes_max).map_err(|error| PublishError::Message { index, error })?;
-            batch.push(&message.key, &message.metadata, &message.payload);
+            message.push_into(&mut batch, now_ms);
         }
         drop(messages);
         let count = u64::from(batch.count());
@@ -476,5 +477,5 @@ fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static
 }
 
 fn record_bytes(message: &NewMessage) -> usize {
-    RECORD_HEADER_BYTES + 8 + message.size_bytes() + message.metadata.len() * 4
+    RECORD_HEADER_BYTES + 16 + message.size_bytes() + message.metadata.len() * 4
 }

@@ -2,6 +2,7 @@
 //! subscribers see ([`Message`]).
 
 use bytes::Bytes;
+use ratatoskr_log::{RecordBatch, RecordFacts};
 
 use crate::id::MessageId;
 use crate::limits::{KEY_BYTES_MAX, METADATA_ENTRIES_MAX, METADATA_KEY_BYTES_MAX, METADATA_VALUE_BYTES_MAX};
@@ -17,6 +18,8 @@ pub struct NewMessage {
     pub key: String,
     /// Name and value pairs. At most 64, names 1 to 256 bytes, values at most 8192 bytes.
     pub metadata: Vec<(String, String)>,
+    /// Not delivered any more so long after it was taken in, milliseconds; 0 for no such bound.
+    pub ttl_ms: u64,
 }
 
 impl NewMessage {
@@ -29,6 +32,13 @@ impl NewMessage {
     pub fn size_bytes(&self) -> usize {
         let metadata: usize = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.payload.len() + self.key.len() + metadata
+    }
+
+    /// Adds it to a batch.
+    pub(crate) fn push_into(&self, batch: &mut RecordBatch, now_ms: u64) {
+        let expires_ms = if self.ttl_ms == 0 { 0 } else { now_ms.saturating_add(self.ttl_ms) };
+        let facts = RecordFacts { expires_ms, ..RecordFacts::default() };
+        batch.push_with(&facts, &self.key, &self.metadata, &self.payload);
     }
 
     pub(crate) fn validate(&self, payload_bytes_max: u32) -> Result<(), MessageError> {

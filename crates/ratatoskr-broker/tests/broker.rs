@@ -51,6 +51,7 @@ async fn a_published_message_reaches_subscribers_with_everything_it_had() {
         payload: "two".into(),
         key: "k".into(),
         metadata: vec![("b".into(), "2".into()), ("a".into(), "1".into())],
+        ..NewMessage::default()
     };
     let receipt = broker.publish(&topic, message).await.unwrap();
     assert_eq!((receipt.offset, receipt.durability), (1, Durability::Fsync));
@@ -268,7 +269,8 @@ async fn what_a_message_may_not_be_is_refused_by_name_and_nothing_is_half_done()
         Err(PublishError::BatchTooLarge { bytes: 17 << 20 })
     );
 
-    let widest = NewMessage { key: "k".repeat(1024), metadata: pairs(64), payload: vec![1; 1 << 20].into() };
+    let payload = vec![1; 1 << 20].into();
+    let widest = NewMessage { key: "k".repeat(1024), metadata: pairs(64), payload, ttl_ms: 0 };
     assert_eq!(broker.publish(&topic, widest.clone()).await.unwrap().offset, 0);
     let full = vec![NewMessage::new(vec![0; 1 << 20]); 16];
     assert_eq!(broker.publish_batch(&topic, full).await.unwrap()[15].offset, 16);

@@ -194,3 +194,22 @@ async fn a_subscription_can_be_sought_saved_skipped_paused_and_deleted() {
     let missing = broker.describe_subscription(&name()).await.unwrap_err();
     assert!(matches!(missing, SubscriptionError::NotFound(_)), "{missing}");
 }
+
+#[tokio::test]
+async fn a_message_whose_time_is_up_is_delivered_to_nobody_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let short = NewMessage { ttl_ms: 1, ..NewMessage::new("short") };
+    broker.publish(&name().topic, short).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    publish(&broker, [("", "long".to_owned())]).await;
+    let mut member = join(&broker, 10).await;
+    let delivered = next(&mut member, 1).await;
+    assert_eq!(delivered[0].message.payload(), "long");
+    settle(&member, &delivered, Outcome::Ack).await;
+    let described = broker.describe_subscription(&name()).await.unwrap();
+    assert_eq!((described.expired, described.acked, described.lag_messages), (1, 1, 0));
+    let from_start = SubscribeOptions { start: Start::Earliest, ..SubscribeOptions::default() };
+    let mut plain = broker.subscribe(&name().topic, from_start).unwrap();
+    assert_eq!(plain.next().await.unwrap().payload(), "long");
+}

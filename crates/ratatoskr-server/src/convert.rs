@@ -115,6 +115,7 @@ pub(crate) fn message_from_wire(request: wire::PublishRequest) -> NewMessage {
         payload: request.payload,
         key: request.key,
         metadata: request.metadata.into_iter().collect(),
+        ttl_ms: request.ttl_ms,
     }
 }
 
@@ -127,7 +128,6 @@ pub(crate) fn published(receipt: &Receipt) -> wire::PublishResponse {
         error: String::new(),
         offset: number(receipt.offset),
         receipt: durability_to_wire(receipt.durability).into(),
-        ..wire::PublishResponse::default()
     }
 }
 

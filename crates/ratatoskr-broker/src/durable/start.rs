@@ -221,6 +221,7 @@ impl Broker {
         if bytes > BATCH_BYTES_MAX {
             return Err(PublishError::BatchTooLarge { bytes }.into());
         }
+        let now_ms = self.now_ms();
         // One append per topic; who stands where in it.
         let mut appends: Vec<(TopicName, crate::command::Target, RecordBatch)> = Vec::new();
         let mut places = Vec::with_capacity(messages.len());
@@ -235,7 +236,7 @@ impl Broker {
             message.validate(bytes_max).map_err(|error| PublishError::Message { index, error })?;
             let batch = &mut appends[at].2;
             places.push((at, u64::from(batch.count())));
-            batch.push(&message.key, &message.metadata, &message.payload);
+            message.push_into(batch, now_ms);
         }
         let appends = appends.into_iter().map(|(_, target, batch)| (target, batch)).collect();
         let core = self.core();

@@ -12,7 +12,7 @@ use super::Delivery;
 
 /// A script of `>` lines, each a time and an event, and below each what it led to. The whole of it is compared, so that every
 /// effect is seen.
-fn play(settings: SubscriptionSettings, script: &str) -> String {
+fn play(settings: &SubscriptionSettings, script: &str) -> String {
     let mut delivery = Delivery::new(Arc::new(settings.clone()), 0, 1);
     let mut told = String::new();
     for line in script.lines().map(str::trim).filter_map(|line| line.strip_prefix('>')) {
@@ -20,7 +20,7 @@ fn play(settings: SubscriptionSettings, script: &str) -> String {
         let now_ms = words.next().and_then(|word| word.parse().ok()).expect("a line begins with its time");
         let words: Vec<&str> = words.collect();
         let mut effects = Vec::new();
-        delivery.apply(event(&words, &delivery, &settings), now_ms, &mut effects);
+        delivery.apply(event(&words, &delivery, settings), now_ms, &mut effects);
         writeln!(told, ">{line}").unwrap();
         for effect in effects {
             writeln!(told, "  {}", sentence(&effect)).unwrap();
@@ -59,7 +59,7 @@ fn event(words: &[&str], delivery: &Delivery<()>, settings: &SubscriptionSetting
             let letters = words[1..].iter().enumerate().map(|(at, key)| {
                 let (key, until) = key.split_once('@').unwrap_or((key, "0"));
                 let lane = if key == "-" { 0 } else { u64::from(key.as_bytes()[0]) };
-                let letter = letter(lane, 10, if key == "x" { 1 } else { 0 });
+                let letter = letter(lane, 10, u64::from(key == "x"));
                 (delivery.cursor() + at as u64, until.parse().expect("a time"), letter)
             });
             Event::Feed { to: delivery.cursor() + words.len() as u64 - 1, letters: letters.collect() }
@@ -120,19 +120,18 @@ fn settings() -> SubscriptionSettings {
 }
 
 /// What a script leads to is what it says.
-fn check(settings: SubscriptionSettings, script: &str) {
+fn check(script: &str) {
     let lines = script.lines().map(str::trim).filter(|line| !line.is_empty());
     let expected: String = lines
         .map(|line| if line.starts_with('>') { format!("{line}\n") } else { format!("  {line}\n") })
         .collect();
-    let told = play(settings, script);
+    let told = play(&settings(), script);
     assert!(told == expected, "the script says\n{expected}\nbut this happened\n{told}");
 }
 
 #[test]
 fn an_acked_message_is_gone_once_the_journal_has_it() {
     check(
-        settings(),
         "
         > 0 join 1 10
         = nothing
@@ -158,7 +157,6 @@ fn an_acked_message_is_gone_once_the_journal_has_it() {
 #[test]
 fn a_nacked_message_returns_after_its_delay_and_is_buried_after_the_last_attempt() {
     check(
-        settings(),
         "
         > 0 join 1 10
         = nothing
@@ -187,7 +185,6 @@ fn a_nacked_message_returns_after_its_delay_and_is_buried_after_the_last_attempt
 #[test]
 fn a_lease_that_ends_returns_that_message_only_and_its_token_is_stale() {
     check(
-        settings(),
         "
         > 0 join 1 10
         = nothing
@@ -222,7 +219,6 @@ fn a_lease_that_ends_returns_that_message_only_and_its_token_is_stale() {
 #[test]
 fn what_a_member_held_goes_back_in_the_manner_it_went() {
     check(
-        settings(),
         "
         > 0 join 1 1
         = nothing
@@ -252,7 +248,6 @@ fn what_a_member_held_goes_back_in_the_manner_it_went() {
 #[test]
 fn a_key_has_one_message_in_play_and_parks_the_others() {
     check(
-        settings(),
         "
         > 0 join 1 10
         = nothing
@@ -287,7 +282,6 @@ fn a_key_has_one_message_in_play_and_parks_the_others() {
 #[test]
 fn members_take_turns_as_far_as_their_windows_go() {
     check(
-        settings(),
         "
         > 0 join 1 2
         = nothing
@@ -311,7 +305,6 @@ fn members_take_turns_as_far_as_their_windows_go() {
 #[test]
 fn what_the_journal_refuses_stays_where_it_was_and_burials_are_tried_again() {
     check(
-        settings(),
         "
         > 0 join 1 10
         = nothing
@@ -347,7 +340,6 @@ fn what_the_journal_refuses_stays_where_it_was_and_burials_are_tried_again() {
 #[test]
 fn a_paused_subscription_delivers_nothing_and_an_expired_message_goes_unseen() {
     check(
-        settings(),
         "
         > 0 join 1 10
         = nothing
@@ -476,8 +468,8 @@ impl Run {
     }
 
     fn settle(&mut self, pick: usize, how: u8, old: bool) -> Checked {
-        let leased = |(_, known): &(usize, &Known)| matches!(known, Known::Leased { .. });
-        let leases: Vec<usize> = self.known.iter().enumerate().filter(leased).map(|(at, _)| at).collect();
+        let is_out = |(_, known): &(usize, &Known)| matches!(known, Known::Leased { .. });
+        let leases: Vec<usize> = self.known.iter().enumerate().filter(is_out).map(|(at, _)| at).collect();
         let Some(&at) = leases.get(pick % leases.len().max(1)) else { return Ok(()) };
         let Known::Leased { lease, until_ms, .. } = self.known[at] else { return Ok(()) };
         let lease = if old { lease.wrapping_sub(1) } else { lease };
@@ -509,7 +501,8 @@ impl Run {
             // Where it stands then depends on its lease: the delivery is asked.
             self.apply(Event::Refused { offset })?;
             let lease = self.delivery.lease_of(offset, self.now_ms);
-            let is_last = |known: &&Known| matches!(known, Known::Leased { lease: l, .. } if Some(*l) == lease);
+            let is_last =
+                |known: &&Known| matches!(known, Known::Leased { lease: l, .. } if Some(*l) == lease);
             if let Some(known) = self.last_leases.get(&at).filter(is_last) {
                 self.known[at] = known.clone();
             }
