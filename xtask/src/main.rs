@@ -6,6 +6,7 @@
 //! coverage        lines of the log and broker crates that their tests run
 //! soak            minutes of real load on one broker: nothing lost, memory flat
 //! real-text       100 MB of real text through the command line, killed twice
+//! workers         a subscription worked through under kills, and a checker of what was seen
 //! recovery-bench  a million messages, a kill, and how long the restart takes
 //! ```
 //!
@@ -16,12 +17,14 @@ mod corpus;
 mod coverage;
 mod driver;
 mod failed;
+mod history;
 mod process_usage;
 mod real_text;
 mod recovery_bench;
 mod soak;
 mod tidy;
 mod tools;
+mod workers;
 mod workshop;
 
 use std::process::ExitCode;
@@ -51,6 +54,8 @@ enum Chore {
     Soak(soak::SoakOptions),
     /// Send real text through the command line, kill the broker twice, compare every byte
     RealText(real_text::RealTextOptions),
+    /// Work through a durable subscription while workers and the broker are killed; check every promise
+    Workers(workers::WorkersOptions),
     /// Publish a million messages, kill the broker, and time its return
     RecoveryBench(recovery_bench::RecoveryBenchOptions),
 }
@@ -73,6 +78,7 @@ fn run(chore: Chore) -> Outcome {
         Chore::Coverage => coverage::run(&workshop),
         Chore::Soak(options) => soak::run(&workshop, &options),
         Chore::RealText(options) => real_text::run(&workshop, &options),
+        Chore::Workers(options) => workers::run(&workshop, &options),
         Chore::RecoveryBench(options) => recovery_bench::run(&workshop, &options),
     }
 }
