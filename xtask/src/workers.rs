@@ -29,7 +29,8 @@ const KEYS: u64 = 1000;
 const BATCH_MESSAGES: u64 = 500;
 /// Good messages fail by chance far less often than this; failing ones die of it.
 const ATTEMPTS_MAX: u32 = 30;
-pub(crate) const LEASE: Duration = Duration::from_secs(2);
+/// Short, so that what is held too long returns within the run.
+pub(crate) const LEASE: Duration = Duration::from_millis(300);
 /// Then it is said what is stuck.
 const PATIENCE: Duration = Duration::from_secs(600);
 

@@ -62,7 +62,7 @@ async fn live(run: &Run, number: u32, chance: &mut fastrand::Rng) -> Outcome {
         must_exist: true,
         ..wire::ConsumeOpen::default()
     };
-    let left = chance.u32(200..20_000);
+    let left = chance.u32(100..3_000);
     let mut life = Life { run, chance, steps, sequence: 0, sent: HashMap::new(), held: Vec::new(), left };
     life.send(Ask::Open(open));
     let mut responses = client.consume(UnboundedReceiverStream::new(requests)).await?.into_inner();
@@ -113,7 +113,7 @@ impl Life<'_> {
                     let delay_ms = Some(self.chance.i64(1..50));
                     Settled::Nack(wire::Nack { delay_ms, reason: "bad luck".to_owned() })
                 }
-                Kind::Good if self.chance.u32(..2000) == 0 => {
+                Kind::Good if self.chance.u32(..500) == 0 => {
                     self.run.stalled.fetch_add(1, Ordering::Relaxed);
                     self.held.push((Instant::now() + LEASE * 5 / 4, token, offset));
                     continue;
