@@ -37,6 +37,8 @@ pub(crate) struct BrokerSetup {
     pub(crate) http: SocketAddr,
     /// Further arguments of `serve`.
     pub(crate) arguments: Vec<String>,
+    /// Further variables of its environment.
+    pub(crate) environment: Vec<(&'static str, String)>,
 }
 
 /// A broker that serves.
@@ -53,7 +55,8 @@ impl BrokerSetup {
     /// A broker on free loopback ports, with its data under `folder`.
     pub(crate) fn new(program: PathBuf, folder: &Path) -> Outcome<BrokerSetup> {
         let [grpc, http] = free_addresses()?;
-        Ok(BrokerSetup { program, folder: folder.to_owned(), grpc, http, arguments: Vec::new() })
+        let (arguments, environment) = (Vec::new(), Vec::new());
+        Ok(BrokerSetup { program, folder: folder.to_owned(), grpc, http, arguments, environment })
     }
 
     /// Where the broker keeps its data.
@@ -74,6 +77,7 @@ impl BrokerSetup {
         let mut command = Command::new(&self.program);
         command.arg("serve").arg("--data-dir").arg(self.data_dir());
         command.args(["--grpc-addr", &self.grpc.to_string(), "--http-addr", &self.http.to_string()]);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(&self.arguments).current_dir(&self.folder).stdin(Stdio::null());
         command.stdout(log.try_clone().when("sharing the broker's log")?).stderr(log);
         let started = Instant::now();

@@ -52,6 +52,37 @@ pub(crate) struct WorkersOptions {
     /// The build of the broker
     #[arg(long, value_enum, default_value = "release")]
     profile: Profile,
+    /// Break the broker on purpose; the checker has to notice
+    #[arg(long, value_enum)]
+    broken: Option<Broken>,
+}
+
+/// How a broker breaks its word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Broken {
+    /// Acks are confirmed and never written
+    Acks,
+    /// Keys are not kept in order
+    Order,
+    /// Messages that nobody could settle vanish
+    Dead,
+}
+
+/// A run that is short enough for every change.
+pub(crate) fn short(broken: Option<Broken>) -> WorkersOptions {
+    WorkersOptions { messages: 5000, workers: 6, kills: 2, seed: 1, profile: Profile::Dev, broken }
+}
+
+impl Broken {
+    pub(crate) const ALL: [Broken; 3] = [Broken::Acks, Broken::Order, Broken::Dead];
+
+    fn word(self) -> &'static str {
+        match self {
+            Broken::Acks => "acks",
+            Broken::Order => "order",
+            Broken::Dead => "dead",
+        }
+    }
 }
 
 /// What all tasks of a run share.
@@ -67,12 +98,27 @@ pub(crate) struct Run {
 
 /// Works everything off and prints a report; a violation fails the chore.
 pub(crate) fn run(workshop: &Workshop, options: &WorkersOptions) -> Outcome {
-    let program = workshop.broker_program(options.profile)?;
+    let program = match options.broken {
+        None => workshop.broker_program(options.profile)?,
+        Some(_) => workshop.broken_program()?,
+    };
     let folder = tempfile::tempdir_in(&workshop.target).when("creating a folder for the broker")?;
-    let setup = Arc::new(BrokerSetup::new(program, folder.path())?);
+    let mut setup = BrokerSetup::new(program, folder.path())?;
+    setup.environment.extend(options.broken.map(|broken| ("E2E_BROKEN", broken.word().to_owned())));
+    let setup = Arc::new(setup);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().when("starting a runtime")?;
-    runtime.block_on(work(&setup, options))
+    let outcome = runtime.block_on(work(&setup, options));
+    match (options.broken, outcome) {
+        (None, outcome) => outcome,
+        (Some(broken), Ok(())) => {
+            Err(Failed::new(format!("a broker with broken {} was not noticed", broken.word())))
+        }
+        (Some(broken), Err(complaint)) => {
+            println!("noticed, as it should be, that {} is broken: {complaint}", broken.word());
+            Ok(())
+        }
+    }
 }
 
 async fn work(setup: &Arc<BrokerSetup>, options: &WorkersOptions) -> Outcome {

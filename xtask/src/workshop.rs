@@ -45,6 +45,26 @@ impl Workshop {
         Ok(self.target.join(folder).join("ratatoskr"))
     }
 
+    /// Builds a `ratatoskr` program that can be broken on purpose (`crates/ratatoskr-broker/src/broken.rs`), beside the sound one.
+    pub(crate) fn broken_program(&self) -> Outcome<PathBuf> {
+        let feature = "ratatoskr-broker/broken";
+        self.cargo(&[
+            "build",
+            "--locked",
+            "--quiet",
+            "--workspace",
+            "--bin",
+            "ratatoskr",
+            "--features",
+            feature,
+        ])?;
+        let folder = self.target.join("broken");
+        std::fs::create_dir_all(&folder).when(format_args!("creating {}", folder.display()))?;
+        let program = folder.join("ratatoskr");
+        std::fs::copy(self.target.join("debug/ratatoskr"), &program).when("keeping the broken program")?;
+        Ok(program)
+    }
+
     /// Runs cargo in the repository; its output goes to the terminal.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Outcome {
         run(self.command("cargo").args(arguments))

@@ -13,6 +13,7 @@
 //! Deliberately not here: gRPC, HTTP, configuration files, and bytes on disk.
 
 mod answer;
+mod broken;
 mod broker;
 mod command;
 mod core;

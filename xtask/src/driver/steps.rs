@@ -6,6 +6,7 @@ use crate::failed::{Outcome, While};
 use crate::real_text::RealTextOptions;
 use crate::soak::SoakOptions;
 use crate::tools::Tools;
+use crate::workers::Broken;
 use crate::workshop::{Profile, Workshop, run};
 use crate::{coverage, real_text, soak, tidy};
 
@@ -27,6 +28,11 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "clippy", purpose: "no lint of the workspace fires", run: clippy },
     Step { name: "tests", purpose: "unit, integration and crash tests, and the examples build", run: tests },
     Step { name: "mutants", purpose: "the crash tests notice deliberately broken builds", run: mutants },
+    Step {
+        name: "workers",
+        purpose: "a subscription worked through under kills; three broken builds noticed",
+        run: workers,
+    },
     Step { name: "doctests", purpose: "every example in the documentation runs", run: doc_tests },
     Step { name: "docs", purpose: "the documentation builds without a warning", run: docs },
     Step {
@@ -88,6 +94,14 @@ fn mutants(workshop: &Workshop) -> Outcome {
             broken,
             "--locked",
         ])?;
+    }
+    Ok(())
+}
+
+fn workers(workshop: &Workshop) -> Outcome {
+    crate::workers::run(workshop, &crate::workers::short(None))?;
+    for broken in Broken::ALL {
+        crate::workers::run(workshop, &crate::workers::short(Some(broken)))?;
     }
     Ok(())
 }

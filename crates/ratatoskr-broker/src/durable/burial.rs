@@ -13,6 +13,7 @@ use super::event::Booking;
 use super::happening::{Happening, Round};
 use super::request::Request;
 use super::tickets::{After, Booked};
+use crate::broken::Broken;
 use crate::command::{Command, Target};
 use crate::core::Core;
 use crate::id::MessageId;
@@ -99,7 +100,8 @@ impl Courier {
         }
         let topic = desk.settings.dead_letters(&desk.name).expect("settings were checked when they were set");
         let target = place_for(&self.core, topic);
-        self.send(vec![Happening::Settled { number, round }], vec![(target, batch)], booked, After::Nothing);
+        let appends = if Broken::Dead.is_on() { Vec::new() } else { vec![(target, batch)] };
+        self.send(vec![Happening::Settled { number, round }], appends, booked, After::Nothing);
     }
 }
 
