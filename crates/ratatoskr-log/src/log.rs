@@ -87,7 +87,6 @@ enum Change {
     Update(Arc<TopicLog>, Bytes),
     Delete(Arc<TopicLog>),
     Trim(Arc<TopicLog>, u64),
-    /// For the ledger; whoever staged it applies it.
     Event,
 }
 
@@ -186,7 +185,7 @@ impl Log {
         self.changes.push(Change::Trim(topic.clone(), first));
     }
 
-    /// Stages an event for the ledger, about a topic or (0) none. Once this is committed, apply it before anything else is written.
+    /// Stages an event for the ledger, about a topic or (0) none. Apply it once committed, before the next write.
     pub fn stage_event(&mut self, topic: u32, content: &[u8]) {
         self.block.push(&Entry::Event { topic, content });
         self.changes.push(Change::Event);
