@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use ratatoskr_broker::{
-    Broker, BrokerConfig, DEAD_ATTEMPTS, DEAD_REASON, Delivered, Fate, JoinOptions, Member, NewMessage,
-    Outcome, Seek, Start, SubscribeOptions, SubscriptionError, SubscriptionName, SubscriptionRef,
-    SubscriptionSettings, TopicName, TopicSettings, Window,
+    Broker, BrokerConfig, DEAD_ATTEMPTS, DEAD_REASON, DeadLetterQuery, Delivered, Fate, JoinOptions, Member,
+    NewMessage, Outcome, Resolution, Seek, SettleError, Start, SubscribeOptions, SubscriptionError,
+    SubscriptionName, SubscriptionRef, SubscriptionSettings, TopicName, TopicSettings, Window,
 };
 
 fn name() -> SubscriptionRef {
@@ -212,4 +212,52 @@ async fn a_message_whose_time_is_up_is_delivered_to_nobody_and_counted() {
     let from_start = SubscribeOptions { start: Start::Earliest, ..SubscribeOptions::default() };
     let mut plain = broker.subscribe(&name().topic, from_start).unwrap();
     assert_eq!(plain.next().await.unwrap().payload(), "long");
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_counted_redriven_to_their_subscription_and_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    publish(&broker, numbered(3)).await;
+    let mut member = join(&broker, 10).await;
+    let delivered = next(&mut member, 3).await;
+    settle(&member, &delivered, Outcome::Reject { reason: "never".to_owned() }).await;
+    let all = DeadLetterQuery::default;
+    let letters = broker.list_dead_letters(&name(), all(), 10).await.unwrap();
+    let facts: Vec<_> = letters.iter().map(|letter| (letter.origin_offset, letter.attempts)).collect();
+    assert_eq!(facts, [(0, 1), (1, 1), (2, 1)]);
+    let counts = broker.count_dead_letters(&name(), all()).await.unwrap();
+    assert_eq!(counts, [("never".to_owned(), 3)]);
+    let one = DeadLetterQuery { ids: vec![letters[1].message.id], ..all() };
+    let redriven = broker.resolve_dead_letters(&name(), one, Resolution::Redrive, None).await.unwrap();
+    assert_eq!(redriven, 1);
+    let again = next(&mut member, 1).await;
+    assert_eq!((again[0].message.payload(), again[0].attempt), ("1".into(), 1));
+    let dropped = broker.resolve_dead_letters(&name(), all(), Resolution::Drop, Some(1000)).await.unwrap();
+    assert_eq!(dropped, 2);
+    assert_eq!(broker.resolve_dead_letters(&name(), all(), Resolution::Count, None).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn acks_and_publications_happen_together_and_a_message_tells_its_life() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    publish(&broker, numbered(1)).await;
+    let mut member = join(&broker, 10).await;
+    let delivered = next(&mut member, 1).await;
+    let peeked = broker.peek_subscription(&name(), 10).await.unwrap();
+    assert_eq!(peeked.len(), 1, "leased or not");
+    let id = delivered[0].message.id;
+    assert_eq!(broker.token_of(id).await.unwrap(), Some(delivered[0].token));
+    let out = TopicName::parse("out").unwrap();
+    let step =
+        || broker.settle_and_publish(vec![delivered[0].token], vec![(out.clone(), NewMessage::new("done"))]);
+    assert_eq!(step().await.unwrap()[0].offset, 0);
+    assert!(matches!(step().await.unwrap_err(), SettleError::Stale { .. }));
+    assert_eq!(broker.stats(&out).unwrap().message_count, 1);
+    assert!(broker.peek_subscription(&name(), 10).await.unwrap().is_empty());
+    let trace = broker.trace_message(id).await.unwrap().unwrap();
+    let told: Vec<&str> = trace.steps.iter().map(|step| step.what.as_str()).collect();
+    assert!(told[0].starts_with("published to orders at offset 0"), "{told:?}");
+    assert_eq!(told[1..], ["handed to member \"worker\", attempt 1", "acked", "now is done with"]);
 }
