@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ratatoskr_log::Ledger as _;
-
 use crate::command::{AppendError, Appended, Reply};
 use crate::core::{Core, Tally};
 use crate::durable::Request;
@@ -52,7 +50,10 @@ impl Waiting {
         let topic = self.topic;
         match self.answer {
             Answer::Append { count, appended, reply } => {
-                Tally::add(&core.tally.published_messages, count.into());
+                // What is scheduled counts when it reaches its topic.
+                if !topic.name.is_schedule() {
+                    Tally::add(&core.tally.published_messages, count.into());
+                }
                 topic.changed.notify_waiters();
                 if topic.must_tell_growth() {
                     let _ = core.courier.push(Request::TopicGrew { topic: topic.log.number });
@@ -60,7 +61,7 @@ impl Waiting {
                 let _ = reply.send(Ok(appended));
             }
             Answer::Create(reply) => {
-                core.topics.write().insert(topic.name.clone(), topic.clone());
+                core.add_topic(topic.clone());
                 if let Some(reply) = reply {
                     let _ = reply.send(Ok(topic));
                 }
@@ -75,6 +76,7 @@ impl Waiting {
             Answer::Delete(reply) => {
                 core.topics.write().remove(&topic.name);
                 core.books.topic_deleted(topic.log.number);
+                core.dedup.topic_deleted(topic.log.number);
                 let _ = core.courier.push(Request::TopicDeleted { topic: topic.log.number });
                 topic.changed.notify_waiters();
                 let _ = reply.send(Ok(()));

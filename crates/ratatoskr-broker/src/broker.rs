@@ -12,28 +12,28 @@
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::{
-    Clock, Disk, DiskLock, Log, LogOptions, Opened, RECORD_HEADER_BYTES, RealClock, RealDisk, RecordBatch,
-    RecoveryReport, Scribe,
+    Clock, Disk, DiskLock, Log, LogOptions, Opened, RealClock, RealDisk, RecoveryReport, Scribe,
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::command::{AppendError, Appended, Command, Target};
+use crate::command::Command;
 use crate::core::{Alarm, Core, Counters, Health, Tally};
+use crate::dedup::Dedup;
 use crate::durable::{Books, Courier, Request};
 use crate::error::{
-    CreateTopicError, DeleteTopicError, OpenError, PublishError, PurgeTopicError, ShutdownError,
-    SubscribeError, Unavailable, UpdateTopicError,
+    CreateTopicError, DeleteTopicError, OpenError, PurgeTopicError, ShutdownError, SubscribeError,
+    Unavailable, UpdateTopicError,
 };
-use crate::id::{IdMask, MessageId};
+use crate::id::IdMask;
 use crate::inbox::Inbox;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, MEMORY_TOPICS_BYTES_MAX};
-use crate::message::{NewMessage, Receipt};
+use crate::ledger::BrokerLedger;
+use crate::limits::MEMORY_TOPICS_BYTES_MAX;
 use crate::name::TopicName;
 use crate::sequencer::{Sequencer, promise};
 use crate::settings::TopicSettings;
@@ -156,8 +156,9 @@ impl Broker {
                     .map_err(|error| error.to_string())
             },
         };
-        let books = Arc::new(Books::default());
-        let mut opened = ratatoskr_log::open_with(disk, clock.clone(), options, books.clone())?;
+        let (books, dedup) = (Arc::new(Books::default()), Arc::new(Dedup::default()));
+        let ledger = Arc::new(BrokerLedger { books: books.clone(), dedup: dedup.clone() });
+        let mut opened = ratatoskr_log::open_with(disk, clock.clone(), options, ledger)?;
         for damage in &opened.report.damage {
             tracing::error!(%damage, "a segment is damaged");
         }
@@ -165,7 +166,9 @@ impl Broker {
             topics: RwLock::default(),
             inbox: Inbox::new(),
             courier: Inbox::new(),
+            schedule_number: AtomicU32::new(0),
             books,
+            dedup,
             health: watch::Sender::new(Health::Serving),
             tally: Tally::default(),
             log_counts: Mutex::new(opened.log.counts()),
@@ -177,12 +180,13 @@ impl Broker {
         });
         for log in opened.topics.drain(..) {
             let invalid = |_| OpenError::Name { path: config.data_dir.clone(), name: log.name.clone() };
-            let name = TopicName::parse(&log.name).map_err(invalid)?;
+            let name = TopicName::parse_stored(&log.name).map_err(invalid)?;
             let settings = TopicSettings::decode(&log.settings()).expect("recovery has read these settings");
             if log.is_in_memory() {
                 core.books.restart_topic(log.number);
+                core.dedup.topic_deleted(log.number);
             }
-            core.topics.write().insert(name.clone(), Arc::new(Topic::new(name, log, settings)));
+            core.add_topic(Arc::new(Topic::new(name, log, settings)));
         }
         let recovery = opened.report.clone();
         let running = start(&core, opened);
@@ -241,7 +245,9 @@ impl Broker {
 
     /// The names of all topics, sorted.
     pub fn list_topics(&self) -> Vec<TopicName> {
-        let mut names: Vec<_> = self.inner.core.topics.read().keys().cloned().collect();
+        let topics = self.inner.core.topics.read();
+        let mut names: Vec<_> = topics.keys().filter(|name| !name.is_schedule()).cloned().collect();
+        drop(topics);
         names.sort_unstable();
         names
     }
@@ -259,48 +265,6 @@ impl Broker {
     /// A topic's figures; `None` when there is no such topic.
     pub fn stats(&self, name: &TopicName) -> Option<TopicStats> {
         self.inner.core.topic(name).map(|topic| topic.stats())
-    }
-
-    /// Publishes a message; a missing topic is created. Returns once the topic's durability is reached.
-    ///
-    /// On the first poll of the future the message takes its place behind those polled before it, unless
-    /// the inbox is full. Dropping the future does not take it back.
-    pub async fn publish(&self, topic: &TopicName, message: NewMessage) -> Result<Receipt, PublishError> {
-        let (target, bytes_max) = self.target(topic);
-        message.validate(bytes_max).map_err(|error| PublishError::Message { index: 0, error })?;
-        let mut batch = RecordBatch::with_capacity(record_bytes(&message));
-        message.push_into(&mut batch, self.now_ms());
-        let appended = self.append(target, batch).await?;
-        Ok(self.receipt(&appended, 0))
-    }
-
-    /// Publishes messages to one topic, all or none, with consecutive offsets. As [`Broker::publish`] otherwise.
-    pub async fn publish_batch(
-        &self,
-        topic: &TopicName,
-        messages: Vec<NewMessage>,
-    ) -> Result<Vec<Receipt>, PublishError> {
-        if messages.is_empty() {
-            return Err(PublishError::EmptyBatch);
-        }
-        if messages.len() > BATCH_MESSAGES_MAX {
-            return Err(PublishError::BatchTooLong { messages: messages.len() });
-        }
-        let bytes: usize = messages.iter().map(NewMessage::size_bytes).sum();
-        if bytes > BATCH_BYTES_MAX {
-            return Err(PublishError::BatchTooLarge { bytes });
-        }
-        let (target, bytes_max) = self.target(topic);
-        let mut batch = RecordBatch::with_capacity(messages.iter().map(record_bytes).sum());
-        let now_ms = self.now_ms();
-        for (index, message) in messages.iter().enumerate() {
-            message.validate(bytes_max).map_err(|error| PublishError::Message { index, error })?;
-            message.push_into(&mut batch, now_ms);
-        }
-        drop(messages);
-        let count = u64::from(batch.count());
-        let appended = self.append(target, batch).await?;
-        Ok((0..count).map(|place| self.receipt(&appended, place)).collect())
     }
 
     /// Follows a topic. Reading from disk needs a tokio runtime around the subscription.
@@ -364,45 +328,10 @@ impl Broker {
         self.inner.core.now_ms()
     }
 
-    pub(crate) fn target(&self, name: &TopicName) -> (Target, u32) {
-        match self.inner.core.topic(name) {
-            Some(topic) => {
-                let bytes_max = topic.message_bytes_max();
-                (Target::Topic(topic), bytes_max)
-            }
-            None => (Target::Name(name.clone()), self.inner.core.topic_defaults.message_bytes_max),
-        }
-    }
-
-    async fn append(&self, target: Target, batch: RecordBatch) -> Result<Appended, PublishError> {
-        let core = &self.inner.core;
-        let bytes = batch.len();
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Append { target, batch, bytes, reply };
-        core.inbox.send(command, bytes).await.map_err(|_| core.closed())?;
-        match answer.await {
-            Ok(Ok(appended)) => {
-                Tally::add(&core.tally.published_bytes, bytes as u64);
-                Ok(appended)
-            }
-            Ok(Err(AppendError::TooManyTopics)) => Err(PublishError::TooManyTopics),
-            Ok(Err(AppendError::Unavailable(reason))) => Err(reason.into()),
-            Err(_) => Err(core.closed().into()),
-        }
-    }
-
-    pub(crate) fn receipt(&self, appended: &Appended, place: u64) -> Receipt {
-        let offset = appended.placed.first + place;
-        let timestamp_ms = appended.placed.timestamp_ms;
-        Receipt {
-            id: MessageId::new(self.inner.core.id_mask, appended.topic, offset, timestamp_ms),
-            offset,
-            timestamp_ms,
-            durability: appended.durability,
-        }
-    }
-
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Unavailable> {
+    pub(crate) async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Unavailable> {
         let core = &self.inner.core;
         let (reply, answer) = oneshot::channel();
         core.inbox.push(command(reply)).map_err(|_| core.closed())?;
@@ -474,8 +403,4 @@ fn start(core: &Arc<Core>, opened: Opened) -> Running {
 fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let thread = std::thread::Builder::new().name(name.to_owned());
     thread.spawn(run).expect("the system can start three threads")
-}
-
-fn record_bytes(message: &NewMessage) -> usize {
-    RECORD_HEADER_BYTES + 16 + message.size_bytes() + message.metadata.len() * 4
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use ratatoskr_log::{Placed, RecordBatch};
 use tokio::sync::oneshot;
 
+use crate::dedup::First;
 use crate::durable::Happening;
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
+use crate::message::Terms;
 use crate::name::TopicName;
 use crate::settings::{Durability, TopicSettings};
 use crate::topic::Topic;
@@ -33,26 +35,55 @@ impl Target {
     }
 }
 
+/// Records to be appended, all or none.
+pub(crate) struct Records {
+    pub(crate) target: Target,
+    pub(crate) batch: RecordBatch,
+    pub(crate) terms: Terms,
+}
+
 /// Where an append went, and what its acknowledgement stands for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Appended {
+    /// The number of the log appended to.
     pub(crate) topic: u32,
     pub(crate) placed: Placed,
     pub(crate) durability: Durability,
+    /// Records that were not appended, by their index in the batch, ascending, and where the first of their id is.
+    pub(crate) duplicates: Vec<(u32, First)>,
+}
+
+impl Appended {
+    /// Where the record at an index of the batch is, or the first of its id, and whether it is a duplicate.
+    pub(crate) fn place_of(&self, index: u32) -> (First, bool) {
+        let before = self.duplicates.partition_point(|&(duplicate, _)| duplicate < index);
+        match self.duplicates.get(before) {
+            Some(&(duplicate, first)) if duplicate == index => (first, true),
+            _ => {
+                let offset = self.placed.first + u64::from(index) - before as u64;
+                (First { log: self.topic, offset, timestamp_ms: self.placed.timestamp_ms }, false)
+            }
+        }
+    }
 }
 
 /// Why an append was refused.
 #[derive(Clone, Debug)]
 pub(crate) enum AppendError {
     TooManyTopics,
+    TooManyDedupIds,
+    /// A record would not get the offset it is expected to have.
+    OtherOffset {
+        expected: u64,
+        next_offset: u64,
+    },
     Unavailable(Unavailable),
 }
 
 /// See the file's head.
 pub(crate) enum Command {
     Append {
-        target: Target,
-        batch: RecordBatch,
+        records: Records,
         /// Room it takes in the inbox.
         bytes: usize,
         reply: Reply<Result<Appended, AppendError>>,
@@ -85,7 +116,7 @@ pub(crate) enum Command {
     /// What is to be written about durable subscriptions, and appended in the same step.
     Ledger {
         happenings: Vec<Happening>,
-        appends: Vec<(Target, RecordBatch)>,
+        appends: Vec<Records>,
         /// What the courier knows it by.
         ticket: u64,
     },

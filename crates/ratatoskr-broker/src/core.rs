@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::{Clock, LogCounts};
 use tokio::sync::watch;
 
 use crate::command::Command;
+use crate::dedup::Dedup;
 use crate::durable::{Books, Request};
 use crate::error::Unavailable;
 use crate::id::IdMask;
@@ -58,6 +59,10 @@ pub struct Counters {
     pub sync_micros_total: u64,
     /// Topics there are.
     pub topics: u64,
+    /// Messages that are not due yet.
+    pub scheduled_messages: u64,
+    /// Ids remembered to find duplicates.
+    pub dedup_ids: u64,
     /// Open subscriptions.
     pub subscriptions: u64,
     /// Bytes of recent records in memory.
@@ -101,8 +106,12 @@ pub(crate) struct Core {
     pub(crate) inbox: Inbox<Command>,
     /// The way to the courier.
     pub(crate) courier: Inbox<Request>,
+    /// The number of the schedule's log; 0 while there is none.
+    pub(crate) schedule_number: AtomicU32,
     /// What durable subscriptions must not forget.
     pub(crate) books: Arc<Books>,
+    /// Which ids publishers gave lately.
+    pub(crate) dedup: Arc<Dedup>,
     pub(crate) health: watch::Sender<Health>,
     pub(crate) tally: Tally,
     /// The log's own counts, as of the last commit.
@@ -116,6 +125,14 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// There is a new topic, or one was there at the start.
+    pub(crate) fn add_topic(&self, topic: Arc<Topic>) {
+        if topic.name.is_schedule() {
+            self.schedule_number.store(topic.log.number, Ordering::Relaxed);
+        }
+        self.topics.write().insert(topic.name.clone(), topic);
+    }
+
     pub(crate) fn topic(&self, name: &TopicName) -> Option<Arc<Topic>> {
         self.topics.read().get(name).cloned()
     }
@@ -151,6 +168,10 @@ impl Core {
     pub(crate) fn counters(&self) -> Counters {
         let log = *self.log_counts.lock();
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (topics, schedule) = {
+            let topics = self.topics.read();
+            (topics.len(), topics.get(&TopicName::schedule()).map(|schedule| schedule.log.next()))
+        };
         Counters {
             published_messages: count(&self.tally.published_messages),
             published_bytes: count(&self.tally.published_bytes),
@@ -161,7 +182,9 @@ impl Core {
             committed_bytes: log.block_bytes,
             syncs: log.syncs,
             sync_micros_total: count(&self.tally.sync_micros_total),
-            topics: self.topics.read().len() as u64,
+            topics: (topics - usize::from(schedule.is_some())) as u64,
+            scheduled_messages: schedule.map_or(0, |next| next.saturating_sub(self.books.schedule().done)),
+            dedup_ids: self.dedup.count() as u64,
             subscriptions: count(&self.tally.subscriptions),
             tail_bytes: log.tail_bytes,
             unflushed_bytes: log.unflushed_bytes,

@@ -14,7 +14,6 @@
 
 mod book;
 mod burial;
-mod code;
 mod courier;
 mod delivery;
 mod describe;

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use ratatoskr_log::LogError;
 
+use crate::command::AppendError;
 use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, FILTER_ENTRIES_MAX, SUBSCRIBER_ID_BYTES_MAX, TOPICS_MAX,
+    BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, DEDUP_IDS_MAX, FILTER_ENTRIES_MAX, SUBSCRIBER_ID_BYTES_MAX,
+    TOPICS_MAX,
 };
 use crate::message::MessageError;
 use crate::name::TopicName;
@@ -168,9 +170,35 @@ pub enum PublishError {
     /// The topic does not exist and there are as many as there may be.
     #[error("there are {TOPICS_MAX} topics, as many as allowed; delete some, or publish to one that exists")]
     TooManyTopics,
+    /// As many ids are remembered as may be.
+    #[error(
+        "{DEDUP_IDS_MAX} dedup ids are remembered, as many as allowed; publish without one, shorten dedup_window_ms of busy topics, or try again later"
+    )]
+    TooManyDedupIds,
+    /// A message would not get the offset it is expected to have.
+    #[error("expected_offset is {expected}, and the topic goes on at {next_offset}; nothing was published")]
+    OtherOffset {
+        /// What was expected.
+        expected: u64,
+        /// The offset the next message of the topic gets.
+        next_offset: u64,
+    },
     /// Not now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+impl From<AppendError> for PublishError {
+    fn from(error: AppendError) -> PublishError {
+        match error {
+            AppendError::TooManyTopics => PublishError::TooManyTopics,
+            AppendError::TooManyDedupIds => PublishError::TooManyDedupIds,
+            AppendError::OtherOffset { expected, next_offset } => {
+                PublishError::OtherOffset { expected, next_offset }
+            }
+            AppendError::Unavailable(reason) => PublishError::Unavailable(reason),
+        }
+    }
 }
 
 /// Why a subscription was not opened.

@@ -22,7 +22,7 @@ const OFFSET_BITS: u32 = 42;
 const FREE_BITS: u32 = 74;
 
 /// The random mask of one data directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IdMask(u128);
 
 impl IdMask {

@@ -15,18 +15,23 @@
 mod answer;
 mod broken;
 mod broker;
+mod code;
 mod command;
 mod core;
+mod dedup;
 mod durable;
 mod error;
 mod filter;
 mod id;
 mod inbox;
+mod ledger;
 pub mod limits;
 mod message;
 mod name;
 mod owner;
+mod publishing;
 mod retention;
+mod schedule;
 mod sequencer;
 mod settings;
 mod subscription;
@@ -47,9 +52,11 @@ pub use error::{
 };
 pub use filter::{Filter, FilterError, FilterFacts};
 pub use id::{IdMask, MessageId};
-pub use message::{Message, MessageError, NewMessage, Receipt};
+pub use message::{Delivery, Message, MessageError, NewMessage, Receipt, SCHEDULED_ID};
 pub use name::{TopicName, TopicNameError};
 pub use ratatoskr_log::RecoveryReport;
-pub use settings::{Durability, RETENTION_AGE_MS_DEFAULT, SettingsError, TopicSettings};
+pub use settings::{
+    DEDUP_WINDOW_MS_DEFAULT, Durability, RETENTION_AGE_MS_DEFAULT, SettingsError, TopicSettings,
+};
 pub use subscription::{Start, SubscribeOptions, Subscription};
 pub use topic::{TopicDescription, TopicStats};

@@ -57,3 +57,13 @@ pub const SETTLEMENTS_MAX: usize = 10_000;
 pub const SUBSCRIPTIONS_MAX: usize = 100_000;
 /// States of one subscription that can be saved.
 pub const SAVED_MAX: usize = 16;
+/// Bytes of a publisher's own id of a message.
+pub const DEDUP_ID_BYTES_MAX: usize = 256;
+/// Ids remembered to find duplicates, over all topics: about 70 bytes each. Beyond it messages with an id are refused.
+pub const DEDUP_IDS_MAX: usize = 4_000_000;
+/// The longest time duplicates can be found within, milliseconds: 7 days.
+pub const DEDUP_WINDOW_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+/// How far in the future a message can be due, milliseconds: ten years.
+pub const DELAY_MS_MAX: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
+/// Messages of the schedule, those that are due first, whose times are kept in memory; about 24 bytes each.
+pub const SCHEDULE_KNOWN_MAX: usize = 1 << 18;

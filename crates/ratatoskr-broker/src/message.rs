@@ -1,13 +1,20 @@
 //! What publishers hand in ([`NewMessage`]), what they get back ([`Receipt`]), and what
 //! subscribers see ([`Message`]).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ratatoskr_log::{RecordBatch, RecordFacts};
 
+use crate::dedup::DedupId;
 use crate::id::MessageId;
-use crate::limits::{KEY_BYTES_MAX, METADATA_ENTRIES_MAX, METADATA_KEY_BYTES_MAX, METADATA_VALUE_BYTES_MAX};
+use crate::limits::{
+    DEDUP_ID_BYTES_MAX, DELAY_MS_MAX, KEY_BYTES_MAX, METADATA_ENTRIES_MAX, METADATA_KEY_BYTES_MAX,
+    METADATA_VALUE_BYTES_MAX,
+};
 use crate::name::TopicName;
 use crate::settings::Durability;
+use crate::topic::Topic;
 
 /// A message on its way in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,8 +25,27 @@ pub struct NewMessage {
     pub key: String,
     /// Name and value pairs. At most 64, names 1 to 256 bytes, values at most 8192 bytes.
     pub metadata: Vec<(String, String)>,
-    /// Not delivered any more so long after it was taken in, milliseconds; 0 for no such bound.
+    /// Not delivered any more so long after it was taken in (or after it was due, see `delivery`), milliseconds; 0 for no such bound.
     pub ttl_ms: u64,
+    /// The publisher's own id of it, at most 256 bytes; empty for none. Within the topic's `dedup_window_ms` a second message with
+    /// the same id is not published; its publisher gets the first one's receipt.
+    pub dedup_id: String,
+    /// When it is put into its topic.
+    pub delivery: Delivery,
+    /// Published only if it gets exactly this offset; of a batch, all or none.
+    pub expected_offset: Option<u64>,
+}
+
+/// When a message is put into its topic, where everybody can see it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// At once.
+    #[default]
+    Now,
+    /// At a time, milliseconds since the Unix epoch; at once if that is over.
+    At(u64),
+    /// After so many milliseconds.
+    After(u64),
 }
 
 impl NewMessage {
@@ -34,14 +60,48 @@ impl NewMessage {
         self.payload.len() + self.key.len() + metadata
     }
 
-    /// Adds it to a batch.
-    pub(crate) fn push_into(&self, batch: &mut RecordBatch, now_ms: u64) {
-        let expires_ms = if self.ttl_ms == 0 { 0 } else { now_ms.saturating_add(self.ttl_ms) };
-        let facts = RecordFacts { expires_ms, ..RecordFacts::default() };
+    /// When it is due, if that is later than now.
+    pub(crate) fn due_ms(&self, now_ms: u64) -> Option<u64> {
+        let due_ms = match self.delivery {
+            Delivery::Now => return None,
+            Delivery::At(at_ms) => at_ms,
+            Delivery::After(delay_ms) => now_ms.saturating_add(delay_ms),
+        };
+        (due_ms > now_ms).then_some(due_ms)
+    }
+
+    /// Adds it to records on their way to its topic.
+    pub(crate) fn push_into(&self, batch: &mut RecordBatch, terms: &mut Terms, now_ms: u64) {
+        let facts = RecordFacts { expires_ms: self.expires_ms(now_ms), ..RecordFacts::default() };
+        self.push_with(facts, batch, terms);
+    }
+
+    /// Adds it to records on their way to the schedule, to be put into the topic of `ids_of` when due.
+    pub(crate) fn push_later(&self, due_ms: u64, batch: &mut RecordBatch, terms: &mut Terms) {
+        let topic = terms.ids_of.as_ref().map_or(0, |topic| topic.log.number);
+        let expires_ms = self.expires_ms(due_ms);
+        let facts =
+            RecordFacts { expires_ms, deliver_at_ms: due_ms, addressed_to: topic, ..RecordFacts::default() };
+        self.push_with(facts, batch, terms);
+    }
+
+    fn push_with(&self, facts: RecordFacts<'_>, batch: &mut RecordBatch, terms: &mut Terms) {
+        let index = batch.count();
+        if !self.dedup_id.is_empty() {
+            terms.ids.push((index, DedupId::of(&self.dedup_id)));
+        }
+        if let Some(offset) = self.expected_offset {
+            terms.expected.push((index, offset));
+        }
+        let facts = RecordFacts { dedup_id: &self.dedup_id, ..facts };
         batch.push_with(&facts, &self.key, &self.metadata, &self.payload);
     }
 
-    pub(crate) fn validate(&self, payload_bytes_max: u32) -> Result<(), MessageError> {
+    fn expires_ms(&self, from_ms: u64) -> u64 {
+        if self.ttl_ms == 0 { 0 } else { from_ms.saturating_add(self.ttl_ms) }
+    }
+
+    pub(crate) fn validate(&self, payload_bytes_max: u32, now_ms: u64) -> Result<(), MessageError> {
         if self.payload.len() > payload_bytes_max as usize {
             return Err(MessageError::PayloadTooLarge {
                 bytes: self.payload.len(),
@@ -53,6 +113,17 @@ impl NewMessage {
         }
         if self.metadata.len() > METADATA_ENTRIES_MAX {
             return Err(MessageError::TooMuchMetadata { entries: self.metadata.len() });
+        }
+        if self.dedup_id.len() > DEDUP_ID_BYTES_MAX {
+            return Err(MessageError::DedupIdTooLong { bytes: self.dedup_id.len() });
+        }
+        if let Some(due_ms) = self.due_ms(now_ms) {
+            if due_ms - now_ms > DELAY_MS_MAX {
+                return Err(MessageError::DelayTooLong { delay_ms: due_ms - now_ms });
+            }
+            if self.expected_offset.is_some() {
+                return Err(MessageError::ExpectedLater);
+            }
         }
         for (name, value) in &self.metadata {
             if name.is_empty() || name.len() > METADATA_KEY_BYTES_MAX {
@@ -89,6 +160,23 @@ pub enum MessageError {
         /// Entries given.
         entries: usize,
     },
+    /// The dedup id is too long.
+    #[error("dedup_id has {bytes} bytes; at most {DEDUP_ID_BYTES_MAX} are allowed")]
+    DedupIdTooLong {
+        /// Bytes given.
+        bytes: usize,
+    },
+    /// It is due too far in the future.
+    #[error(
+        "deliver_at_ms lies {delay_ms} ms in the future; at most {DELAY_MS_MAX} ms (ten years) are allowed; it is given in milliseconds since the Unix epoch"
+    )]
+    DelayTooLong {
+        /// How far.
+        delay_ms: u64,
+    },
+    /// Which offset a message gets that is due later cannot be known.
+    #[error("expected_offset cannot be given together with deliver_at_ms or delay_ms; leave one out")]
+    ExpectedLater,
     /// A metadata key is empty or too long.
     #[error("a metadata key has {bytes} bytes; it takes 1 to {METADATA_KEY_BYTES_MAX}")]
     MetadataKeyLength {
@@ -114,6 +202,9 @@ impl MessageError {
             MessageError::TooMuchMetadata { .. }
             | MessageError::MetadataKeyLength { .. }
             | MessageError::MetadataValueTooLong { .. } => "metadata",
+            MessageError::DedupIdTooLong { .. } => "dedup_id",
+            MessageError::DelayTooLong { .. } => "deliver_at_ms",
+            MessageError::ExpectedLater => "expected_offset",
         }
     }
 }
@@ -123,12 +214,36 @@ impl MessageError {
 pub struct Receipt {
     /// The message's id, unique over all topics and brokers.
     pub id: MessageId,
-    /// Its place in the topic.
+    /// Its place in the topic; [`Receipt::NO_OFFSET`] while `scheduled`.
     pub offset: u64,
     /// When the broker took it in, milliseconds since the Unix epoch; never decreases in a topic.
     pub timestamp_ms: u64,
     /// What the acknowledgement stands for.
     pub durability: Durability,
+    /// True when a message with the same dedup id was there already: this is the receipt of that one, and nothing was published.
+    pub duplicate: bool,
+    /// True when the message is put into its topic when it is due. It then gets an offset and an id of its own, and this id as
+    /// metadata, [`SCHEDULED_ID`].
+    pub scheduled: bool,
+}
+
+impl Receipt {
+    /// In place of an offset that is not known yet.
+    pub const NO_OFFSET: u64 = u64::MAX;
+}
+
+/// Metadata of a message that was put into its topic when it was due: the id its publisher was told.
+pub const SCHEDULED_ID: &str = "ratatoskr-scheduled-id";
+
+/// What has to hold for records to be appended.
+#[derive(Default)]
+pub(crate) struct Terms {
+    /// Index in the batch, ascending, and the publisher's id.
+    pub(crate) ids: Vec<(u32, DedupId)>,
+    /// Index in the batch, ascending, and the offset that record has to get.
+    pub(crate) expected: Vec<(u32, u64)>,
+    /// Whose ids they are, if not those of the topic appended to.
+    pub(crate) ids_of: Option<Arc<Topic>>,
 }
 
 /// A message as a subscriber gets it. Cheap to clone: the content is shared, never copied.

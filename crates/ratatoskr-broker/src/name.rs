@@ -64,11 +64,27 @@ impl TopicName {
         Ok(TopicName(text.into()))
     }
 
+    /// Reads a name from the journal, where the schedule's may stand too.
+    pub(crate) fn parse_stored(text: &str) -> Result<TopicName, TopicNameError> {
+        if text == SCHEDULE { Ok(TopicName::schedule()) } else { TopicName::parse(text) }
+    }
+
+    /// The name of the log that holds what is not due yet. Nobody else can ask for it: it is no valid name.
+    pub(crate) fn schedule() -> TopicName {
+        TopicName(SCHEDULE.into())
+    }
+
+    pub(crate) fn is_schedule(&self) -> bool {
+        &*self.0 == SCHEDULE
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
+
+const SCHEDULE: &str = "@schedule";
 
 impl fmt::Display for TopicName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,6 +16,8 @@ use crate::topic::Topic;
 pub(crate) fn sweep(core: &Core, now_ms: u64) {
     let topics: Vec<_> = core.topics.read().values().cloned().collect();
     for topic in topics {
+        let cutoff_ms = now_ms.saturating_sub(topic.settings().dedup_window_ms);
+        core.dedup.forget_before(topic.log.number, cutoff_ms);
         match first_to_keep(&topic, now_ms) {
             Ok(Some(first)) => {
                 // A closed inbox means the broker stops; the next start sweeps again.

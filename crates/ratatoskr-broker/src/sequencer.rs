@@ -13,15 +13,16 @@
 //! Why one thread and not a task per topic: ADR 0002.
 
 mod steps;
+mod terms;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ratatoskr_log::{Log, LogError, Pressure, Promise, RecordBatch};
+use ratatoskr_log::{Log, LogError, Pressure, Promise};
 
 use crate::answer::{Answer, Waiting};
-use crate::command::{AppendError, Appended, Command, Reply, SettingsChange, Target};
+use crate::command::{AppendError, Appended, Command, Records, Reply, SettingsChange, Target};
 use crate::core::{Alarm, Core, Health, Tally};
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::limits::TOPICS_MAX;
@@ -86,8 +87,8 @@ impl Sequencer {
             patience = IDLE;
             for command in commands.drain(..) {
                 match command {
-                    Command::Append { target, batch, bytes, reply } => {
-                        appends.push(Append { target, batch, bytes, reply });
+                    Command::Append { records, bytes, reply } => {
+                        appends.push(Append { records, bytes, reply });
                     }
                     change => self.change(change),
                 }
@@ -117,9 +118,8 @@ impl Sequencer {
                 }
             }
             Command::Crash { name } => {
-                if let Some(topic) = self.core.topic(&name)
-                    && let Some(owner) = self.owners.get_mut(&topic.log.number)
-                {
+                if let Some(topic) = self.core.topic(&name) {
+                    let owner = self.owners.entry(topic.log.number).or_insert_with(|| Owner::new(topic));
                     owner.crash_next();
                 }
             }
@@ -233,8 +233,9 @@ impl Sequencer {
         let refusal = self.wait_for_room();
         for append in appends.drain(..) {
             self.core.inbox.give_back(append.bytes);
-            if let Some(reason) = refusal.as_ref().filter(|_| append.target.needs_disk()) {
-                self.refuse(append.batch.count(), append.reply, AppendError::Unavailable(reason.clone()));
+            if let Some(reason) = refusal.as_ref().filter(|_| append.records.target.needs_disk()) {
+                let count = append.records.batch.count();
+                self.refuse(count, append.reply, AppendError::Unavailable(reason.clone()));
                 continue;
             }
             self.append(append);
@@ -246,25 +247,32 @@ impl Sequencer {
     }
 
     fn append(&mut self, append: Append) {
-        let Append { target, mut batch, reply, .. } = append;
-        let Some(topic) = self.resolve(target) else {
-            return self.refuse(batch.count(), reply, AppendError::TooManyTopics);
-        };
+        let Append { records: Records { target, mut batch, terms }, reply, .. } = append;
         let count = batch.count();
+        let Some(topic) = self.resolve(target) else {
+            return self.refuse(count, reply, AppendError::TooManyTopics);
+        };
         let number = topic.log.number;
-        let owner = self.owners.entry(number).or_insert_with(|| Owner::new(topic.clone()));
         let restarting =
             || AppendError::Unavailable(Unavailable::TopicRestarting { topic: topic.name.clone() });
-        if owner.is_down() {
+        if self.owners.get_mut(&number).is_some_and(Owner::is_down) {
             return self.refuse(count, reply, restarting());
         }
+        let duplicates = match self.meet_terms(&topic, &mut batch, &terms) {
+            Ok(duplicates) => duplicates,
+            Err(error) => return self.refuse(count, reply, error),
+        };
+        let count = batch.count();
+        let owner = self.owners.entry(number).or_insert_with(|| Owner::new(topic.clone()));
         let Ok(placed) = owner.append(&mut self.log, &mut batch) else {
             Tally::add(&self.core.tally.topic_restarts, 1);
+            self.core.dedup.take_back_of(number);
             self.refuse(count, reply, restarting());
             return self.fail_appends_of(number);
         };
+        let duplicates = self.note_ids(&topic, placed, (&terms, &duplicates));
         let durability = topic.settings().durability;
-        let appended = Appended { topic: number, placed, durability };
+        let appended = Appended { topic: number, placed, durability, duplicates };
         self.wait_for(topic, Answer::Append { count, appended, reply });
     }
 
@@ -352,6 +360,7 @@ impl Sequencer {
                 return self.fail_waiting(&error);
             }
         }
+        self.core.dedup.commit();
         self.answer(|_, _| true);
         for step in std::mem::take(&mut self.steps) {
             step.succeed(&self.core);
@@ -380,6 +389,7 @@ impl Sequencer {
 
     fn fail_waiting(&mut self, error: &LogError) {
         let reason = self.note_failure(error);
+        self.core.dedup.take_back();
         for topic in self.creating.drain().map(|(_, topic)| topic) {
             self.owners.remove(&topic.log.number);
         }
@@ -424,8 +434,7 @@ impl Sequencer {
 }
 
 struct Append {
-    target: Target,
-    batch: RecordBatch,
+    records: Records,
     bytes: usize,
     reply: Reply<Result<Appended, AppendError>>,
 }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{
-    MEMORY_TOPIC_BYTES_DEFAULT, MESSAGE_BYTES_DEFAULT, MESSAGE_BYTES_MAX, SUBSCRIBERS_MAX_DEFAULT,
+    DEDUP_WINDOW_MS_MAX, MEMORY_TOPIC_BYTES_DEFAULT, MESSAGE_BYTES_DEFAULT, MESSAGE_BYTES_MAX,
+    SUBSCRIBERS_MAX_DEFAULT,
 };
 
 /// What has happened to a message when its publisher is told so.
@@ -47,7 +48,13 @@ pub struct TopicSettings {
     pub subscribers_max: u32,
     /// Bytes of one message's payload. Default 1 MiB, at most 16 MiB.
     pub message_bytes_max: u32,
+    /// Within this time a second message with the same dedup id is a duplicate, milliseconds; 0: none ever is. Default 2 minutes,
+    /// at most 7 days.
+    pub dedup_window_ms: u64,
 }
+
+/// Two minutes in milliseconds.
+pub const DEDUP_WINDOW_MS_DEFAULT: u64 = 2 * 60 * 1000;
 
 /// Seven days in milliseconds.
 pub const RETENTION_AGE_MS_DEFAULT: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -61,6 +68,7 @@ impl Default for TopicSettings {
             durability: Durability::Fsync,
             subscribers_max: SUBSCRIBERS_MAX_DEFAULT,
             message_bytes_max: MESSAGE_BYTES_DEFAULT,
+            dedup_window_ms: DEDUP_WINDOW_MS_DEFAULT,
         }
     }
 }
@@ -110,6 +118,13 @@ impl TopicSettings {
                 field: "message_bytes_max",
                 value: self.message_bytes_max.into(),
                 allowed: "1 to 16777216 bytes",
+            });
+        }
+        if self.dedup_window_ms > DEDUP_WINDOW_MS_MAX {
+            return Err(SettingsError::OutOfRange {
+                field: "dedup_window_ms",
+                value: self.dedup_window_ms,
+                allowed: "0 to 604800000 ms (7 days)",
             });
         }
         if self.durability == Durability::Memory {

@@ -23,7 +23,7 @@ pub(crate) struct Topic {
     settings: RwLock<Arc<TopicSettings>>,
     /// Wakes every subscriber.
     pub(crate) changed: Notify,
-    /// Durable subscriptions at work on it.
+    /// Those at work on it that the courier looks after: durable subscriptions.
     durable: AtomicUsize,
     /// True while the courier has been told that the topic grew and has not looked yet.
     growth_told: AtomicBool,
@@ -79,12 +79,14 @@ pub struct TopicStats {
 
 impl Topic {
     pub(crate) fn new(name: TopicName, log: Arc<TopicLog>, settings: TopicSettings) -> Topic {
+        // The courier works off the schedule as it does subscriptions.
+        let durable = AtomicUsize::new(usize::from(name.is_schedule()));
         let topic = Topic {
             name,
             log,
             settings: RwLock::new(Arc::new(TopicSettings::default())),
             changed: Notify::new(),
-            durable: AtomicUsize::new(0),
+            durable,
             growth_told: AtomicBool::new(false),
             subscribers: Mutex::new(BTreeMap::new()),
         };

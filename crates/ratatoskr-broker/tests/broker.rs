@@ -270,7 +270,7 @@ async fn what_a_message_may_not_be_is_refused_by_name_and_nothing_is_half_done()
     );
 
     let payload = vec![1; 1 << 20].into();
-    let widest = NewMessage { key: "k".repeat(1024), metadata: pairs(64), payload, ttl_ms: 0 };
+    let widest = NewMessage { key: "k".repeat(1024), metadata: pairs(64), payload, ..NewMessage::default() };
     assert_eq!(broker.publish(&topic, widest.clone()).await.unwrap().offset, 0);
     let full = vec![NewMessage::new(vec![0; 1 << 20]); 16];
     assert_eq!(broker.publish_batch(&topic, full).await.unwrap()[15].offset, 16);

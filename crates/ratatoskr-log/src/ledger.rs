@@ -1,5 +1,7 @@
 //! [`Ledger`]: state beyond topics that lives in the journal too, such as what durable subscriptions have settled.
 
+use crate::record::RecordChunk;
+
 /// Keeps state that is a function of the journal's events. The log carries the events, and snapshots in its checkpoints, and knows
 /// nothing else of them. Called by one thread at a time: at start by the one that opens the log, then by the journal writer.
 pub trait Ledger: Send + Sync {
@@ -9,6 +11,10 @@ pub trait Ledger: Send + Sync {
     /// Takes in an event, at start, in the order of the journal. Later on whoever staged an event applies it
     /// once it is committed, before anything else is written.
     fn replay(&self, event: &[u8]) -> Result<(), String>;
+
+    /// Takes in records that were appended to a topic, at start, in the order of the journal. Later on whoever staged them does
+    /// it, as with events. What a snapshot was taken of does not come again.
+    fn appended(&self, topic: u32, records: &RecordChunk);
 
     /// A topic is gone. At start only.
     fn topic_deleted(&self, topic: u32);
@@ -31,6 +37,8 @@ impl Ledger for NoLedger {
     fn replay(&self, _: &[u8]) -> Result<(), String> {
         Err(NOT_HERE.to_owned())
     }
+
+    fn appended(&self, _: u32, _: &RecordChunk) {}
 
     fn topic_deleted(&self, _: u32) {}
 

@@ -30,14 +30,12 @@ use body::{FLAG_ADDRESSED, FLAG_DEDUP, FLAG_DELIVER_AT, FLAG_EXPIRES, FLAG_KEY, 
 pub struct RecordBatch {
     bytes: BytesMut,
     count: u32,
-    /// True when a record has a dedup id.
-    has_dedup_ids: bool,
 }
 
 impl RecordBatch {
     /// An empty batch with room for `bytes` of records.
     pub fn with_capacity(bytes: usize) -> RecordBatch {
-        RecordBatch { bytes: BytesMut::with_capacity(bytes), count: 0, has_dedup_ids: false }
+        RecordBatch { bytes: BytesMut::with_capacity(bytes), count: 0 }
     }
 
     /// Adds a record. Names, values and the key are at most 65,535 bytes, and so is the number
@@ -86,7 +84,6 @@ impl RecordBatch {
     fn push_facts(&mut self, flags_at: usize, facts: &RecordFacts<'_>) {
         if !facts.dedup_id.is_empty() {
             self.bytes[flags_at] |= FLAG_DEDUP;
-            self.has_dedup_ids = true;
             self.push_text(facts.dedup_id);
         }
         for (flag, time_ms) in [(FLAG_EXPIRES, facts.expires_ms), (FLAG_DELIVER_AT, facts.deliver_at_ms)] {
@@ -122,40 +119,22 @@ impl RecordBatch {
         self.count == 0
     }
 
-    /// The records that have a dedup id: index and id. Costs nothing when none has.
-    pub fn dedup_ids(&self) -> Vec<(u32, String)> {
-        if !self.has_dedup_ids {
-            return Vec::new();
-        }
-        let ids =
-            self.bodies().enumerate().map(|(index, (_, body))| (index as u32, body.dedup_id().to_owned()));
-        ids.filter(|(_, id)| !id.is_empty()).collect()
-    }
-
     /// Takes out the records at these indices, ascending. They must not have their places yet.
     pub fn remove(&mut self, indices: &[u32]) {
+        if indices.is_empty() {
+            return;
+        }
         let mut kept = BytesMut::with_capacity(self.bytes.len());
-        for (index, (range, _)) in self.bodies().enumerate() {
-            if indices.binary_search(&(index as u32)).is_err() {
-                kept.extend_from_slice(&self.bytes[range]);
+        let (mut at, mut index) = (0, 0);
+        while at < self.bytes.len() {
+            let end = at + read_u32(&self.bytes, at) as usize;
+            if indices.binary_search(&index).is_err() {
+                kept.extend_from_slice(&self.bytes[at..end]);
             }
+            (at, index) = (end, index + 1);
         }
         self.count -= indices.len() as u32;
         self.bytes = kept;
-    }
-
-    /// Where each record stands, and its body.
-    fn bodies(&self) -> impl Iterator<Item = (std::ops::Range<usize>, Body)> {
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            if at >= self.bytes.len() {
-                return None;
-            }
-            let range = at..at + read_u32(&self.bytes, at) as usize;
-            at = range.end;
-            let body = Bytes::copy_from_slice(&self.bytes[range.start + RECORD_HEADER_BYTES..range.end]);
-            Some((range, Body::new(body)))
-        })
     }
 
     /// Gives every record its place: consecutive offsets from `first`, one timestamp.
@@ -281,20 +260,31 @@ impl RecordChunk {
 
     /// The records, in order. They were checked when the chunk was made, so this cannot fail.
     pub fn records(&self) -> impl Iterator<Item = Record> {
+        self.records_flagged(0)
+    }
+
+    /// The records that have a dedup id, in order; the others are not looked into.
+    pub fn records_with_dedup_id(&self) -> impl Iterator<Item = Record> {
+        self.records_flagged(FLAG_DEDUP)
+    }
+
+    /// The records that have all of these flags.
+    fn records_flagged(&self, wanted: u8) -> impl Iterator<Item = Record> {
         let bytes = self.bytes.clone();
         let mut at = 0;
         std::iter::from_fn(move || {
-            if at >= bytes.len() {
-                return None;
+            while at < bytes.len() {
+                let (start, length) = (at, read_u32(&bytes, at) as usize);
+                at += length;
+                if bytes[start + RECORD_HEADER_BYTES] & wanted == wanted {
+                    return Some(Record {
+                        offset: read_u64(&bytes, start + 8),
+                        timestamp_ms: read_u64(&bytes, start + 16),
+                        body: Body::new(bytes.slice(start + RECORD_HEADER_BYTES..at)),
+                    });
+                }
             }
-            let length = read_u32(&bytes, at) as usize;
-            let record = Record {
-                offset: read_u64(&bytes, at + 8),
-                timestamp_ms: read_u64(&bytes, at + 16),
-                body: Body::new(bytes.slice(at + RECORD_HEADER_BYTES..at + length)),
-            };
-            at += length;
-            Some(record)
+            None
         })
     }
 }
@@ -367,7 +357,6 @@ mod tests {
         batch.push_with(&RecordFacts { expires_ms: 8, ..RecordFacts::default() }, "", &[], b"two");
         batch.push_with(&RecordFacts { dedup_id: "order-8", ..all }, "k", &[], b"three");
         batch.push("k", &[], b"four");
-        assert_eq!(batch.dedup_ids(), [(0, "order-7".to_owned()), (2, "order-8".to_owned())]);
         batch.remove(&[2]);
         let chunk = RecordChunk::check(batch.place(0, 1).split().freeze()).expect("just made");
         let bodies: Vec<Body> = chunk.records().map(|record| record.body).collect();
@@ -380,6 +369,8 @@ mod tests {
         assert_eq!((bodies[1].key(), &bodies[1].payload()[..]), ("", &b"two"[..]));
         assert_eq!((bodies[2].key(), &bodies[2].payload()[..]), ("k", &b"four"[..]));
         assert!(bodies[0].has_facts() && !bodies[2].has_facts());
+        let with_id = chunk.records_with_dedup_id().map(|record| record.offset);
+        assert_eq!(with_id.collect::<Vec<_>>(), [0]);
     }
 
     #[cfg(not(feature = "broken-no-checksum"))]

@@ -337,6 +337,7 @@ impl Replay {
     fn append(&mut self, topic: u32, records: &[u8]) -> Result<(), String> {
         let chunk = RecordChunk::check(Bytes::copy_from_slice(records))?;
         let topic = self.topic(topic)?;
+        self.ledger.appended(topic.number, &chunk);
         if chunk.end() <= topic.next() {
             return Ok(());
         }

@@ -231,6 +231,11 @@ impl TopicLog {
         (first, timestamp_ms)
     }
 
+    /// The offset the next staged record gets. On the journal writer's thread only.
+    pub fn staged_next(&self) -> u64 {
+        self.staged.lock().next
+    }
+
     /// Takes back what was staged and not published.
     pub(crate) fn unstage(&self) {
         let (next, last_timestamp_ms) = {

@@ -375,7 +375,8 @@ pub(crate) async fn settle(
     for message in request.messages {
         let topic =
             TopicName::parse(&message.topic).map_err(|error| status::bad_name("messages.topic", &error))?;
-        messages.push((topic, message_from_wire(message)));
+        let message = message_from_wire(message).map_err(|error| status::bad_field(error.field, &error))?;
+        messages.push((topic, message));
     }
     let receipts = broker.settle_and_publish(acks, messages).await;
     let receipts = receipts.map_err(|error| status::settle_status(&error))?;

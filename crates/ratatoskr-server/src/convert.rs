@@ -5,8 +5,8 @@
 pub(crate) mod subscriptions;
 
 use ratatoskr_broker::{
-    Durability, Filter, FilterError, NewMessage, Receipt, Start, SubscribeOptions, TopicDescription,
-    TopicSettings,
+    Delivery, Durability, Filter, FilterError, NewMessage, Receipt, Start, SubscribeOptions,
+    TopicDescription, TopicSettings,
 };
 use ratatoskr_proto as wire;
 use ratatoskr_proto::start_position::Position;
@@ -74,6 +74,10 @@ pub(crate) fn settings_from_wire(
     }
     settings.subscribers_max = given.subscribers_max.unwrap_or(settings.subscribers_max);
     settings.message_bytes_max = given.message_bytes_max.unwrap_or(settings.message_bytes_max);
+    if let Some(window_ms) = given.dedup_window_ms {
+        settings.dedup_window_ms = u64::try_from(window_ms)
+            .map_err(|_| FieldError::negative("settings.dedup_window_ms", window_ms))?;
+    }
     Ok(settings)
 }
 
@@ -86,6 +90,7 @@ fn settings_to_wire(settings: &TopicSettings) -> wire::TopicSettings {
         durability: Some(durability_to_wire(settings.durability).into()),
         subscribers_max: Some(settings.subscribers_max),
         message_bytes_max: Some(settings.message_bytes_max),
+        dedup_window_ms: Some(number(settings.dedup_window_ms)),
     }
 }
 
@@ -110,13 +115,28 @@ pub(crate) fn number(value: u64) -> i64 {
 }
 
 /// A message to publish. Nothing is copied.
-pub(crate) fn message_from_wire(request: wire::PublishRequest) -> NewMessage {
-    NewMessage {
+pub(crate) fn message_from_wire(request: wire::PublishRequest) -> Result<NewMessage, FieldError> {
+    let unsigned = |field, value| u64::try_from(value).map_err(|_| FieldError::negative(field, value));
+    let delivery = match (unsigned("deliver_at_ms", request.deliver_at_ms)?, request.delay_ms) {
+        (0, 0) => Delivery::Now,
+        (at_ms, 0) => Delivery::At(at_ms),
+        (0, delay_ms) => Delivery::After(delay_ms),
+        (at_ms, delay_ms) => {
+            let message =
+                format!("deliver_at_ms is {at_ms} and delay_ms is {delay_ms}; give one of them, or none");
+            return Err(FieldError { field: "delay_ms", message });
+        }
+    };
+    let expected_offset = request.expected_offset.map(|offset| unsigned("expected_offset", offset));
+    Ok(NewMessage {
         payload: request.payload,
         key: request.key,
         metadata: request.metadata.into_iter().collect(),
         ttl_ms: request.ttl_ms,
-    }
+        dedup_id: request.dedup_id,
+        delivery,
+        expected_offset: expected_offset.transpose()?,
+    })
 }
 
 /// The result of a published message.
@@ -126,8 +146,10 @@ pub(crate) fn published(receipt: &Receipt) -> wire::PublishResponse {
         timestamp: number(receipt.timestamp_ms),
         success: true,
         error: String::new(),
-        offset: number(receipt.offset),
+        offset: if receipt.scheduled { -1 } else { number(receipt.offset) },
         receipt: durability_to_wire(receipt.durability).into(),
+        duplicate: receipt.duplicate,
+        scheduled: receipt.scheduled,
     }
 }
 

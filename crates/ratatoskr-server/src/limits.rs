@@ -56,3 +56,5 @@ pub const READ_FAILED_RETRY: Duration = Duration::from_secs(1);
 pub const TOPIC_RESTART_RETRY: Duration = Duration::from_millis(100);
 /// What a client is told to wait before it tries another connection when the broker stops.
 pub const SHUTDOWN_RETRY: Duration = Duration::from_secs(1);
+/// What a client is told to wait while as many dedup ids are remembered as may be.
+pub const DEDUP_IDS_RETRY: Duration = Duration::from_secs(10);

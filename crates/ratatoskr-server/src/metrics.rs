@@ -43,6 +43,8 @@ const COUNTERS: &[Metric<Counters>] = &[
 const GAUGES: &[Metric<Counters>] = &[
     ("ratatoskr_topics", "Topics", |c| c.topics),
     ("ratatoskr_subscriptions", "Open subscriptions", |c| c.subscriptions),
+    ("ratatoskr_scheduled_messages", "Messages that are not due yet", |c| c.scheduled_messages),
+    ("ratatoskr_dedup_ids", "Ids remembered to find duplicates", |c| c.dedup_ids),
     ("ratatoskr_tail_bytes", "Bytes of recent messages in memory", |c| c.tail_bytes),
     ("ratatoskr_unflushed_bytes", "Bytes not yet written to segments", |c| c.unflushed_bytes),
     ("ratatoskr_journal_bytes", "Bytes of the journal's files", |c| c.journal_bytes),

@@ -33,7 +33,10 @@ pub(crate) async fn publish(broker: &Broker, request: PublishRequest) -> Result<
         Ok(topic) => topic,
         Err(error) => return Ok(refused(status::publish_name_code(&error).to_owned())),
     };
-    publish_one(broker, &topic, message_from_wire(request)).await
+    match message_from_wire(request) {
+        Ok(message) => publish_one(broker, &topic, message).await,
+        Err(error) => Ok(refused(status::field_refusal(&error))),
+    }
 }
 
 /// `PublishBatch`: one result per message.
@@ -55,7 +58,8 @@ pub(crate) async fn publish_each(
 ) -> Result<Vec<PublishResponse>, Status> {
     check_batch(&messages)?;
     let mut outcomes: Vec<Option<Outcome>> = vec![None; messages.len()];
-    let groups = group_by_topic(topic, messages, &mut outcomes);
+    let mut groups = group_by_topic(topic, messages, &mut outcomes);
+    groups.retain(|group| !group.messages.is_empty());
     let publishing = join_all(groups.into_iter().map(|group| publish_group(broker, group)));
     for settled in unconstrained(publishing).await {
         for (place, outcome) in settled {
@@ -132,8 +136,13 @@ fn group_by_topic(
                 },
             };
         }
-        groups[latest].places.push(place);
-        groups[latest].messages.push(message_from_wire(message));
+        match message_from_wire(message) {
+            Ok(message) => {
+                groups[latest].places.push(place);
+                groups[latest].messages.push(message);
+            }
+            Err(error) => outcomes[place] = Some(Ok(refused(status::field_refusal(&error)))),
+        }
     }
     groups
 }

@@ -59,6 +59,7 @@ impl Service {
             uptime_ms: i64::try_from(uptime_ms).unwrap_or(i64::MAX),
             topics: number(counters.topics),
             subscriptions: number(counters.subscriptions),
+            scheduled_messages: number(counters.scheduled_messages),
             published_messages: number(counters.published_messages),
             delivered_messages: number(counters.delivered_messages),
             health: health_text(&self.broker.health()),

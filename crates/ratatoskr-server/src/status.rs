@@ -23,7 +23,10 @@ use ratatoskr_broker::{
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::limits::{DISK_FULL_RETRY, READ_FAILED_RETRY, SHUTDOWN_RETRY, TOPIC_RESTART_RETRY};
+use crate::convert::FieldError;
+use crate::limits::{
+    DEDUP_IDS_RETRY, DISK_FULL_RETRY, READ_FAILED_RETRY, SHUTDOWN_RETRY, TOPIC_RESTART_RETRY,
+};
 
 /// `ErrorInfo.domain` of every status.
 const DOMAIN: &str = "ratatoskr";
@@ -159,11 +162,22 @@ pub(crate) fn delete_refusal(error: &DeleteTopicError) -> Result<String, Status>
     }
 }
 
+/// The in-band form of a message's field that the broker's types cannot hold.
+pub(crate) fn field_refusal(error: &FieldError) -> String {
+    let code =
+        if error.field == "expected_offset" { "invalid_expected_offset" } else { "invalid_delivery_time" };
+    format!("{code}: {error}")
+}
+
 /// Why a message is refused, or the status that ends the call.
 pub(crate) fn publish_refusal(error: &PublishError) -> Result<String, Status> {
     match error {
         PublishError::Message { error, .. } => Ok(format!("{}: {error}", message_code(error))),
         PublishError::TooManyTopics => Ok(format!("too_many_topics: {error}")),
+        PublishError::OtherOffset { .. } => Ok(format!("offset_mismatch: {error}")),
+        PublishError::TooManyDedupIds => Err(Failure::new(Code::ResourceExhausted, "TOO_MANY_DEDUP_IDS")
+            .retry_after(DEDUP_IDS_RETRY)
+            .status(error)),
         PublishError::EmptyBatch | PublishError::BatchTooLong { .. } | PublishError::BatchTooLarge { .. } => {
             Err(bad_field("messages", error))
         }
@@ -178,6 +192,9 @@ fn message_code(error: &MessageError) -> &'static str {
         MessageError::TooMuchMetadata { .. } => "too_much_metadata",
         MessageError::MetadataKeyLength { .. } => "invalid_metadata_key",
         MessageError::MetadataValueTooLong { .. } => "metadata_value_too_long",
+        MessageError::DedupIdTooLong { .. } => "dedup_id_too_long",
+        MessageError::DelayTooLong { .. } => "invalid_delivery_time",
+        MessageError::ExpectedLater => "invalid_expected_offset",
     }
 }
 

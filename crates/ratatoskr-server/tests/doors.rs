@@ -49,6 +49,7 @@ async fn settings_are_kept_described_and_changed_one_by_one() {
         durability: Some(Durability::Written.into()),
         subscribers_max: Some(100_000),
         message_bytes_max: Some(1 << 20),
+        dedup_window_ms: Some(120_000),
     };
     assert_eq!(topic.settings, Some(full));
     assert_eq!((topic.first_offset, topic.next_offset, topic.message_count), (0, 1, 1));

@@ -25,6 +25,9 @@ pub(crate) struct TopicFlags {
     /// Bytes of one message's payload, at most 16MiB
     #[arg(long, value_name = "SIZE", value_parser = message_bytes)]
     message_bytes_max: Option<u32>,
+    /// Within this time a second message with the same dedup id is a duplicate: 2m, at most 7d; none: no message ever is
+    #[arg(long, value_name = "DURATION", value_parser = bound(Kind::DurationBound))]
+    dedup_window: Option<i64>,
 }
 
 impl TopicFlags {
@@ -42,6 +45,7 @@ impl TopicFlags {
             durability: durability.map(i32::from),
             subscribers_max: self.subscribers_max,
             message_bytes_max: self.message_bytes_max,
+            dedup_window_ms: self.dedup_window,
         }
     }
 }

@@ -14,12 +14,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::code::{Reader, put_number, put_text};
 use super::happening::{
     Created, Happening, Round, from_json, json, put_ranges, put_returned, take_ranges, take_returned,
 };
 use super::ranges::Ranges;
 use super::settings::{SubscriptionName, SubscriptionSettings};
+use crate::code::{Reader, put_number, put_text};
+use crate::schedule::Progress;
 
 /// An unsettled message that has used up attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +113,7 @@ impl Book {
             settings: SubscriptionSettings::clone(&self.settings),
             origin: self.standing.origin,
         };
-        put_number(&mut bytes, 1);
+        put_number(&mut bytes, BOOK);
         put_text(&mut bytes, &json(&created));
         let Counts { acked, passed, expired, dead } = self.counts;
         for count in [acked, passed, expired, dead] {
@@ -166,6 +167,7 @@ struct Shelf {
     books: BTreeMap<u32, Book>,
     /// The highest number ever used.
     last_number: u32,
+    schedule: Progress,
 }
 
 impl Books {
@@ -177,9 +179,13 @@ impl Books {
             guard.books.insert(created.number, Book::new(created.clone())?);
             return Ok(());
         }
+        if let Happening::Dispatched(progress) = happening {
+            guard.schedule = *progress;
+            return Ok(());
+        }
         let Some(book) = guard.books.get_mut(&happening.number()) else { return Ok(()) };
         match happening {
-            Happening::Created(_) => unreachable!("handled above"),
+            Happening::Created(_) | Happening::Dispatched(_) => unreachable!("handled above"),
             Happening::Deleted { number } => {
                 guard.books.remove(number);
             }
@@ -220,6 +226,11 @@ impl Books {
         guard.books.values().find(is_meant).map(|book| book.number)
     }
 
+    /// How far the schedule is worked off.
+    pub(crate) fn schedule(&self) -> Progress {
+        self.all.lock().schedule
+    }
+
     pub(crate) fn last_number(&self) -> u32 {
         self.all.lock().last_number
     }
@@ -233,33 +244,42 @@ impl Books {
     }
 }
 
-impl ratatoskr_log::Ledger for Books {
-    fn restore(&self, part: &[u8]) -> Result<(), String> {
-        let mut reader = Reader::new(part);
-        match reader.number()? {
-            0 => self.all.lock().last_number = reader.number()? as u32,
-            1 => {
-                let book = Book::decode(&mut reader)?;
+// ---- as parts of a checkpoint ----
+
+/// The kinds of state that are written here.
+const NUMBERS: u64 = 0;
+const BOOK: u64 = 1;
+const SCHEDULE: u64 = 3;
+
+impl Books {
+    /// Takes in one part of a snapshot; false when it is none of ours.
+    pub(crate) fn restore(&self, kind: u64, reader: &mut Reader<'_>) -> Result<bool, String> {
+        match kind {
+            NUMBERS => self.all.lock().last_number = reader.number()? as u32,
+            BOOK => {
+                let book = Book::decode(reader)?;
                 self.all.lock().books.insert(book.number, book);
             }
-            kind => return Err(format!("subscription state of kind {kind} was written by a newer version")),
+            SCHEDULE => self.all.lock().schedule = Progress::take_from(reader)?,
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn replay(&self, event: &[u8]) -> Result<(), String> {
-        self.apply(&Happening::decode(event)?)
-    }
-
-    fn topic_deleted(&self, topic: u32) {
+    pub(crate) fn topic_deleted(&self, topic: u32) {
         self.all.lock().books.retain(|_, book| book.topic != topic);
     }
 
-    fn snapshot(&self, push: &mut dyn FnMut(Vec<u8>)) {
+    pub(crate) fn snapshot(&self, push: &mut dyn FnMut(Vec<u8>)) {
         let guard = self.all.lock();
-        let mut numbers = vec![0];
+        let mut numbers = vec![NUMBERS as u8];
         put_number(&mut numbers, guard.last_number.into());
         push(numbers);
+        if guard.schedule != Progress::default() {
+            let mut schedule = vec![SCHEDULE as u8];
+            guard.schedule.put_into(&mut schedule);
+            push(schedule);
+        }
         guard.books.values().for_each(|book| push(book.encode()));
     }
 }

@@ -14,9 +14,10 @@ use super::happening::{Happening, Round};
 use super::request::Request;
 use super::tickets::{After, Booked};
 use crate::broken::Broken;
-use crate::command::{Command, Target};
+use crate::command::{Command, Records, Target};
 use crate::core::Core;
 use crate::id::MessageId;
+use crate::message::Terms;
 use crate::name::TopicName;
 use crate::settings::TopicSettings;
 
@@ -100,7 +101,11 @@ impl Courier {
         }
         let topic = desk.settings.dead_letters(&desk.name).expect("settings were checked when they were set");
         let target = place_for(&self.core, topic);
-        let appends = if Broken::Dead.is_on() { Vec::new() } else { vec![(target, batch)] };
+        let appends = if Broken::Dead.is_on() {
+            Vec::new()
+        } else {
+            vec![Records { target, batch, terms: Terms::default() }]
+        };
         self.send(vec![Happening::Settled { number, round }], appends, booked, After::Nothing);
     }
 }

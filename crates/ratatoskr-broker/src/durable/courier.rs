@@ -12,6 +12,7 @@
 
 mod journal;
 mod requests;
+mod scheduled;
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +30,7 @@ use super::trace::Memory;
 use crate::core::{Alarm, Core, Tally};
 use crate::limits::READ_BYTES_MAX;
 use crate::topic::Topic;
+use scheduled::Scheduling;
 
 /// How often subscriptions that nobody touches are looked at.
 const SWEEP_MS: u64 = 1000;
@@ -52,6 +54,8 @@ pub(crate) struct Courier {
     pub(super) tickets: Tickets,
     last_number: u32,
     memory: Memory,
+    /// Once there is one.
+    scheduling: Option<Scheduling>,
     /// Being created: topic number and name.
     creating: BTreeSet<(u32, SubscriptionName)>,
     reader: mpsc::Sender<Job>,
@@ -79,6 +83,7 @@ impl Courier {
             tickets: Tickets::default(),
             last_number,
             memory: Memory::default(),
+            scheduling: None,
             creating: BTreeSet::new(),
             reader,
             stopping_since: None,
@@ -95,6 +100,7 @@ impl Courier {
                 self.open_desk(number, topic);
             }
         }
+        self.open_schedule();
         let mut requests = Vec::new();
         while self.core.courier.take(&mut requests, self.patience()).is_ok() {
             let now_ms = self.core.now_ms();
@@ -103,6 +109,7 @@ impl Courier {
             }
             self.sweep(now_ms);
             self.take_turns(now_ms);
+            self.schedule_turn(now_ms);
             self.send_round(false);
             if self
                 .stopping_since
@@ -119,8 +126,11 @@ impl Courier {
             return Duration::ZERO;
         }
         let now_ms = self.core.now_ms();
-        let until_due = self.due.first().map_or(SWEEP_MS, |&(at_ms, _)| at_ms.saturating_sub(now_ms));
-        Duration::from_millis(until_due.min(SWEEP_MS))
+        let due_ms = self.due.first().map(|&(at_ms, _)| at_ms);
+        let scheduling = self.scheduling.as_ref().filter(|_| self.stopping_since.is_none());
+        let scheduled_ms = scheduling.and_then(Scheduling::next_turn_ms);
+        let until_ms = due_ms.into_iter().chain(scheduled_ms).min().unwrap_or(u64::MAX);
+        Duration::from_millis(until_ms.saturating_sub(now_ms).min(SWEEP_MS))
     }
 
     fn open_desk(&mut self, number: u32, topic: &Arc<Topic>) {

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::book::Returned;
-use super::code::{Reader, put_number, put_text};
 use super::event::Booking;
 use super::ranges::Ranges;
 use super::settings::SubscriptionSettings;
+use crate::code::{Reader, put_number, put_text};
+use crate::schedule::Progress;
 
 /// What became of messages of one subscription in one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,6 +86,8 @@ pub(crate) enum Happening {
         number: u32,
         saved: String,
     },
+    /// Messages of the schedule were put into their topics, or carried forward in it. Concerns no subscription.
+    Dispatched(Progress),
 }
 
 /// A new subscription.
@@ -107,6 +110,7 @@ const MOVED: u64 = 5;
 const RESTORED: u64 = 6;
 const SAVED: u64 = 7;
 const FORGOTTEN: u64 = 8;
+const DISPATCHED: u64 = 9;
 
 impl Happening {
     pub(crate) fn number(&self) -> u32 {
@@ -119,6 +123,7 @@ impl Happening {
             | Happening::Restored { number, .. }
             | Happening::Saved { number, .. }
             | Happening::Forgotten { number, .. } => *number,
+            Happening::Dispatched(_) => 0,
         }
     }
 
@@ -159,6 +164,10 @@ impl Happening {
                 head(FORGOTTEN);
                 put_text(&mut bytes, saved.as_bytes());
             }
+            Happening::Dispatched(progress) => {
+                head(DISPATCHED);
+                progress.put_into(&mut bytes);
+            }
         }
         bytes
     }
@@ -186,7 +195,8 @@ impl Happening {
             RESTORED => Happening::Restored { number, saved: text()? },
             SAVED => Happening::Saved { number, saved: text()? },
             FORGOTTEN => Happening::Forgotten { number, saved: text()? },
-            _ => return Err(format!("subscription event of kind {kind} was written by a newer version")),
+            DISPATCHED => Happening::Dispatched(Progress::take_from(&mut reader)?),
+            _ => return Err(format!("event of kind {kind} was written by a newer version")),
         })
     }
 }

@@ -20,11 +20,11 @@ use super::happening::{Happening, Round};
 use super::request::{Request, SettleError, SubscriptionError};
 use super::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings};
 use crate::broker::Broker;
-use crate::command::Target;
+use crate::command::{Records, Target};
 use crate::filter::{Filter, FilterFacts as _};
 use crate::id::MessageId;
 use crate::limits::READ_BYTES_MAX;
-use crate::message::Message;
+use crate::message::{Message, Terms};
 use crate::subscription::Start;
 use crate::topic::Topic;
 
@@ -195,7 +195,8 @@ impl Broker {
                 let facts = RecordFacts { addressed_to: subscription, ..RecordFacts::default() };
                 batch.push_with(&facts, record.body.key(), &metadata, &record.body.payload());
             }
-            appends.push((Target::Topic(self.topic_of(name)?), batch));
+            let target = Target::Topic(self.topic_of(name)?);
+            appends.push(Records { target, batch, terms: Terms::default() });
         }
         let core = self.core();
         let happening = Happening::Settled { number: place.number, round };

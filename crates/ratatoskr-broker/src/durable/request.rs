@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ratatoskr_log::{ReadError, Record, RecordBatch, RecordChunk, SegmentCursor};
+use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor};
 
 use super::describe::SubscriptionDescription;
 use super::event::{Booking, Leaving, MemberId, Outcome, Window};
@@ -11,8 +11,9 @@ use super::member::Seat;
 use super::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings, SubscriptionSettingsError};
 use super::token::Token;
 use super::trace::TraceStep;
-use crate::command::{AppendError, Appended, Reply, Target};
+use crate::command::{AppendError, Appended, Records, Reply};
 use crate::error::{PublishError, Unavailable};
+use crate::schedule::{Due, Scan, Step};
 use crate::topic::Topic;
 
 /// What became of one settlement.
@@ -154,6 +155,25 @@ pub(crate) type DoneReply = Reply<Result<u32, SubscriptionError>>;
 /// What was read from segments, and how to go on there.
 pub(crate) type SegmentRead = (Result<Option<RecordChunk>, ReadError>, SegmentCursor);
 
+/// What was read from the schedule's log.
+pub(crate) enum ScheduleRead {
+    /// What comes next in it.
+    Next(SegmentRead),
+    /// A scan has come this far; an error when it can get no further now.
+    Scanned(Result<Scan, ReadError>, SegmentCursor),
+    /// Messages to be moved on, in the order asked for; none where one cannot be read any more.
+    Fetched(Purpose, Result<Vec<(Due, Option<Record>)>, ReadError>),
+}
+
+/// Why messages of the schedule are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// They are due.
+    Dispatch(Step),
+    /// They are old, and stand in the way of what could go.
+    Carry,
+}
+
 /// See the file's head.
 pub(crate) enum Request {
     Create {
@@ -211,7 +231,7 @@ pub(crate) enum Request {
     /// All of it or nothing.
     SettleAndPublish {
         acks: Vec<Token>,
-        appends: Vec<(Target, RecordBatch)>,
+        appends: Vec<Records>,
         reply: Reply<Result<Vec<Appended>, SettleError>>,
     },
     /// The leases a message is out on.
@@ -233,9 +253,11 @@ pub(crate) enum Request {
     /// Settles what no member holds: dead letters that are sent again or dropped. With what is to be published in the same step.
     Resolve {
         happening: Happening,
-        appends: Vec<(Target, RecordBatch)>,
+        appends: Vec<Records>,
         reply: Reply<Result<Vec<Appended>, SettleError>>,
     },
+    /// From the same thread, about the schedule.
+    Schedule(ScheduleRead),
     TopicGrew {
         topic: u32,
     },

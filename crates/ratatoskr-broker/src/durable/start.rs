@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ratatoskr_log::{RECORD_HEADER_BYTES, RecordBatch};
 use tokio::sync::oneshot;
 
 use super::describe::SubscriptionDescription;
@@ -15,14 +14,13 @@ use super::settings::{SubscriptionRef, SubscriptionSettings};
 use super::token::Token;
 use crate::broker::Broker;
 use crate::core::Core;
-use crate::error::PublishError;
 use crate::id::MessageId;
 use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, LEASE_MS_MAX, LEASE_MS_MIN, REASON_BYTES_MAX, SAVED_MAX,
-    SETTLEMENTS_MAX, SUBSCRIBER_ID_BYTES_MAX,
+    LEASE_MS_MAX, LEASE_MS_MIN, REASON_BYTES_MAX, SAVED_MAX, SETTLEMENTS_MAX, SUBSCRIBER_ID_BYTES_MAX,
 };
 use crate::message::{NewMessage, Receipt};
 use crate::name::TopicName;
+use crate::publishing::check_size;
 use crate::subscription::{Start, place};
 use crate::topic::Topic;
 
@@ -214,36 +212,13 @@ impl Broker {
         if acks.len() > SETTLEMENTS_MAX {
             return Err(SettleError::TooMany { settlements: acks.len() });
         }
-        if messages.len() > BATCH_MESSAGES_MAX {
-            return Err(PublishError::BatchTooLong { messages: messages.len() }.into());
-        }
-        let bytes: usize = messages.iter().map(|(_, message)| message.size_bytes()).sum();
-        if bytes > BATCH_BYTES_MAX {
-            return Err(PublishError::BatchTooLarge { bytes }.into());
-        }
-        let now_ms = self.now_ms();
-        // One append per topic; who stands where in it.
-        let mut appends: Vec<(TopicName, crate::command::Target, RecordBatch)> = Vec::new();
-        let mut places = Vec::with_capacity(messages.len());
-        for (index, (topic, message)) in messages.iter().enumerate() {
-            let known = appends.iter().position(|(known, ..)| known == topic);
-            let at = known.unwrap_or_else(|| {
-                let (target, _) = self.target(topic);
-                appends.push((topic.clone(), target, RecordBatch::with_capacity(RECORD_HEADER_BYTES)));
-                appends.len() - 1
-            });
-            let (_, bytes_max) = self.target(topic);
-            message.validate(bytes_max).map_err(|error| PublishError::Message { index, error })?;
-            let batch = &mut appends[at].2;
-            places.push((at, u64::from(batch.count())));
-            message.push_into(batch, now_ms);
-        }
-        let appends = appends.into_iter().map(|(_, target, batch)| (target, batch)).collect();
+        check_size(messages.len(), messages.iter().map(|(_, message)| message.size_bytes()).sum())?;
+        let (places, appends) = self.gather(&messages).await?;
         let core = self.core();
         let (reply, answer) = oneshot::channel();
         core.courier.push(Request::SettleAndPublish { acks, appends, reply }).map_err(|_| core.closed())?;
         let appended = answer.await.map_err(|_| core.closed())??;
-        Ok(places.into_iter().map(|(at, place)| self.receipt(&appended[at], place)).collect())
+        Ok(places.into_iter().map(|(at, index)| self.receipt(&appended[at], index)).collect())
     }
 
     /// The one lease a message is out on, found by the message's id; `None` when there is none.

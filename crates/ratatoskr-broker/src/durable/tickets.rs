@@ -7,6 +7,7 @@ use super::request::{DoneReply, Fate, SettleError, SettleReply};
 use super::settings::SubscriptionName;
 use crate::command::{Appended, Reply};
 use crate::error::Unavailable;
+use crate::schedule::Due;
 use crate::topic::Topic;
 
 /// A message whose delivery waits for a ticket.
@@ -31,6 +32,10 @@ pub(super) enum After {
     /// The subscription stands elsewhere now.
     Restart(u32, DoneReply),
     Tell(u32, DoneReply),
+    /// Messages of the schedule were moved, or carried forward.
+    Dispatch {
+        moved: Vec<Due>,
+    },
     Append {
         restart: Option<u32>,
         reply: Reply<Result<Vec<Appended>, SettleError>>,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use ratatoskr_log::Record;
 use tokio::sync::oneshot;
 
 use super::book::Books;
@@ -13,7 +14,9 @@ use super::settings::SubscriptionName;
 use crate::broker::Broker;
 use crate::error::Unavailable;
 use crate::id::MessageId;
+use crate::message::SCHEDULED_ID;
 use crate::name::TopicName;
+use crate::schedule::Due;
 
 /// Passages that are remembered, of all messages together.
 const PASSAGES_MAX: usize = 100_000;
@@ -125,26 +128,45 @@ impl Broker {
         let (number, offset) = id.place(core.id_mask);
         let topic = core.topics.read().values().find(|topic| topic.log.number == number).cloned();
         let Some(topic) = topic.filter(|topic| offset < topic.log.next()) else { return Ok(None) };
-        let (name, receipt) = (topic.name.clone(), topic.settings().durability);
-        let read = tokio::task::spawn_blocking(move || topic.log.read_at(offset)).await;
+        let (log, receipt) = (topic.clone(), topic.settings().durability);
+        let read = tokio::task::spawn_blocking(move || log.log.read_at(offset)).await;
+        let unknown = |what| TraceStep { time_ms: 0, subscription: None, what };
         let published = match read {
             Ok(Ok(Some(record)))
                 if MessageId::new(core.id_mask, number, offset, record.timestamp_ms) != id =>
             {
                 return Ok(None);
             }
+            Ok(Ok(Some(record))) if topic.name.is_schedule() => return Ok(self.trace_scheduled(&record)),
             Ok(Ok(Some(record))) => TraceStep {
                 time_ms: record.timestamp_ms,
                 subscription: None,
-                what: format!("published to {name} at offset {offset}, receipt {}", receipt.as_str()),
+                what: format!("published to {} at offset {offset}, receipt {}", topic.name, receipt.as_str()),
             },
-            Ok(Err(error)) => TraceStep { time_ms: 0, subscription: None, what: error.to_string() },
-            _ => TraceStep { time_ms: 0, subscription: None, what: "cannot be read now".to_owned() },
+            Ok(Err(error)) => unknown(error.to_string()),
+            _ => unknown("cannot be read now".to_owned()),
         };
+        let name = topic.name.clone();
         let (reply, answer) = oneshot::channel();
         core.courier.push(Request::Trace { topic: number, offset, reply }).map_err(|_| core.closed())?;
         let mut steps = vec![published];
         steps.extend(answer.await.map_err(|_| core.closed())?);
         Ok(Some(Trace { topic: name, offset, steps }))
+    }
+    /// The life of a message that was published for later; its further life is that of the message it became.
+    fn trace_scheduled(&self, record: &Record) -> Option<Trace> {
+        let facts = record.body.facts();
+        let due = Due { at_ms: facts.deliver_at_ms, offset: record.offset };
+        let topics = self.core().topics.read();
+        let topic = topics.values().find(|topic| topic.log.number == facts.addressed_to)?.name.clone();
+        let step = |time_ms, what| TraceStep { time_ms, subscription: None, what };
+        let standing = if self.core().books.schedule().is_done(due) {
+            format!("has been put into {topic}, with this id as metadata {SCHEDULED_ID}")
+        } else {
+            format!("now waits for {} ms", due.at_ms)
+        };
+        let what = format!("published for {topic}, to be put there at {} ms", due.at_ms);
+        let steps = vec![step(record.timestamp_ms, what), step(0, standing)];
+        Some(Trace { topic, offset: record.offset, steps })
     }
 }

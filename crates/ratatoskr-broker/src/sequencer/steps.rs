@@ -5,13 +5,12 @@
 //!                              └── an owner fails: all of it taken back ──────▶ courier: refused
 //! ```
 
-use ratatoskr_log::RecordBatch;
 use tokio::sync::oneshot;
 
 use super::{Append, Sequencer};
 use crate::answer::Answer;
 use crate::broken::Broken;
-use crate::command::{AppendError, Appended, Target};
+use crate::command::{AppendError, Appended, Records};
 use crate::core::Core;
 use crate::durable::{Happening, Request};
 use crate::error::Unavailable;
@@ -42,12 +41,7 @@ impl Step {
 
 impl Sequencer {
     /// Stages what is to be written about durable subscriptions, and what is to be appended with it, in one block.
-    pub(super) fn stage_step(
-        &mut self,
-        happenings: Vec<Happening>,
-        appends: Vec<(Target, RecordBatch)>,
-        ticket: u64,
-    ) {
+    pub(super) fn stage_step(&mut self, happenings: Vec<Happening>, appends: Vec<Records>, ticket: u64) {
         let mut step = Step { happenings, appended: Vec::new(), ticket };
         if let Err(reason) = self.stage_appends_of(&mut step, appends) {
             return step.fail(&self.core, &reason);
@@ -69,11 +63,7 @@ impl Sequencer {
         self.steps.push(step);
     }
 
-    fn stage_appends_of(
-        &mut self,
-        step: &mut Step,
-        appends: Vec<(Target, RecordBatch)>,
-    ) -> Result<(), AppendError> {
+    fn stage_appends_of(&mut self, step: &mut Step, appends: Vec<Records>) -> Result<(), AppendError> {
         if appends.is_empty() {
             return Ok(());
         }
@@ -82,9 +72,9 @@ impl Sequencer {
         if let Some(reason) = self.wait_for_room() {
             return Err(AppendError::Unavailable(reason));
         }
-        for (target, batch) in appends {
+        for records in appends {
             let (reply, mut appended) = oneshot::channel();
-            self.append(Append { target, batch, bytes: 0, reply });
+            self.append(Append { records, bytes: 0, reply });
             if let Ok(Err(reason)) = appended.try_recv() {
                 self.take_back_appends();
                 return Err(reason);
@@ -105,6 +95,7 @@ impl Sequencer {
         for topic in topics {
             self.log.unstage(&topic.log);
         }
+        self.core.dedup.take_back();
         self.waiting.retain(|waiting| !matches!(waiting.answer, Answer::Append { .. }));
     }
 }

@@ -1,9 +1,7 @@
 //! The courier's way to the journal and back: rounds, tickets, and what is done once they are through.
 
-use ratatoskr_log::RecordBatch;
-
 use super::Courier;
-use crate::command::{AppendError, Appended, Command, Target};
+use crate::command::{AppendError, Appended, Command, Records};
 use crate::durable::event::Event;
 use crate::durable::happening::Happening;
 use crate::durable::member::MemberEnd;
@@ -35,7 +33,7 @@ impl Courier {
     pub(in crate::durable) fn send(
         &mut self,
         happenings: Vec<Happening>,
-        appends: Vec<(Target, RecordBatch)>,
+        appends: Vec<Records>,
         booked: Vec<Booked>,
         after: After,
     ) {
@@ -81,6 +79,7 @@ impl Courier {
             After::Tell(number, reply) => {
                 let _ = reply.send(Ok(number));
             }
+            After::Dispatch { moved } => self.schedule_moved(&moved),
             After::Append { restart, reply } => {
                 if let Some(number) = restart {
                     self.restart(number, now_ms);
@@ -94,7 +93,7 @@ impl Courier {
         let Some((booked, after)) = self.tickets.take(ticket) else { return };
         let unavailable = match reason {
             AppendError::Unavailable(unavailable) => unavailable.clone(),
-            AppendError::TooManyTopics => {
+            _ => {
                 Unavailable::DiskFull { detail: "there is no room for the topic of dead letters".to_owned() }
             }
         };
@@ -126,10 +125,11 @@ impl Courier {
             After::Delete(_, reply) | After::Restart(_, reply) | After::Tell(_, reply) => {
                 let _ = reply.send(Err(unavailable.into()));
             }
+            After::Dispatch { .. } => self.schedule_refused(&unavailable, now_ms),
             After::Append { reply, .. } => {
                 let error = match reason {
-                    AppendError::TooManyTopics => PublishError::TooManyTopics.into(),
                     AppendError::Unavailable(_) => unavailable.into(),
+                    other => PublishError::from(other.clone()).into(),
                 };
                 let _ = reply.send(Err(error));
             }

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use ratatoskr_log::RecordBatch;
-
 use super::{Courier, Desk};
-use crate::command::{Appended, Reply, Target};
+use crate::command::{Appended, Records, Reply};
 use crate::durable::describe::describe;
 use crate::durable::desk::{Settling, oldest_unsettled};
 use crate::durable::event::{Event, Outcome};
@@ -61,6 +59,7 @@ impl Courier {
             Request::Exhumed { subscription, generation, offset, booking, record } => {
                 self.exhumed(subscription, generation, offset, (booking, record));
             }
+            Request::Schedule(read) => self.schedule_read(read, now_ms),
             Request::Committed { ticket, appended } => self.committed(ticket, appended, now_ms),
             Request::Refused { ticket, reason } => self.refused(ticket, &reason, now_ms),
             other => self.handle_rare(other, now_ms),
@@ -225,7 +224,7 @@ impl Courier {
     fn settle_and_publish(
         &mut self,
         acks: &[Token],
-        appends: Vec<(Target, RecordBatch)>,
+        appends: Vec<Records>,
         reply: Reply<Result<Vec<Appended>, SettleError>>,
         now_ms: u64,
     ) {
@@ -258,6 +257,7 @@ impl Courier {
     }
 
     fn touch_topic(&mut self, topic: u32) {
+        self.schedule_grew(topic);
         for desk in self.desks.values().filter(|desk| desk.topic.log.number == topic) {
             desk.topic.growth_is_seen();
             self.touched.insert(desk.number);

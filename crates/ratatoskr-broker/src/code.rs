@@ -1,4 +1,4 @@
-//! Numbers and texts of the journal's subscription events: LEB128 variable-length integers, and texts with their length before them.
+//! Numbers and texts of the journal's events and of checkpoints: LEB128 variable-length integers, and texts with their length before them.
 
 /// Appends a number, seven bits a byte, lowest first.
 pub(crate) fn put_number(bytes: &mut Vec<u8>, mut number: u64) {

@@ -1,0 +1,273 @@
+//! Duplicate detection: which ids publishers gave to messages lately, and where those messages are.
+//!
+//! ```text
+//!   publish "order-7" ──known within the window?── no ──▶ staged ──block is durable──▶ known
+//!                                  └── yes ──▶ the first one's receipt, nothing is appended
+//! ```
+//!
+//! What is known is a function of the journal: ids stand in their records, so a replay learns them again, and a checkpoint
+//! carries those of the time before it. Only a hash of 128 bits is kept of an id: two different ids of one topic that
+//! hash alike would take 2⁶⁴ ids to expect. Invariants: an id that is staged is not in a snapshot, since its block may fail; an
+//! id is forgotten only once its window is over, so memory is bounded by refusing new ids ([`DEDUP_IDS_MAX`]), not by forgetting.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hasher as _;
+
+use parking_lot::Mutex;
+use ratatoskr_log::RecordChunk;
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::code::{Reader, put_number, put_text};
+use crate::limits::DEDUP_IDS_MAX;
+
+/// Ids in one part of a snapshot.
+const SNAPSHOT_PART_IDS: usize = 50_000;
+
+/// What is kept of a publisher's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct DedupId(u128);
+
+impl DedupId {
+    pub(crate) fn of(id: &str) -> DedupId {
+        let mut hasher = SipHasher13::new();
+        hasher.write(id.as_bytes());
+        DedupId(hasher.finish128().as_u128())
+    }
+}
+
+/// Where the first message with an id is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct First {
+    /// The number of the log it was appended to: its topic's, or the schedule's.
+    pub(crate) log: u32,
+    pub(crate) offset: u64,
+    pub(crate) timestamp_ms: u64,
+}
+
+/// There are as many ids to remember as there may be.
+#[derive(Debug)]
+pub(crate) struct TooManyIds;
+
+/// See the file's head. Changed by the sequencer alone, once the broker runs.
+#[derive(Default)]
+pub(crate) struct Dedup {
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    windows: HashMap<u32, Window>,
+    /// Of the block being made, by topic and id.
+    staged: HashMap<(u32, DedupId), First>,
+    /// In all windows.
+    count: usize,
+}
+
+/// The ids of one topic.
+#[derive(Default)]
+struct Window {
+    firsts: HashMap<DedupId, First>,
+    /// Ids and their offsets, oldest first. One whose offset is not that in `firsts` counts from later on.
+    order: VecDeque<(DedupId, u64)>,
+}
+
+impl Dedup {
+    /// Which of these ids (index in a batch, ascending, and id) a topic knows already, or get more than once: their indices.
+    pub(crate) fn find(
+        &self,
+        topic: u32,
+        ids: &[(u32, DedupId)],
+        cutoff_ms: u64,
+    ) -> Result<Vec<u32>, TooManyIds> {
+        let mut known = self.known.lock();
+        known.forget_before(topic, cutoff_ms);
+        let mut given = HashSet::with_capacity(ids.len());
+        let is_known = |(_, id): &&(u32, DedupId)| known.first(topic, *id).is_some() || !given.insert(*id);
+        let duplicates: Vec<u32> = ids.iter().filter(is_known).map(|&(index, _)| index).collect();
+        let new = ids.len() - duplicates.len();
+        if new > 0 && known.count + known.staged.len() + new > DEDUP_IDS_MAX {
+            return Err(TooManyIds);
+        }
+        Ok(duplicates)
+    }
+
+    /// Where the first message with an id is.
+    pub(crate) fn first(&self, topic: u32, id: DedupId) -> Option<First> {
+        self.known.lock().first(topic, id)
+    }
+
+    /// Notes an id whose message is staged.
+    pub(crate) fn stage(&self, topic: u32, id: DedupId, first: First) {
+        self.known.lock().staged.insert((topic, id), first);
+    }
+
+    /// The block is durable.
+    pub(crate) fn commit(&self) {
+        let mut known = self.known.lock();
+        for ((topic, id), first) in std::mem::take(&mut known.staged) {
+            known.learn(topic, id, first);
+        }
+    }
+
+    /// The block has failed.
+    pub(crate) fn take_back(&self) {
+        self.known.lock().staged.clear();
+    }
+
+    /// What was staged into one log has been taken back.
+    pub(crate) fn take_back_of(&self, log: u32) {
+        self.known.lock().staged.retain(|_, first| first.log != log);
+    }
+
+    /// Forgets a topic's ids from before a time.
+    pub(crate) fn forget_before(&self, topic: u32, cutoff_ms: u64) {
+        self.known.lock().forget_before(topic, cutoff_ms);
+    }
+
+    pub(crate) fn topic_deleted(&self, topic: u32) {
+        let mut known = self.known.lock();
+        if let Some(window) = known.windows.remove(&topic) {
+            known.count -= window.firsts.len();
+        }
+    }
+
+    /// Ids remembered now.
+    pub(crate) fn count(&self) -> usize {
+        self.known.lock().count
+    }
+
+    /// Learns from records that a replay found.
+    pub(crate) fn appended(&self, log: u32, records: &RecordChunk) {
+        let mut known = self.known.lock();
+        for record in records.records_with_dedup_id() {
+            let facts = record.body.facts();
+            // A record of the schedule says by its address which topic it is for.
+            let topic = if facts.deliver_at_ms == 0 { log } else { facts.addressed_to };
+            let first = First { log, offset: record.offset, timestamp_ms: record.timestamp_ms };
+            known.learn(topic, DedupId::of(facts.dedup_id), first);
+        }
+    }
+
+    /// One part of a snapshot.
+    pub(crate) fn restore(&self, reader: &mut Reader<'_>) -> Result<(), String> {
+        let mut known = self.known.lock();
+        let topic = reader.number()? as u32;
+        while !reader.is_at_end() {
+            let id = reader.bytes()?.try_into().map_err(|_| "a dedup id has no 16 bytes")?;
+            let (log, offset) = (reader.number()? as u32, reader.number()?);
+            let first = First { log, offset, timestamp_ms: reader.number()? };
+            known.learn(topic, DedupId(u128::from_le_bytes(id)), first);
+        }
+        Ok(())
+    }
+
+    /// All that is known, in parts that begin with `head`.
+    pub(crate) fn snapshot(&self, head: u64, push: &mut dyn FnMut(Vec<u8>)) {
+        let known = self.known.lock();
+        for (&topic, window) in &known.windows {
+            let (front, back) = window.order.as_slices();
+            for ids in front.chunks(SNAPSHOT_PART_IDS).chain(back.chunks(SNAPSHOT_PART_IDS)) {
+                let mut part = Vec::with_capacity(16 + ids.len() * 32);
+                put_number(&mut part, head);
+                put_number(&mut part, topic.into());
+                for (id, offset) in ids {
+                    let Some(first) = window.firsts.get(id).filter(|first| first.offset == *offset) else {
+                        continue;
+                    };
+                    put_text(&mut part, &id.0.to_le_bytes());
+                    put_number(&mut part, first.log.into());
+                    put_number(&mut part, first.offset);
+                    put_number(&mut part, first.timestamp_ms);
+                }
+                push(part);
+            }
+        }
+    }
+}
+
+impl Known {
+    fn first(&self, topic: u32, id: DedupId) -> Option<First> {
+        let known = self.windows.get(&topic).and_then(|window| window.firsts.get(&id));
+        known.or_else(|| self.staged.get(&(topic, id))).copied()
+    }
+
+    /// An id that is known anew (its window was over) counts from now on.
+    fn learn(&mut self, topic: u32, id: DedupId, first: First) {
+        let window = self.windows.entry(topic).or_default();
+        if window.firsts.insert(id, first).is_none() {
+            self.count += 1;
+        }
+        window.order.push_back((id, first.offset));
+    }
+
+    fn forget_before(&mut self, topic: u32, cutoff_ms: u64) {
+        let Some(window) = self.windows.get_mut(&topic) else { return };
+        while let Some(&(id, offset)) = window.order.front() {
+            if let Entry::Occupied(known) = window.firsts.entry(id)
+                && known.get().offset == offset
+            {
+                if known.get().timestamp_ms >= cutoff_ms {
+                    return;
+                }
+                known.remove();
+                self.count -= 1;
+            }
+            window.order.pop_front();
+        }
+        self.windows.remove(&topic);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(offset: u64) -> First {
+        First { log: 1, offset, timestamp_ms: 100 + offset }
+    }
+
+    fn ids(texts: &[&str]) -> Vec<(u32, DedupId)> {
+        texts.iter().enumerate().map(|(index, text)| (index as u32, DedupId::of(text))).collect()
+    }
+
+    #[test]
+    fn an_id_is_known_once_staged_and_forgotten_with_its_block_or_its_window() {
+        let dedup = Dedup::default();
+        assert_eq!(dedup.find(1, &ids(&["a", "b", "a"]), 0).unwrap(), [2]);
+        dedup.stage(1, DedupId::of("a"), first(0));
+        assert_eq!(dedup.find(1, &ids(&["b", "a"]), 0).unwrap(), [1]);
+        assert!(dedup.find(2, &ids(&["a"]), 0).unwrap().is_empty(), "topics know nothing of each other");
+        dedup.take_back();
+        assert!(dedup.find(1, &ids(&["a"]), 0).unwrap().is_empty());
+        for (offset, id) in ["a", "b"].into_iter().enumerate() {
+            dedup.stage(1, DedupId::of(id), first(offset as u64));
+            dedup.commit();
+        }
+        assert_eq!(dedup.first(1, DedupId::of("b")), Some(first(1)));
+        assert_eq!(dedup.find(1, &ids(&["a", "b"]), 101).unwrap(), [1]);
+        dedup.stage(1, DedupId::of("a"), first(5));
+        dedup.commit();
+        assert_eq!(dedup.find(1, &ids(&["a", "b"]), 102).unwrap(), [0], "known anew, it counts from then on");
+        dedup.topic_deleted(1);
+        assert_eq!((dedup.first(1, DedupId::of("b")), dedup.count()), (None, 0));
+    }
+
+    #[test]
+    fn a_snapshot_brings_back_what_is_committed_and_nothing_staged() {
+        let dedup = Dedup::default();
+        dedup.stage(1, DedupId::of("a"), first(7));
+        dedup.commit();
+        dedup.stage(1, DedupId::of("b"), first(8));
+        let mut parts = Vec::new();
+        dedup.snapshot(2, &mut |part| parts.push(part));
+        let restored = Dedup::default();
+        for part in parts {
+            let mut reader = Reader::new(&part);
+            assert_eq!(reader.number(), Ok(2));
+            restored.restore(&mut reader).unwrap();
+        }
+        assert_eq!(restored.first(1, DedupId::of("a")), Some(first(7)));
+        assert_eq!(restored.first(1, DedupId::of("b")), None);
+    }
+}

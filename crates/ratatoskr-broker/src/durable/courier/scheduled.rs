@@ -1,0 +1,435 @@
+//! The courier and the schedule: messages are put into their topics when they are due.
+//!
+//! ```text
+//!   schedule's log ──times──▶ Schedule ──due──▶ fetch (reader thread) ──▶ one step: appended to their topics,
+//!         ▲                                                              and the schedule's progress, in one block
+//!         └──────────── carried forward, or postponed ◀──────────────────┘
+//! ```
+//!
+//! One step at a time, so that progress is always the journal's. A step that is refused is tried again from what is due then; messages
+//! of a topic that is restarting are postponed, so that the others do not wait for it. Messages of a topic that was deleted go with it.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use ratatoskr_log::{
+    ReadError, Record, RecordBatch, RecordChunk, RecordFacts, SegmentCursor, Tail, TopicLog,
+};
+
+use super::Courier;
+use crate::command::{Command, Records, Target};
+use crate::durable::happening::Happening;
+use crate::durable::request::{Purpose, Request, ScheduleRead};
+use crate::durable::tickets::After;
+use crate::error::Unavailable;
+use crate::id::{IdMask, MessageId};
+use crate::limits::READ_BYTES_MAX;
+use crate::message::{SCHEDULED_ID, Terms};
+use crate::name::TopicName;
+use crate::schedule::{Due, Progress, Scan, Schedule};
+use crate::topic::Topic;
+
+/// Messages moved in one step.
+const MOVED_AT_ONCE: usize = 1_000;
+/// Bytes of records moved in one step; one message always is.
+const MOVED_BYTES: usize = 4 << 20;
+/// Chunks of the log looked at before other work has its turn.
+const CHUNKS_IN_A_ROW: usize = 16;
+/// Bytes a scan reads before other reads have their turn.
+const SCAN_SLICE_BYTES: usize = 4 << 20;
+/// How long a refused step waits, and how long a message is postponed.
+const RETRY_MS: u64 = 1_000;
+const POSTPONED_MS: u64 = 5_000;
+
+/// What the courier knows of the schedule.
+pub(super) struct Scheduling {
+    topic: Arc<Topic>,
+    schedule: Schedule,
+    /// Where to go on in segments; away while a read is under way.
+    segments: Option<SegmentCursor>,
+    /// Messages are being fetched, or a step is on its way through the journal.
+    is_moving: bool,
+    /// There may be more to look at.
+    has_more: bool,
+    /// No step before.
+    retry_ms: u64,
+    /// To be carried forward.
+    carry: Vec<Due>,
+    /// Topics whose messages have to wait.
+    postponed: HashSet<TopicName>,
+}
+
+impl Scheduling {
+    fn new(topic: Arc<Topic>, progress: Progress) -> Scheduling {
+        Scheduling {
+            schedule: Schedule::new(progress, topic.log.next()),
+            topic,
+            segments: Some(SegmentCursor::default()),
+            is_moving: false,
+            has_more: true,
+            retry_ms: 0,
+            carry: Vec::new(),
+            postponed: HashSet::new(),
+        }
+    }
+
+    /// When it wants its turn though nothing happens to it.
+    pub(super) fn next_turn_ms(&self) -> Option<u64> {
+        if self.has_more && self.segments.is_some() {
+            return Some(0);
+        }
+        let due_ms = self.schedule.next_due_ms().filter(|_| !self.is_moving);
+        due_ms.map(|due_ms| due_ms.max(self.retry_ms))
+    }
+
+    /// Looks at what is new in the log; answers what another thread has to read.
+    fn feed(&mut self) -> Option<SegmentCursor> {
+        for _ in 0..CHUNKS_IN_A_ROW {
+            let cursor = self.schedule.fed();
+            self.segments.as_ref()?;
+            match self.topic.log.read_tail(cursor, READ_BYTES_MAX) {
+                Ok(Tail::Records(chunks)) => chunks.iter().for_each(|chunk| self.take_in(chunk)),
+                Ok(Tail::End) => {
+                    self.has_more = false;
+                    return None;
+                }
+                Ok(Tail::Cold) => return self.segments.take(),
+                Err(error) => {
+                    self.pass(&error);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn take_in(&mut self, chunk: &RecordChunk) {
+        let cursor = self.schedule.fed();
+        let new = chunk.records().skip_while(|record| record.offset < cursor);
+        self.schedule.feed(chunk.end().max(cursor), new.map(|record| due_of(&record)));
+    }
+
+    fn pass(&mut self, error: &ReadError) {
+        if let Some(resume) = resume_after(error) {
+            self.schedule.feed(resume.max(self.schedule.fed()), []);
+        } else {
+            self.has_more = false;
+        }
+    }
+}
+
+impl Courier {
+    pub(super) fn open_schedule(&mut self) {
+        if let Some(topic) = self.core.topic(&TopicName::schedule()) {
+            self.scheduling = Some(Scheduling::new(topic, self.core.books.schedule()));
+        }
+    }
+
+    /// A topic has grown; perhaps the schedule's log.
+    pub(super) fn schedule_grew(&mut self, topic: u32) {
+        if self.scheduling.is_none() {
+            self.open_schedule();
+        }
+        if let Some(scheduling) = self.scheduling.as_mut().filter(|known| known.topic.log.number == topic) {
+            scheduling.topic.growth_is_seen();
+            scheduling.has_more = true;
+        }
+    }
+
+    /// Looks at what is new, and sends on its way what is due. A panic in it reaches nobody else: the schedule starts anew from
+    /// the journal's progress.
+    pub(super) fn schedule_turn(&mut self, now_ms: u64) {
+        if self.scheduling.is_none() || self.stopping_since.is_some() {
+            return;
+        }
+        if catch_unwind(AssertUnwindSafe(|| self.try_schedule_turn(now_ms))).is_ok() {
+            return;
+        }
+        tracing::error!("the schedule failed and starts anew from the journal's state");
+        if let Some(failed) = self.scheduling.take() {
+            let fresh = Scheduling::new(failed.topic, self.core.books.schedule());
+            self.scheduling =
+                Some(Scheduling { is_moving: failed.is_moving, retry_ms: now_ms + RETRY_MS, ..fresh });
+        }
+    }
+
+    fn try_schedule_turn(&mut self, now_ms: u64) {
+        let Some(scheduling) = &mut self.scheduling else { return };
+        let cold = scheduling.feed();
+        let log = &scheduling.topic.log;
+        let scan = scheduling.schedule.begin_scan(log.extent().first, log.next());
+        let topic = scheduling.topic.clone();
+        let mut wanted = None;
+        if !scheduling.is_moving && now_ms >= scheduling.retry_ms {
+            if let Some(step) = scheduling.schedule.next_step(now_ms, MOVED_AT_ONCE) {
+                wanted = Some((step.dues.clone(), Purpose::Dispatch(step)));
+            } else if !scheduling.carry.is_empty() {
+                let rest = scheduling.carry.split_off(scheduling.carry.len().min(MOVED_AT_ONCE));
+                wanted = Some((std::mem::replace(&mut scheduling.carry, rest), Purpose::Carry));
+            }
+            scheduling.is_moving = wanted.is_some();
+        }
+        if let Some(mut segments) = cold {
+            let (cursor, topic) = (scheduling.schedule.fed(), topic.clone());
+            self.read_schedule(move || {
+                let read = topic.log.read_segments(cursor, &mut segments, READ_BYTES_MAX);
+                ScheduleRead::Next((read, segments))
+            });
+        }
+        if let Some(scan) = scan {
+            self.scan_schedule(topic.clone(), scan, SegmentCursor::default());
+        }
+        if let Some((dues, purpose)) = wanted {
+            self.read_schedule(move || ScheduleRead::Fetched(purpose, fetch(&topic.log, dues)));
+        }
+    }
+
+    fn scan_schedule(&self, topic: Arc<Topic>, mut scan: Scan, mut segments: SegmentCursor) {
+        self.read_schedule(move || {
+            let scanned = scan_slice(&topic.log, &mut scan, &mut segments).map(|()| scan);
+            ScheduleRead::Scanned(scanned, segments)
+        });
+    }
+
+    fn read_schedule(&self, read: impl FnOnce() -> ScheduleRead + Send + 'static) {
+        let core = self.core.clone();
+        self.read(Box::new(move || {
+            let _ = core.courier.push(Request::Schedule(read()));
+        }));
+    }
+
+    /// The reading thread is back.
+    pub(super) fn schedule_read(&mut self, read: ScheduleRead, now_ms: u64) {
+        let Some(scheduling) = &mut self.scheduling else { return };
+        match read {
+            ScheduleRead::Next((read, segments)) => {
+                scheduling.segments = Some(segments);
+                match read {
+                    Ok(Some(chunk)) => scheduling.take_in(&chunk),
+                    Ok(None) => {}
+                    Err(error) => scheduling.pass(&error),
+                }
+            }
+            ScheduleRead::Scanned(Ok(scan), segments) if scan.cursor < scan.end => {
+                let topic = scheduling.topic.clone();
+                self.scan_schedule(topic, scan, segments);
+            }
+            ScheduleRead::Scanned(Ok(scan), _) => {
+                let remains = scheduling.schedule.finish_scan(scan);
+                scheduling.has_more = true;
+                scheduling.carry = remains.carry;
+                let (topic, floor) = (scheduling.topic.clone(), remains.floor);
+                self.trim_schedule(topic, floor);
+            }
+            ScheduleRead::Scanned(Err(error), _) => {
+                tracing::error!(%error, "the schedule cannot be read; tried again in a second");
+                scheduling.schedule.abandon_scan();
+            }
+            ScheduleRead::Fetched(purpose, Ok(fetched)) => self.move_fetched(&purpose, fetched, now_ms),
+            ScheduleRead::Fetched(_, Err(error)) => {
+                tracing::error!(%error, "messages that are due cannot be read; tried again in a second");
+                scheduling.is_moving = false;
+                scheduling.retry_ms = now_ms + RETRY_MS;
+            }
+        }
+    }
+
+    fn trim_schedule(&self, topic: Arc<Topic>, floor: u64) {
+        if floor > topic.log.extent().first {
+            let _ = self.core.inbox.push(Command::Trim { topic, first: floor });
+        }
+    }
+
+    // ---- moving ----
+
+    fn move_fetched(&mut self, purpose: &Purpose, fetched: Vec<(Due, Option<Record>)>, now_ms: u64) {
+        let Some(scheduling) = &mut self.scheduling else { return };
+        let mut progress = self.core.books.schedule();
+        let mut moving = Moving { mask: self.core.id_mask, ..Moving::default() };
+        let mut moved = Vec::with_capacity(fetched.len());
+        let topics = topics_of(&self.core.topics.read(), &fetched);
+        for (due, record) in fetched {
+            if moving.bytes > MOVED_BYTES {
+                break;
+            }
+            moved.push(due);
+            let Some(record) = record.filter(|_| !progress.is_done(due)) else { continue };
+            let Some(topic) = topics.get(&record.body.facts().addressed_to) else { continue };
+            let has_to_wait = scheduling.postponed.contains(&topic.name);
+            match purpose {
+                Purpose::Carry => moving.put_back(&scheduling.topic, &record, due.at_ms),
+                Purpose::Dispatch(_) if has_to_wait => {
+                    moving.put_back(&scheduling.topic, &record, now_ms + POSTPONED_MS);
+                }
+                Purpose::Dispatch(_) => moving.put_into(topic, &scheduling.topic, &record),
+            }
+        }
+        match purpose {
+            Purpose::Dispatch(step) => progress.take(step, moved.len()),
+            Purpose::Carry => {
+                progress.done += moved.iter().filter(|&&due| !progress.is_done(due)).count() as u64;
+                progress.floor = moved.last().map_or(progress.floor, |due| due.offset + 1);
+            }
+        }
+        let appends = moving.appends(&scheduling.topic);
+        self.send(vec![Happening::Dispatched(progress)], appends, Vec::new(), After::Dispatch { moved });
+    }
+
+    /// A step is through.
+    pub(super) fn schedule_moved(&mut self, moved: &[Due]) {
+        let Some(scheduling) = &mut self.scheduling else { return };
+        let progress = self.core.books.schedule();
+        scheduling.schedule.advance(progress, moved);
+        scheduling.is_moving = false;
+        scheduling.postponed.clear();
+        // Carried forward, messages pin nothing any more; what else can go, the next scan finds.
+        let (topic, floor) = (scheduling.topic.clone(), progress.floor);
+        self.trim_schedule(topic, floor);
+    }
+
+    pub(super) fn schedule_refused(&mut self, reason: &Unavailable, now_ms: u64) {
+        let Some(scheduling) = &mut self.scheduling else { return };
+        scheduling.is_moving = false;
+        scheduling.carry.clear();
+        if let Unavailable::TopicRestarting { topic } = reason {
+            scheduling.postponed.insert(topic.clone());
+        } else {
+            scheduling.retry_ms = now_ms + RETRY_MS;
+        }
+    }
+}
+
+/// A step in the making.
+#[derive(Default)]
+struct Moving {
+    mask: IdMask,
+    /// By topic.
+    batches: Vec<(Arc<Topic>, RecordBatch)>,
+    at: HashMap<u32, usize>,
+    /// Back into the schedule.
+    back: RecordBatch,
+    bytes: usize,
+}
+
+impl Moving {
+    fn put_into(&mut self, topic: &Arc<Topic>, schedule: &Topic, record: &Record) {
+        let id = self.id_of(schedule, record);
+        let at = *self.at.entry(topic.log.number).or_insert_with(|| {
+            self.batches.push((topic.clone(), RecordBatch::default()));
+            self.batches.len() - 1
+        });
+        let facts = RecordFacts { expires_ms: record.body.facts().expires_ms, ..RecordFacts::default() };
+        self.bytes += push(&mut self.batches[at].1, &facts, (record, id));
+    }
+
+    fn put_back(&mut self, schedule: &Topic, record: &Record, at_ms: u64) {
+        let facts = RecordFacts { dedup_id: "", deliver_at_ms: at_ms, ..record.body.facts() };
+        let id = self.id_of(schedule, record);
+        self.bytes += push(&mut self.back, &facts, (record, id));
+    }
+
+    fn id_of(&self, schedule: &Topic, record: &Record) -> MessageId {
+        MessageId::new(self.mask, schedule.log.number, record.offset, record.timestamp_ms)
+    }
+
+    fn appends(self, schedule: &Arc<Topic>) -> Vec<Records> {
+        let whole = |(topic, batch)| Records { target: Target::Topic(topic), batch, terms: Terms::default() };
+        let back = (!self.back.is_empty()).then(|| (schedule.clone(), self.back));
+        self.batches.into_iter().chain(back).map(whole).collect()
+    }
+}
+
+/// Adds a record with the id its publisher was told; answers its bytes.
+fn push(batch: &mut RecordBatch, facts: &RecordFacts<'_>, (record, id): (&Record, MessageId)) -> usize {
+    let own = record.body.metadata().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut metadata: Vec<_> = own.collect();
+    if !metadata.iter().any(|(name, _)| name == SCHEDULED_ID) {
+        metadata.push((SCHEDULED_ID.to_owned(), id.to_string()));
+    }
+    batch.push_with(facts, record.body.key(), &metadata, &record.body.payload());
+    record.body.bytes()
+}
+
+/// The topics that messages are for, as far as they still exist.
+fn topics_of(
+    topics: &HashMap<TopicName, Arc<Topic>>,
+    fetched: &[(Due, Option<Record>)],
+) -> HashMap<u32, Arc<Topic>> {
+    let records = fetched.iter().filter_map(|(_, record)| record.as_ref());
+    let wanted: HashSet<u32> = records.map(|record| record.body.facts().addressed_to).collect();
+    let found = topics.values().filter(|topic| wanted.contains(&topic.log.number));
+    found.map(|topic| (topic.log.number, topic.clone())).collect()
+}
+
+fn due_of(record: &Record) -> Due {
+    Due { at_ms: record.body.facts().deliver_at_ms, offset: record.offset }
+}
+
+/// Where reading can go on after an error; `None`: only later.
+fn resume_after(error: &ReadError) -> Option<u64> {
+    match error {
+        ReadError::Trimmed { first, .. } => Some(*first),
+        ReadError::Damaged { offset, resume, path, position } => {
+            tracing::error!(offset, resume, path = %path.display(), position, "damaged messages of the schedule are lost");
+            Some(*resume)
+        }
+        ReadError::Io { .. } => None,
+    }
+}
+
+/// The next chunk of a log, from memory or disk; `None` at its end. May block.
+fn next_chunk(
+    log: &TopicLog,
+    cursor: u64,
+    segments: &mut SegmentCursor,
+) -> Result<Option<RecordChunk>, ReadError> {
+    loop {
+        match log.read_tail(cursor, 1)? {
+            Tail::Records(chunks) => return Ok(chunks.into_iter().next()),
+            Tail::End => return Ok(None),
+            Tail::Cold => {}
+        }
+        // `None`: it moved between disk and memory meanwhile.
+        if let Some(chunk) = log.read_segments(cursor, segments, READ_BYTES_MAX)? {
+            return Ok(Some(chunk.starting_at(cursor)));
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn scan_slice(log: &TopicLog, scan: &mut Scan, segments: &mut SegmentCursor) -> Result<(), ReadError> {
+    let mut bytes = 0;
+    while scan.cursor < scan.end && bytes < SCAN_SLICE_BYTES {
+        match next_chunk(log, scan.cursor, segments) {
+            Ok(Some(chunk)) => {
+                chunk.records().for_each(|record| scan.take(due_of(&record)));
+                scan.cursor = chunk.end();
+                bytes += chunk.bytes.len();
+            }
+            Ok(None) => scan.cursor = scan.end,
+            Err(error) => scan.cursor = resume_after(&error).ok_or(error)?.max(scan.cursor + 1),
+        }
+    }
+    Ok(())
+}
+
+/// Reads messages, in order of offset, so that neighbours are read together; answers them in the order asked for.
+fn fetch(log: &TopicLog, dues: Vec<Due>) -> Result<Vec<(Due, Option<Record>)>, ReadError> {
+    let mut places: Vec<usize> = (0..dues.len()).collect();
+    places.sort_unstable_by_key(|&place| dues[place].offset);
+    let mut fetched: Vec<(Due, Option<Record>)> = dues.into_iter().map(|due| (due, None)).collect();
+    let (mut segments, mut chunk) = (SegmentCursor::default(), None::<RecordChunk>);
+    for place in places {
+        let offset = fetched[place].0.offset;
+        chunk = chunk.filter(|chunk| chunk.end() > offset).map(|chunk| chunk.starting_at(offset));
+        if chunk.is_none() {
+            chunk = match next_chunk(log, offset, &mut segments) {
+                Err(error) if resume_after(&error).is_some() => None,
+                read => read?,
+            };
+        }
+        fetched[place].1 = chunk.as_ref().and_then(|chunk| chunk.records().next());
+    }
+    Ok(fetched)
+}
