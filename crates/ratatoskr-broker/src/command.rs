@@ -127,3 +127,10 @@ pub(crate) enum Command {
     /// Look whether the disk, or the scribe, is in trouble or out of it.
     Check,
 }
+
+impl Command {
+    /// True for what a full disk is no reason to refuse.
+    pub(crate) fn makes_room(&self) -> bool {
+        matches!(self, Command::Delete { .. } | Command::Purge { .. } | Command::Trim { .. })
+    }
+}

@@ -217,6 +217,7 @@ impl Drop for Alarm {
                 format!("the {} failed; restart the broker: what was acknowledged is on disk", self.thread);
             self.core.set_health(Health::Failed { reason });
             self.core.inbox.abandon();
+            self.core.courier.abandon();
         }
     }
 }

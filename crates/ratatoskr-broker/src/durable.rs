@@ -26,6 +26,7 @@ mod member;
 mod ranges;
 mod request;
 mod settings;
+mod shelf;
 mod start;
 mod tickets;
 mod token;
@@ -44,8 +45,8 @@ pub use event::{Outcome, Window};
 pub(crate) use happening::Happening;
 pub use letters::{DeadLetter, DeadLetterQuery, Resolution};
 pub use member::{Delivered, Member, MemberEnd};
-pub(crate) use request::Request;
 pub use request::{Fate, SettleError, SubscriptionError};
+pub(crate) use request::{Refused, Request};
 pub use settings::{
     SubscriptionName, SubscriptionNameError, SubscriptionRef, SubscriptionSettings, SubscriptionSettingsError,
 };

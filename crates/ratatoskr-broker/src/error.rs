@@ -63,6 +63,12 @@ pub enum Unavailable {
         /// The topic.
         topic: TopicName,
     },
+    /// A message cannot be read from disk now; try again.
+    #[error("{reason}; try again")]
+    ReadFailed {
+        /// The system's reason.
+        reason: String,
+    },
     /// The broker is stopping.
     #[error("the broker is shutting down; connect again once it is back")]
     ShuttingDown,

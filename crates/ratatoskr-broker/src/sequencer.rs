@@ -7,8 +7,8 @@
 //! ```
 //!
 //! While one sync runs the next commands gather in the inbox, so a thousand callers share what one waits for.
-//! Changes (create, delete, purge …) are committed before and apart from appends, so that a full disk, which refuses appends,
-//! still lets topics be deleted. Invariants: an answer is sent only after its commit; a failed commit
+//! Changes (create, delete, purge …) are staged before appends. On a full disk, which refuses appends, those that make room are
+//! committed apart. Invariants: an answer is sent only after its commit; a failed commit
 //! answers everybody and leaves nothing behind; a panic in one topic's owner fails that topic alone.
 //! Why one thread and not a task per topic: ADR 0002.
 
@@ -19,13 +19,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ratatoskr_log::{Log, LogError, Pressure, Promise};
+use ratatoskr_log::{Log, LogError, Pressure, Promise, RecordBatch};
 
 use crate::answer::{Answer, Waiting};
 use crate::command::{AppendError, Appended, Command, Records, Reply, SettingsChange, Target};
 use crate::core::{Alarm, Core, Health, Tally};
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::limits::TOPICS_MAX;
+use crate::message::Terms;
 use crate::name::TopicName;
 use crate::owner::Owner;
 use crate::settings::{Durability, TopicSettings};
@@ -90,14 +91,23 @@ impl Sequencer {
                     Command::Append { records, bytes, reply } => {
                         appends.push(Append { records, bytes, reply });
                     }
+                    change if change.makes_room() && self.is_full() => {
+                        self.commit();
+                        self.change(change);
+                        self.commit();
+                    }
                     change => self.change(change),
                 }
                 if self.log.staged_bytes() >= BLOCK_BYTES {
                     self.commit();
                 }
             }
-            self.commit();
+            // What makes room goes apart from what needs it; nothing may follow a topic's deletion in its block.
+            if !self.deleting.is_empty() || self.is_full() {
+                self.commit();
+            }
             self.append_all(&mut appends);
+            self.commit();
             *self.core.log_counts.lock() = self.log.counts();
         }
         self.log
@@ -243,37 +253,64 @@ impl Sequencer {
                 self.commit();
             }
         }
-        self.commit();
+    }
+
+    fn is_full(&self) -> bool {
+        matches!(&*self.core.health.borrow(), Health::DiskFull { .. })
     }
 
     fn append(&mut self, append: Append) {
-        let Append { records: Records { target, mut batch, terms }, reply, .. } = append;
-        let count = batch.count();
-        let Some(topic) = self.resolve(target) else {
-            return self.refuse(count, reply, AppendError::TooManyTopics);
-        };
-        let number = topic.log.number;
-        let restarting =
-            || AppendError::Unavailable(Unavailable::TopicRestarting { topic: topic.name.clone() });
-        if self.owners.get_mut(&number).is_some_and(Owner::is_down) {
-            return self.refuse(count, reply, restarting());
+        let Append { records, reply, .. } = append;
+        let count = records.batch.count();
+        match self.prepare(records) {
+            Err(error) => self.refuse(count, reply, error),
+            Ok(prepared) => {
+                let number = prepared.topic.log.number;
+                if let Err(topic) = self.place(prepared, reply) {
+                    // A step that appends to it as well cannot happen without that.
+                    if self.steps.iter().any(|step| step.appends_to(number)) {
+                        return self.abandon_block(&Unavailable::TopicRestarting { topic });
+                    }
+                    self.core.dedup.take_back_of(number);
+                    self.fail_appends_of(number);
+                }
+            }
         }
-        let duplicates = match self.meet_terms(&topic, &mut batch, &terms) {
-            Ok(duplicates) => duplicates,
-            Err(error) => return self.refuse(count, reply, error),
-        };
-        let count = batch.count();
+    }
+
+    /// Looks at everything that an append can be refused for.
+    fn prepare(&mut self, records: Records) -> Result<Prepared, AppendError> {
+        let Records { target, mut batch, terms } = records;
+        let topic = self.resolve(target).ok_or(AppendError::TooManyTopics)?;
+        if self.owners.get_mut(&topic.log.number).is_some_and(Owner::is_down) {
+            let topic = topic.name.clone();
+            return Err(AppendError::Unavailable(Unavailable::TopicRestarting { topic }));
+        }
+        let duplicates = self.meet_terms(&topic, &mut batch, &terms)?;
+        Ok(Prepared { topic, batch, terms, duplicates })
+    }
+
+    /// Stages an append. `Err` names the topic whose owner has failed: nothing staged for it remains.
+    fn place(
+        &mut self,
+        prepared: Prepared,
+        reply: Reply<Result<Appended, AppendError>>,
+    ) -> Result<(), TopicName> {
+        let Prepared { topic, mut batch, terms, duplicates } = prepared;
+        let (count, number) = (batch.count(), topic.log.number);
         let owner = self.owners.entry(number).or_insert_with(|| Owner::new(topic.clone()));
         let Ok(placed) = owner.append(&mut self.log, &mut batch) else {
             Tally::add(&self.core.tally.topic_restarts, 1);
-            self.core.dedup.take_back_of(number);
-            self.refuse(count, reply, restarting());
-            return self.fail_appends_of(number);
+            let topic = topic.name.clone();
+            let reason = AppendError::Unavailable(Unavailable::TopicRestarting { topic: topic.clone() });
+            self.refuse(count, reply, reason);
+            return Err(topic);
         };
         let duplicates = self.note_ids(&topic, placed, (&terms, &duplicates));
         let durability = topic.settings().durability;
         let appended = Appended { topic: number, placed, durability, duplicates };
         self.wait_for(topic, Answer::Append { count, appended, reply });
+        Ok(())
     }
 
     /// The topic an append goes to, created if need be. `None` when there are too many.
@@ -361,13 +398,15 @@ impl Sequencer {
             }
         }
         self.core.dedup.commit();
+        // In the order of the journal: what was said of a subscription, then that its topic is gone.
+        self.steps.iter().for_each(|step| step.apply(&self.core));
         self.answer(|_, _| true);
         for step in std::mem::take(&mut self.steps) {
             step.succeed(&self.core);
         }
         self.creating.clear();
         self.deleting.clear();
-        if matches!(&*self.core.health.borrow(), Health::DiskFull { .. }) {
+        if self.is_full() {
             self.check();
         }
     }
@@ -389,17 +428,26 @@ impl Sequencer {
 
     fn fail_waiting(&mut self, error: &LogError) {
         let reason = self.note_failure(error);
+        self.fail_all(&reason);
+    }
+
+    /// Gives up the block being made; nothing of it remains.
+    fn abandon_block(&mut self, reason: &Unavailable) {
+        self.log.abandon();
+        self.fail_all(reason);
+    }
+
+    fn fail_all(&mut self, reason: &Unavailable) {
         self.core.dedup.take_back();
         for topic in self.creating.drain().map(|(_, topic)| topic) {
             self.owners.remove(&topic.log.number);
         }
         self.deleting.clear();
         for entry in std::mem::take(&mut self.waiting) {
-            entry.fail(&self.core, &reason);
+            entry.fail(&self.core, reason);
         }
-        let reason = AppendError::Unavailable(reason);
         for step in std::mem::take(&mut self.steps) {
-            step.fail(&self.core, &reason);
+            step.fail(&self.core, AppendError::Unavailable(reason.clone()));
         }
     }
 
@@ -431,6 +479,15 @@ impl Sequencer {
             }
         }
     }
+}
+
+/// An append that can be refused no more.
+struct Prepared {
+    topic: Arc<Topic>,
+    batch: RecordBatch,
+    terms: Terms,
+    /// Indices of the records that were taken out.
+    duplicates: Vec<u32>,
 }
 
 struct Append {

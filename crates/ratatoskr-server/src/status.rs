@@ -350,6 +350,9 @@ pub(crate) fn unavailable(reason: &Unavailable) -> Status {
         Unavailable::TopicRestarting { .. } => {
             Failure::new(Code::Unavailable, "TOPIC_RESTARTING").retry_after(TOPIC_RESTART_RETRY)
         }
+        Unavailable::ReadFailed { .. } => {
+            Failure::new(Code::Unavailable, "READ_FAILED").retry_after(READ_FAILED_RETRY)
+        }
         Unavailable::ShuttingDown => {
             Failure::new(Code::Unavailable, "SHUTTING_DOWN").retry_after(SHUTDOWN_RETRY)
         }

@@ -73,6 +73,37 @@ impl Standing {
         self.settled.end_of(self.origin).unwrap_or(self.origin)
     }
 
+    /// Offsets between two that are not settled, as ranges.
+    pub(crate) fn gaps(&self, from: u64, to: u64) -> Vec<Range<u64>> {
+        let (mut gaps, mut at) = (Vec::new(), from);
+        for range in self.settled.iter().filter(|range| range.end > from) {
+            if range.start >= to {
+                break;
+            }
+            if range.start > at {
+                gaps.push(at..range.start);
+            }
+            at = at.max(range.end);
+        }
+        if at < to {
+            gaps.push(at..to);
+        }
+        gaps
+    }
+
+    /// The oldest `count` unsettled offsets before `next`, as ranges.
+    fn oldest_unsettled(&self, next: u64, mut count: u64) -> Vec<Range<u64>> {
+        let mut oldest = Vec::new();
+        for gap in self.gaps(self.floor(), next) {
+            let end = gap.end.min(gap.start.saturating_add(count));
+            count -= end - gap.start;
+            if gap.start < end {
+                oldest.push(gap.start..end);
+            }
+        }
+        oldest
+    }
+
     /// Takes in what is done with; answers how many were not before.
     fn settle(&mut self, ranges: &Ranges) -> u64 {
         let mut new = 0;
@@ -193,6 +224,14 @@ impl Books {
             Happening::Settled { round, .. } => book.settle(round),
             Happening::Moved { origin, .. } => {
                 book.standing = Standing { origin: *origin, ..Standing::default() };
+            }
+            Happening::Skipped { count, next, .. } => {
+                let oldest = book.standing.oldest_unsettled(*next, *count).into_iter();
+                let passed = oldest.fold(Ranges::default(), |mut passed, range| {
+                    passed.insert(range);
+                    passed
+                });
+                book.settle(&Round { passed, ..Round::default() });
             }
             Happening::Restored { saved, .. } => {
                 if let Some(standing) = book.saved.get(saved) {

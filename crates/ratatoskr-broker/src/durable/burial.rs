@@ -5,17 +5,19 @@
 //!                          └───────▶ book of billing: 41 is dead
 //! ```
 
-use ratatoskr_log::{Record, RecordBatch};
+use ratatoskr_log::{ReadError, Record, RecordBatch};
 
 use super::courier::Courier;
-use super::desk::Desk;
-use super::event::Booking;
+use super::desk::{Burial, Desk};
+use super::event::{Booking, Event};
 use super::happening::{Happening, Round};
-use super::request::Request;
+use super::request::{Fate, Request};
+use super::shelf::Shelf;
 use super::tickets::{After, Booked};
 use crate::broken::Broken;
 use crate::command::{Command, Records, Target};
 use crate::core::Core;
+use crate::error::Unavailable;
 use crate::id::MessageId;
 use crate::message::Terms;
 use crate::name::TopicName;
@@ -37,76 +39,99 @@ pub const DEAD_OFFSET: &str = "ratatoskr-dead-offset";
 pub const DEAD_ID: &str = "ratatoskr-dead-id";
 /// The subscription that could not settle it.
 pub const DEAD_SUBSCRIPTION: &str = "ratatoskr-dead-subscription";
+/// Dead letters go in steps of about so many bytes.
+const BURIED_BYTES: usize = 1 << 20;
 /// Metadata of dead letters begin with this.
 pub(crate) const DEAD_PREFIX: &str = "ratatoskr-dead-";
 
 impl Courier {
     /// Moves messages of a subscription to its dead letters; those that are not in memory are read first.
-    pub(super) fn bury(&mut self, number: u32, burials: Vec<(u64, Booking)>) {
-        let mut found = Vec::new();
-        for (offset, booking) in burials {
-            let Some(desk) = self.desks.get(&number) else { return };
-            match desk.topic.log.read_from_memory(offset) {
-                Some(record) => found.push((booking, record)),
-                None => self.exhume(number, offset, booking),
+    pub(super) fn bury(&mut self, number: u32, burials: Vec<Burial>) {
+        let Some(desk) = self.desks.get(&number).filter(|_| !burials.is_empty()) else { return };
+        let (mut found, mut to_read) = (Vec::new(), Vec::new());
+        for burial in burials {
+            match desk.topic.log.read_from_memory(burial.offset) {
+                Some(record) => found.push((burial, record)),
+                None => to_read.push(burial),
             }
+        }
+        if !to_read.is_empty() {
+            self.exhume(number, to_read);
         }
         self.bury_all(number, found);
     }
 
-    fn exhume(&self, subscription: u32, offset: u64, booking: Booking) {
+    fn exhume(&self, subscription: u32, mut burials: Vec<Burial>) {
         let desk = &self.desks[&subscription];
         let (core, topic, generation) = (self.core.clone(), desk.topic.clone(), desk.generation);
         self.read(Box::new(move || {
-            let record = topic.log.read_at(offset).unwrap_or_else(|error| {
-                tracing::error!(topic = %topic.name, offset, %error, "a message that no member could settle cannot be read");
-                None
+            burials.sort_unstable_by_key(|burial| burial.offset);
+            let mut shelf = Shelf::new(&topic.log);
+            let exhumed = burials.into_iter().map(|burial| {
+                let read = shelf.read(burial.offset);
+                (burial, read)
             });
-            let request = Request::Exhumed { subscription, generation, offset, booking, record };
-            let _ = core.courier.push(request);
+            let exhumed = exhumed.collect();
+            let _ = core.courier.push(Request::Exhumed { subscription, generation, exhumed });
         }));
     }
 
-    /// A message to be buried has been read, or is in the log no more.
+    /// Messages to be buried have been read, or are in the log no more, or cannot be read now.
     pub(super) fn exhumed(
         &mut self,
         number: u32,
         generation: u64,
-        offset: u64,
-        found: (Booking, Option<Record>),
+        exhumed: Vec<(Burial, Result<Option<Record>, ReadError>)>,
+        now_ms: u64,
     ) {
-        let Some(desk) = self.desks.get_mut(&number).filter(|desk| desk.generation == generation) else {
-            return;
-        };
-        match found {
-            (booking, Some(record)) => self.bury_all(number, vec![(booking, record)]),
-            (_, None) => desk.bury_nothing(offset),
+        let is_known = self.desks.get(&number).is_some_and(|desk| desk.generation == generation);
+        let (mut found, mut put_off) = (Vec::new(), Vec::new());
+        for (burial, read) in exhumed {
+            let (offset, asker) = (burial.offset, burial.asker);
+            match read {
+                _ if !is_known => self.tell_stale(asker),
+                _ if !self.desks[&number].is_at_work() => put_off.push(burial),
+                Ok(Some(record)) => found.push((burial, record)),
+                Err(error @ ReadError::Io { .. }) => {
+                    tracing::error!(offset, %error, "a message to become a dead letter cannot be read now");
+                    self.guarded(number, now_ms, |desk| desk.apply(Event::Refused { offset }, now_ms));
+                    let reason = Unavailable::ReadFailed { reason: error.to_string() };
+                    self.tickets.tell(asker, Fate::Unavailable(reason));
+                }
+                Ok(None) | Err(_) => {
+                    tracing::error!(offset, "a message that no member could settle is in the log no more");
+                    self.guarded(number, now_ms, |desk| desk.bury_nothing(offset, asker));
+                }
+            }
         }
+        if let Some(desk) = self.desks.get_mut(&number) {
+            desk.put_off(put_off);
+        }
+        self.bury_all(number, found);
     }
 
-    fn bury_all(&mut self, number: u32, found: Vec<(Booking, Record)>) {
-        if found.is_empty() {
-            return;
+    /// Hands burials to the journal, in steps that are not too large.
+    fn bury_all(&mut self, number: u32, found: Vec<(Burial, Record)>) {
+        let mut found = found.into_iter().peekable();
+        while found.peek().is_some() {
+            let Some(desk) = self.desks.get_mut(&number) else { return };
+            let (mut batch, mut round, mut booked) = (RecordBatch::default(), Round::default(), Vec::new());
+            while let Some((Burial { offset, booking, asker }, record)) =
+                found.next_if(|_| batch.len() < BURIED_BYTES)
+            {
+                let metadata = metadata(&self.core, desk, &booking, &record);
+                batch.push(record.body.key(), &metadata, &record.body.payload());
+                round.note(offset, &booking);
+                booked.push(Booked { subscription: number, offset, asker });
+            }
+            desk.note_under_way(booked.len());
+            let topic =
+                desk.settings.dead_letters(&desk.name).expect("settings were checked when they were set");
+            let target = place_for(&self.core, topic);
+            let letters = Records { target, batch, terms: Terms::default() };
+            let appends = if Broken::Dead.is_on() { Vec::new() } else { vec![letters] };
+            self.send(vec![Happening::Settled { number, round }], appends, booked, After::Nothing);
         }
-        let desk = &self.desks[&number];
-        let mut batch = RecordBatch::default();
-        let mut round = Round::default();
-        let mut booked = Vec::with_capacity(found.len());
-        for (booking, record) in found {
-            let metadata = metadata(&self.core, desk, &booking, &record);
-            batch.push(record.body.key(), &metadata, &record.body.payload());
-            round.note(record.offset, &booking);
-            let (subscription, generation) = (number, desk.generation);
-            booked.push(Booked { subscription, generation, offset: record.offset });
-        }
-        let topic = desk.settings.dead_letters(&desk.name).expect("settings were checked when they were set");
-        let target = place_for(&self.core, topic);
-        let appends = if Broken::Dead.is_on() {
-            Vec::new()
-        } else {
-            vec![Records { target, batch, terms: Terms::default() }]
-        };
-        self.send(vec![Happening::Settled { number, round }], appends, booked, After::Nothing);
     }
 }
 

@@ -34,6 +34,8 @@ use scheduled::Scheduling;
 
 /// How often subscriptions that nobody touches are looked at.
 const SWEEP_MS: u64 = 1000;
+/// How long subscriptions have their turns before requests are looked at again.
+const TURNS_AT_ONCE: Duration = Duration::from_millis(2);
 /// How long stopping waits for the journal.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -48,6 +50,10 @@ pub(crate) struct Courier {
     pub(super) desks: HashMap<u32, Desk>,
     /// Subscriptions to have their turn.
     touched: BTreeSet<u32>,
+    /// Whose turn it was last: the next one's is behind it.
+    last_turn: u32,
+    /// Subscriptions that have something for the journal.
+    urgent: BTreeSet<u32>,
     /// When subscriptions are to have their turn though nothing happens to them.
     due: BTreeSet<(u64, u32)>,
     due_at: HashMap<u32, u64>,
@@ -66,7 +72,14 @@ pub(crate) struct Courier {
 impl Courier {
     pub(crate) fn new(core: Arc<Core>, start: u64) -> Courier {
         let (reader, jobs) = mpsc::channel::<Job>();
-        let run = move || jobs.into_iter().for_each(|job| job());
+        // A job that panics answers nobody; what it was for is asked for again when its subscription starts anew.
+        let run = move || {
+            for job in jobs {
+                if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                    tracing::error!("reading for a subscription failed");
+                }
+            }
+        };
         std::thread::Builder::new()
             .name("courier-reader".to_owned())
             .spawn(run)
@@ -78,6 +91,8 @@ impl Courier {
             start: start as u32,
             desks: HashMap::new(),
             touched: BTreeSet::new(),
+            last_turn: 0,
+            urgent: BTreeSet::new(),
             due: BTreeSet::new(),
             due_at: HashMap::new(),
             tickets: Tickets::default(),
@@ -105,7 +120,10 @@ impl Courier {
         while self.core.courier.take(&mut requests, self.patience()).is_ok() {
             let now_ms = self.core.now_ms();
             for request in requests.drain(..) {
-                self.handle(request, now_ms);
+                // What is not a desk's own logic is not expected to panic; should it, only this request is lost.
+                if catch_unwind(AssertUnwindSafe(|| self.handle(request, now_ms))).is_err() {
+                    tracing::error!("a request about subscriptions failed");
+                }
             }
             self.sweep(now_ms);
             self.take_turns(now_ms);
@@ -138,38 +156,59 @@ impl Courier {
         let desk = self.core.books.with(number, |book| Desk::open(book, topic.clone(), start, now_ms));
         if let Some(desk) = desk {
             topic.note_durable(1);
+            // Whoever was told before looks no more.
+            topic.growth_is_seen();
             self.desks.insert(number, desk);
             self.touched.insert(number);
         }
     }
 
     fn close_desk(&mut self, number: u32, end: MemberEnd) {
-        if let Some(desk) = self.desks.remove(&number) {
+        if let Some(mut desk) = self.desks.remove(&number) {
             desk.topic.note_durable(-1);
             desk.end(end);
+            self.tell_stale(desk.take_askers());
         }
         if let Some(at_ms) = self.due_at.remove(&number) {
             self.due.remove(&(at_ms, number));
         }
     }
 
-    /// Lets a desk do something behind a wall: if it panics, it starts anew from its book.
-    fn guarded<T>(&mut self, number: u32, now_ms: u64, act: impl FnOnce(&mut Desk) -> T) -> Option<T> {
-        let desk = self.desks.get_mut(&number)?;
+    /// Lets a desk do something, and have its turn then. Behind a wall: if it panics, it starts anew from its book.
+    pub(super) fn guarded<T>(
+        &mut self,
+        number: u32,
+        now_ms: u64,
+        act: impl FnOnce(&mut Desk) -> T,
+    ) -> Option<T> {
         self.touched.insert(number);
-        if let Ok(done) = catch_unwind(AssertUnwindSafe(|| act(desk))) {
-            return Some(done);
-        }
-        Tally::add(&self.core.tally.topic_restarts, 1);
-        tracing::error!(subscription = %desk.name, "a subscription failed and starts anew from the journal's state");
-        self.restart(number, now_ms);
-        None
+        self.behind_wall(number, now_ms, act)
     }
 
-    fn restart(&mut self, number: u32, now_ms: u64) {
+    fn behind_wall<T>(&mut self, number: u32, now_ms: u64, act: impl FnOnce(&mut Desk) -> T) -> Option<T> {
+        let desk = self.desks.get_mut(&number)?;
+        let done = catch_unwind(AssertUnwindSafe(|| act(desk)));
+        if done.is_err() {
+            Tally::add(&self.core.tally.topic_restarts, 1);
+            tracing::error!(subscription = %desk.name, "a subscription failed and starts anew from the journal's state");
+            self.break_desk(number, now_ms);
+            return None;
+        }
+        if desk.awaits_restart() {
+            self.restart(number, now_ms);
+        } else if desk.has_round() {
+            self.urgent.insert(number);
+        }
+        done.ok()
+    }
+
+    /// Has a desk start anew as soon as the journal has, or has refused, what it was given.
+    fn break_desk(&mut self, number: u32, now_ms: u64) {
         let Some(desk) = self.desks.get_mut(&number) else { return };
-        self.core.books.with(number, |book| desk.restart(book, now_ms));
-        self.touched.insert(number);
+        desk.note_panic();
+        if desk.awaits_restart() {
+            self.restart(number, now_ms);
+        }
     }
 
     // ---- turns ----
@@ -213,27 +252,40 @@ impl Courier {
             self.due_at.remove(&number);
             self.touched.insert(number);
         }
-        for number in std::mem::take(&mut self.touched) {
-            let more = self.guarded(number, now_ms, |desk| {
-                desk.apply(Event::Tick, now_ms);
-                let (cold, more) = desk.feed(now_ms);
-                desk.wake();
-                (cold, more, std::mem::take(&mut desk.burials), desk.delivery.next_due_ms())
-            });
-            self.touched.remove(&number);
-            let Some((cold, more, burials, due_ms)) = more else { continue };
-            if let Some(read) = cold {
-                self.read_cold(number, read);
+        let started = Instant::now();
+        let mut waiting = std::mem::take(&mut self.touched);
+        // Round robin, and not too long at a time: requests wait, acks among them.
+        let behind = waiting.split_off(&(self.last_turn.saturating_add(1)));
+        let mut turns = behind.into_iter().chain(waiting);
+        for number in turns.by_ref() {
+            self.last_turn = number;
+            self.take_turn(number, now_ms);
+            if started.elapsed() > TURNS_AT_ONCE {
+                break;
             }
-            if let Some(desk) = self.desks.get_mut(&number) {
-                self.memory.take_in(&mut desk.passages);
-            }
-            self.bury(number, burials);
-            if more {
-                self.touched.insert(number);
-            }
-            self.schedule(number, due_ms);
         }
+        self.touched.extend(turns);
+    }
+
+    fn take_turn(&mut self, number: u32, now_ms: u64) {
+        let turn = self.behind_wall(number, now_ms, |desk| {
+            desk.apply(Event::Tick, now_ms);
+            let (cold, more) = desk.feed(now_ms);
+            desk.wake();
+            (cold, more, desk.take_burials(), desk.delivery.next_due_ms())
+        });
+        let Some((cold, more, burials, due_ms)) = turn else { return };
+        if let Some(read) = cold {
+            self.read_cold(number, read);
+        }
+        if let Some(desk) = self.desks.get_mut(&number) {
+            self.memory.take_in(&mut desk.passages);
+        }
+        self.bury(number, burials);
+        if more {
+            self.touched.insert(number);
+        }
+        self.schedule(number, due_ms);
     }
 
     fn schedule(&mut self, number: u32, due_ms: Option<u64>) {

@@ -60,7 +60,8 @@ enum Hold {
 
 #[derive(Clone, Copy, Debug)]
 struct Lease {
-    member: MemberId,
+    /// `None`: of a member that left it leased, or of nobody any more.
+    member: Option<MemberId>,
     number: u64,
     until_ms: u64,
 }
@@ -215,15 +216,21 @@ impl<Cargo> Delivery<Cargo> {
 
     fn leave(&mut self, member: MemberId, leaving: Leaving) {
         let held = self.turns.leave(member);
-        if leaving == Leaving::Detached {
-            return;
-        }
         for offset in held {
             // What is being booked goes on without its member.
             match leaving {
                 Leaving::InOrder => self.release(offset),
-                _ => self.fail(offset, "member vanished"),
+                Leaving::Vanished => self.fail(offset, "member vanished"),
+                Leaving::Detached => self.detach(offset),
             }
+        }
+    }
+
+    /// The lease goes on without its member.
+    fn detach(&mut self, offset: u64) {
+        match self.held.get_mut(&offset) {
+            Some((Hold::Leased(lease) | Hold::Booking { lease: Some(lease), .. }, _)) => lease.member = None,
+            _ => {}
         }
     }
 
@@ -304,7 +311,7 @@ impl<Cargo> Delivery<Cargo> {
         self.turns.hold(member, offset, letter.bytes);
         let (attempt, cargo) = (letter.attempts, letter.cargo.take());
         self.due.insert((until_ms, offset));
-        self.held.insert(offset, (Hold::Leased(Lease { member, number, until_ms }), letter));
+        self.held.insert(offset, (Hold::Leased(Lease { member: Some(member), number, until_ms }), letter));
         self.leased += 1;
         self.effects.push(Effect::Deliver { member, offset, lease: number, attempt, until_ms, cargo });
     }
@@ -385,7 +392,8 @@ impl<Cargo> Delivery<Cargo> {
     fn refused(&mut self, offset: u64) {
         let Some((Hold::Booking { lease, booking }, letter)) = self.held.get(&offset) else { return };
         let (lease, booking, bytes) = (*lease, booking.clone(), letter.bytes);
-        let still = lease.filter(|lease| lease.until_ms > self.now_ms && self.turns.contains(lease.member));
+        let is_there = |lease: &Lease| lease.member.is_none_or(|member| self.turns.contains(member));
+        let still = lease.filter(|lease| lease.until_ms > self.now_ms && is_there(lease));
         match (still, booking) {
             // Its holder may try again.
             (Some(lease), _) => {
@@ -400,7 +408,7 @@ impl<Cargo> Delivery<Cargo> {
                 self.set_hold(offset, Hold::Unburied { until_ms, booking });
             }
             (None, _) => {
-                let lease = lease.unwrap_or(Lease { member: 0, number: 0, until_ms: self.now_ms });
+                let lease = lease.unwrap_or(Lease { member: None, number: 0, until_ms: self.now_ms });
                 self.set_hold(offset, Hold::Leased(lease));
                 self.fail(offset, "lease ended");
             }
@@ -474,8 +482,8 @@ impl<Cargo> Delivery<Cargo> {
     }
 
     fn leave_member(&mut self, lease: Option<Lease>, offset: u64, bytes: u32) {
-        if let Some(lease) = lease {
-            self.turns.let_go(lease.member, offset, bytes);
+        if let Some(member) = lease.and_then(|lease| lease.member) {
+            self.turns.let_go(member, offset, bytes);
         }
     }
 

@@ -67,17 +67,15 @@ pub struct MemberDescription {
     pub joined_ms: u64,
 }
 
-/// Everything but `lag_ms`, which takes a look at the log.
-pub(super) fn describe(desk: &Desk, books: &Books, now_ms: u64) -> SubscriptionDescription {
+/// Everything but `lag_ms`, which takes a look at the log. `None` when it is being deleted.
+pub(super) fn describe(desk: &Desk, books: &Books, now_ms: u64) -> Option<SubscriptionDescription> {
     let next = desk.topic.log.next();
-    let (created_ms, floor, ahead, counts, saved) = books
-        .with(desk.number, |book| {
-            let floor =
-                book.standing.floor().max(desk.topic.log.extent().first).min(next.max(book.standing.origin));
-            let saved: Vec<String> = book.saved.keys().cloned().collect();
-            (book.created_ms, floor, book.standing.settled.count_from(floor), book.counts, saved)
-        })
-        .expect("a desk has its book");
+    let (created_ms, floor, ahead, counts, saved) = books.with(desk.number, |book| {
+        let floor =
+            book.standing.floor().max(desk.topic.log.extent().first).min(next.max(book.standing.origin));
+        let saved: Vec<String> = book.saved.keys().cloned().collect();
+        (book.created_ms, floor, book.standing.settled.count_from(floor), book.counts, saved)
+    })?;
     let census = desk.delivery.census();
     let members = desk.seats.values().take(MEMBERS_LISTED_MAX).map(|(seat, window)| MemberDescription {
         name: seat.name.to_string(),
@@ -85,7 +83,7 @@ pub(super) fn describe(desk: &Desk, books: &Books, now_ms: u64) -> SubscriptionD
         window: *window,
         joined_ms: seat.joined_ms,
     });
-    SubscriptionDescription {
+    Some(SubscriptionDescription {
         name: desk.name.clone(),
         number: desk.number,
         settings: SubscriptionSettings::clone(&desk.settings),
@@ -106,7 +104,7 @@ pub(super) fn describe(desk: &Desk, books: &Books, now_ms: u64) -> SubscriptionD
         member_count: desk.seats.len() as u32,
         why: why(desk, next, now_ms),
         saved,
-    }
+    })
 }
 
 /// Why nothing is being delivered at this moment; the first reason that holds.

@@ -8,6 +8,9 @@
 //!
 //! Everything in here belongs to the courier's thread. Nothing waits for the disk: what is not in memory is read by another thread
 //! and comes back as a request. `generation` changes whenever the delivery starts anew, so that what belongs to an earlier one is known.
+//!
+//! A desk starts anew from its book when its subscription is moved, and when its logic has panicked. Until then nothing of it may be on
+//! its way through the journal that the book does not show yet, so meanwhile it settles nothing (tokens are stale) and books nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
@@ -21,6 +24,7 @@ use super::event::{Booking, Effect, Event, Leaving, Letter, MemberId, Outcome, W
 use super::happening::Round;
 use super::member::{MemberEnd, Parcel, Seat};
 use super::settings::{SubscriptionRef, SubscriptionSettings};
+use super::tickets::{Asker, Booked};
 use super::token::Token;
 use super::trace::{Passage, What};
 use crate::broken::Broken;
@@ -29,7 +33,7 @@ use crate::limits::READ_BYTES_MAX;
 use crate::topic::Topic;
 
 /// Chunks read in one go before other subscriptions have their turn.
-const CHUNKS_IN_A_ROW: usize = 16;
+const CHUNKS_IN_A_ROW: usize = 4;
 /// So many passed over are written down even when nothing else is.
 const PASSED_UNWRITTEN_MAX: u64 = 10_000;
 
@@ -55,10 +59,18 @@ pub(crate) struct Desk {
     round: Round,
     /// True when it should not wait.
     urgent: bool,
-    /// Offsets whose delivery waits for the round to be committed.
-    booked: Vec<u64>,
+    /// Passed over, and not written down yet.
+    unwritten: u64,
+    /// Offsets whose delivery waits for the round to be committed, and who waits with it.
+    booked: Vec<(u64, Option<Asker>)>,
     /// Messages to become dead letters.
-    pub(crate) burials: Vec<(u64, Booking)>,
+    burials: Vec<Burial>,
+    /// Bookings in the hands of the journal.
+    under_way: usize,
+    /// Moves in the hands of the journal, each of which makes it start anew.
+    moves: usize,
+    /// Its logic has panicked: it starts anew as soon as nothing is under way.
+    is_broken: bool,
     /// What happened since the courier last asked.
     pub(super) passages: Vec<Passage>,
     to_wake: BTreeSet<MemberId>,
@@ -80,6 +92,14 @@ pub(crate) enum Settling {
     Booked,
     /// To be moved to the dead letters.
     Burying,
+}
+
+/// A message to become a dead letter, and who waits for it.
+#[derive(Debug)]
+pub(crate) struct Burial {
+    pub(crate) offset: u64,
+    pub(crate) booking: Booking,
+    pub(crate) asker: Option<Asker>,
 }
 
 /// What is to be read from segments.
@@ -110,8 +130,12 @@ impl Desk {
             segments: Some(SegmentCursor::default()),
             round: Round::default(),
             urgent: false,
+            unwritten: 0,
             booked: Vec::new(),
             burials: Vec::new(),
+            under_way: 0,
+            moves: 0,
+            is_broken: false,
             passages: Vec::new(),
             to_wake: BTreeSet::new(),
             effects: Vec::new(),
@@ -122,23 +146,62 @@ impl Desk {
         }
     }
 
-    /// Starts anew from the book; members stay, what they hold becomes stale.
-    pub(crate) fn restart(&mut self, book: &Book, now_ms: u64) {
+    /// Starts anew from the book; members stay, what they hold becomes stale. Answers who waited for what is lost by it.
+    pub(crate) fn restart(&mut self, book: &Book, now_ms: u64) -> Vec<Asker> {
+        let askers = self.take_askers();
         let next_lease = self.delivery.next_lease();
         let mut fresh = Desk::open(book, self.topic.clone(), self.start, now_ms);
         fresh.delivery = Delivery::new(book.settings.clone(), fresh.delivery.cursor(), next_lease);
         fresh.generation = self.generation + 1;
+        fresh.intended = self.intended.clone();
+        fresh.moves = self.moves;
+        fresh.under_way = self.under_way;
         for (seat, window) in std::mem::take(&mut self.seats).into_values() {
             seat.clear();
             fresh.join(seat, window, now_ms);
         }
         *self = fresh;
+        askers
+    }
+
+    /// Who waits for something that has not been handed to the journal.
+    pub(crate) fn take_askers(&mut self) -> Vec<Asker> {
+        let booked = self.booked.drain(..).filter_map(|(_, asker)| asker);
+        let buried = self.burials.drain(..).filter_map(|burial| burial.asker);
+        booked.chain(buried).collect()
+    }
+
+    /// False while it is about to start anew.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.moves == 0 && !self.is_broken
+    }
+
+    /// A move is on its way through the journal, or (with -1) is back.
+    pub(crate) fn note_move(&mut self, change: isize) {
+        self.moves = self.moves.checked_add_signed(change).expect("a move that is back was on its way");
+    }
+
+    /// Its logic has panicked.
+    pub(crate) fn note_panic(&mut self) {
+        self.is_broken = true;
+    }
+
+    /// True when it has panicked and can start anew.
+    pub(crate) fn awaits_restart(&self) -> bool {
+        self.is_broken && self.under_way == 0
     }
 
     pub(crate) fn join(&mut self, seat: Arc<Seat>, window: Window, now_ms: u64) {
         let member = seat.id;
         self.seats.insert(member, (seat, window));
         self.apply(Event::Join { member, window }, now_ms);
+    }
+
+    pub(crate) fn widen(&mut self, member: MemberId, window: Window, now_ms: u64) {
+        if let Some((_, known)) = self.seats.get_mut(&member) {
+            *known = window;
+            self.apply(Event::Widen { member, window }, now_ms);
+        }
     }
 
     pub(crate) fn leave(&mut self, member: MemberId, leaving: Leaving, unseen: Vec<Token>, now_ms: u64) {
@@ -163,8 +226,31 @@ impl Desk {
         self.seats.values().for_each(|(seat, _)| seat.end(end));
     }
 
+    /// Settles a message; who asks is told later if the answer is `Booked` or `Burying`.
+    pub(crate) fn settle(
+        &mut self,
+        token: Token,
+        outcome: Outcome,
+        asker: Option<Asker>,
+        now_ms: u64,
+    ) -> Settling {
+        let (offset, lease) = (token.offset, token.lease);
+        if !self.is_at_work() {
+            return Settling::Stale;
+        }
+        self.apply_for(asker, Event::Settle { offset, lease, outcome }, now_ms).unwrap_or(Settling::Stale)
+    }
+
+    /// Lets something happen.
+    pub(crate) fn apply(&mut self, event: Event<Record>, now_ms: u64) {
+        self.apply_for(None, event, now_ms);
+    }
+
     /// Lets something happen; answers what became of a settlement.
-    pub(crate) fn apply(&mut self, event: Event<Record>, now_ms: u64) -> Option<Settling> {
+    fn apply_for(&mut self, asker: Option<Asker>, event: Event<Record>, now_ms: u64) -> Option<Settling> {
+        if self.is_broken {
+            return None;
+        }
         let mut effects = std::mem::take(&mut self.effects);
         self.delivery.apply(event, now_ms, &mut effects);
         let settling = effects.first().and_then(|effect| match effect {
@@ -174,12 +260,14 @@ impl Desk {
             Effect::Book { .. } => Some(Settling::Booked),
             Effect::Deliver { .. } | Effect::Note { .. } => None,
         });
-        effects.drain(..).for_each(|effect| self.carry_out(effect, now_ms));
+        // What is asked for is the first effect; others are those of time that has passed.
+        let mut asker = asker;
+        effects.drain(..).for_each(|effect| self.carry_out(effect, asker.take(), now_ms));
         self.effects = effects;
         settling
     }
 
-    fn carry_out(&mut self, effect: Effect<Record>, now_ms: u64) {
+    fn carry_out(&mut self, effect: Effect<Record>, asker: Option<Asker>, now_ms: u64) {
         if let Effect::Book { offset, booking } | Effect::Note { offset, booking } = &effect {
             self.remember(*offset, What::Booked(booking.clone()), now_ms);
         }
@@ -193,11 +281,11 @@ impl Desk {
                 self.to_wake.insert(member);
             }
             Effect::Book { offset, booking: booking @ Booking::Buried { .. } } => {
-                self.burials.push((offset, booking));
+                self.burials.push(Burial { offset, booking, asker });
             }
             Effect::Book { offset, booking } => {
                 self.round.note(offset, &booking);
-                self.booked.push(offset);
+                self.booked.push((offset, asker));
                 self.urgent = true;
             }
             Effect::Note { offset, booking } => {
@@ -220,20 +308,62 @@ impl Desk {
         }
     }
 
-    /// What the journal is to have now, and the offsets that wait for it. `flush` takes also what could wait.
-    pub(crate) fn take_round(&mut self, flush: bool) -> Option<(Round, Vec<u64>)> {
-        let due = self.urgent || flush || self.round.passed.count() >= PASSED_UNWRITTEN_MAX;
-        if !due || self.round.is_empty() {
+    /// True when there is something for the journal that should not wait.
+    pub(crate) fn has_round(&self) -> bool {
+        self.urgent && self.is_at_work()
+    }
+
+    /// What the journal is to have now, and what waits for it. `flush` takes also what could wait.
+    pub(crate) fn take_round(&mut self, flush: bool) -> Option<(Round, Vec<Booked>)> {
+        let due = self.urgent || flush;
+        if !due || !self.is_at_work() || self.round.is_empty() {
             return None;
         }
         self.urgent = false;
-        Some((std::mem::take(&mut self.round), std::mem::take(&mut self.booked)))
+        self.unwritten = 0;
+        let (subscription, booked) = (self.number, std::mem::take(&mut self.booked));
+        self.under_way += booked.len();
+        let booked = booked.into_iter().map(|(offset, asker)| Booked { subscription, offset, asker });
+        Some((std::mem::take(&mut self.round), booked.collect()))
+    }
+
+    /// Messages to be buried now.
+    pub(crate) fn take_burials(&mut self) -> Vec<Burial> {
+        if self.is_at_work() { std::mem::take(&mut self.burials) } else { Vec::new() }
+    }
+
+    /// Burials that cannot go on now, or are handed to the journal.
+    pub(crate) fn put_off(&mut self, burials: Vec<Burial>) {
+        self.burials.extend(burials);
+    }
+
+    pub(crate) fn note_under_way(&mut self, bookings: usize) {
+        self.under_way += bookings;
+    }
+
+    /// The journal has a booking, or could not take it.
+    pub(crate) fn booking_is_back(&mut self, event: Event<Record>, now_ms: u64) {
+        self.under_way -= 1;
+        self.apply(event, now_ms);
+    }
+
+    /// The journal could not take a round: what nobody waits for is written with the next one.
+    pub(crate) fn take_back(&mut self, refused: Round) {
+        for (offset, returned) in refused.returned {
+            self.round.returned.entry(offset).or_insert(returned);
+        }
+        refused.passed.iter().for_each(|range| {
+            self.round.passed.insert(range);
+        });
+        refused.expired.iter().for_each(|range| {
+            self.round.expired.insert(range);
+        });
     }
 
     /// Writes down that a message is gone unsettled, for a delivery that waits to bury it.
-    pub(crate) fn bury_nothing(&mut self, offset: u64) {
+    pub(crate) fn bury_nothing(&mut self, offset: u64, asker: Option<Asker>) {
         self.round.note(offset, &Booking::Expired);
-        self.booked.push(offset);
+        self.booked.push((offset, asker));
         self.urgent = true;
     }
 
@@ -241,6 +371,9 @@ impl Desk {
 
     /// Reads on while the delivery wants more. Answers a read that another thread has to do, and whether there may be more at once.
     pub(crate) fn feed(&mut self, now_ms: u64) -> (Option<ColdRead>, bool) {
+        if self.is_broken {
+            return (None, false);
+        }
         for _ in 0..CHUNKS_IN_A_ROW {
             if self.segments.is_none() || !self.delivery.wants_feed() {
                 return (None, false);
@@ -258,8 +391,9 @@ impl Desk {
                     return (Some(ColdRead { topic: self.topic.clone(), cursor, segments }), false);
                 }
                 Err(error) => {
+                    let may_go_on = !matches!(error, ReadError::Io { .. });
                     self.pass_unreadable(&error, now_ms);
-                    return (None, false);
+                    return (None, may_go_on);
                 }
             }
         }
@@ -273,6 +407,9 @@ impl Desk {
         segments: SegmentCursor,
         now_ms: u64,
     ) {
+        if self.is_broken {
+            return;
+        }
         self.segments = Some(segments);
         match read {
             Ok(Some(chunk)) => self.take_in(&chunk, now_ms),
@@ -295,6 +432,8 @@ impl Desk {
             } else {
                 self.passed += 1;
                 self.round.passed.insert(offset..offset + 1);
+                self.unwritten += 1;
+                self.urgent |= self.unwritten >= PASSED_UNWRITTEN_MAX;
             }
         }
         if chunk.end() > cursor {
@@ -344,7 +483,7 @@ impl Desk {
             }
         };
         let to = to.max(cursor);
-        for offset_range in gaps(&self.recall, cursor, to) {
+        for offset_range in self.recall.gaps(cursor, to) {
             self.round.expired.insert(offset_range);
         }
         self.urgent = true;
@@ -364,37 +503,6 @@ pub(crate) fn passes(topic: &Topic, record: &Record, number: u32, filter: Option
     let addressed_to = record.body.facts().addressed_to;
     (addressed_to == 0 || addressed_to == number)
         && filter.is_none_or(|filter| filter.passes(&Facts { topic, record }))
-}
-
-/// Offsets between two that are not settled, as ranges.
-fn gaps(standing: &Standing, from: u64, to: u64) -> Vec<std::ops::Range<u64>> {
-    let (mut gaps, mut at) = (Vec::new(), from);
-    for range in standing.settled.iter().filter(|range| range.end > from) {
-        if range.start >= to {
-            break;
-        }
-        if range.start > at {
-            gaps.push(at..range.start);
-        }
-        at = at.max(range.end);
-    }
-    if at < to {
-        gaps.push(at..to);
-    }
-    gaps
-}
-
-/// The oldest `count` unsettled offsets before `next`, as ranges.
-pub(crate) fn oldest_unsettled(standing: &Standing, next: u64, mut count: u64) -> Vec<std::ops::Range<u64>> {
-    let mut oldest = Vec::new();
-    for gap in gaps(standing, standing.floor(), next) {
-        let end = gap.end.min(gap.start.saturating_add(count));
-        count -= end - gap.start;
-        if gap.start < end {
-            oldest.push(gap.start..end);
-        }
-    }
-    oldest
 }
 
 fn filter_of(settings: &SubscriptionSettings) -> Option<Filter> {

@@ -73,6 +73,12 @@ pub(crate) enum Happening {
         number: u32,
         origin: u64,
     },
+    /// The oldest so many of what was not settled, of the topic's messages before an offset, were passed over.
+    Skipped {
+        number: u32,
+        count: u64,
+        next: u64,
+    },
     /// It goes on where it stood when this was saved.
     Restored {
         number: u32,
@@ -111,6 +117,7 @@ const RESTORED: u64 = 6;
 const SAVED: u64 = 7;
 const FORGOTTEN: u64 = 8;
 const DISPATCHED: u64 = 9;
+const SKIPPED: u64 = 10;
 
 impl Happening {
     pub(crate) fn number(&self) -> u32 {
@@ -120,10 +127,20 @@ impl Happening {
             | Happening::Deleted { number }
             | Happening::Settled { number, .. }
             | Happening::Moved { number, .. }
+            | Happening::Skipped { number, .. }
             | Happening::Restored { number, .. }
             | Happening::Saved { number, .. }
             | Happening::Forgotten { number, .. } => *number,
             Happening::Dispatched(_) => 0,
+        }
+    }
+
+    /// Takes out what it says of a message that came back: its return is not to be written after all.
+    pub(crate) fn forget_return(&mut self, subscription: u32, offset: u64) {
+        if let Happening::Settled { number, round } = self
+            && *number == subscription
+        {
+            round.returned.remove(&offset);
         }
     }
 
@@ -151,6 +168,11 @@ impl Happening {
             Happening::Moved { origin, .. } => {
                 head(MOVED);
                 put_number(&mut bytes, *origin);
+            }
+            Happening::Skipped { count, next, .. } => {
+                head(SKIPPED);
+                put_number(&mut bytes, *count);
+                put_number(&mut bytes, *next);
             }
             Happening::Restored { saved, .. } => {
                 head(RESTORED);
@@ -192,6 +214,7 @@ impl Happening {
                 Happening::Settled { number, round: Round { acked, passed, expired, dead, returned } }
             }
             MOVED => Happening::Moved { number, origin: reader.number()? },
+            SKIPPED => Happening::Skipped { number, count: reader.number()?, next: reader.number()? },
             RESTORED => Happening::Restored { number, saved: text()? },
             SAVED => Happening::Saved { number, saved: text()? },
             FORGOTTEN => Happening::Forgotten { number, saved: text()? },

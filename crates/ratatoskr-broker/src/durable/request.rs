@@ -5,7 +5,8 @@ use std::sync::Arc;
 use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor};
 
 use super::describe::SubscriptionDescription;
-use super::event::{Booking, Leaving, MemberId, Outcome, Window};
+use super::desk::Burial;
+use super::event::{Leaving, MemberId, Outcome, Window};
 use super::happening::Happening;
 use super::member::Seat;
 use super::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings, SubscriptionSettingsError};
@@ -155,6 +156,13 @@ pub(crate) type DoneReply = Reply<Result<u32, SubscriptionError>>;
 /// What was read from segments, and how to go on there.
 pub(crate) type SegmentRead = (Result<Option<RecordChunk>, ReadError>, SegmentCursor);
 
+/// A step that the journal could not take.
+pub(crate) struct Refused {
+    pub(crate) reason: AppendError,
+    /// What it would have written.
+    pub(crate) happenings: Vec<Happening>,
+}
+
 /// What was read from the schedule's log.
 pub(crate) enum ScheduleRead {
     /// What comes next in it.
@@ -270,13 +278,11 @@ pub(crate) enum Request {
         generation: u64,
         read: SegmentRead,
     },
-    /// From the same thread: a message that is to be buried.
+    /// From the same thread: messages that are to be buried, as they were asked for.
     Exhumed {
         subscription: u32,
         generation: u64,
-        offset: u64,
-        booking: Booking,
-        record: Option<Record>,
+        exhumed: Vec<(Burial, Result<Option<Record>, ReadError>)>,
     },
     /// From the sequencer.
     Committed {
@@ -286,7 +292,7 @@ pub(crate) enum Request {
     /// From the sequencer.
     Refused {
         ticket: u64,
-        reason: AppendError,
+        refused: Refused,
     },
     Stop,
 }

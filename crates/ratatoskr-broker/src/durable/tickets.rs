@@ -1,4 +1,11 @@
 //! What the courier waits for: steps on their way through the journal, and the members to be told their fates.
+//!
+//! ```text
+//!   settle call ──▶ answer: a fate each, open until all are known
+//!                      ▲ asker (answer, index) goes along with the booking: desk ▸ ticket ▸ journal ▸ told
+//! ```
+//!
+//! Invariant: whoever holds an asker tells it, once; a desk that starts anew tells those of whatever it loses.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,16 +13,23 @@ use std::sync::Arc;
 use super::request::{DoneReply, Fate, SettleError, SettleReply};
 use super::settings::SubscriptionName;
 use crate::command::{Appended, Reply};
-use crate::error::Unavailable;
 use crate::schedule::Due;
 use crate::topic::Topic;
 
+/// Who waits to be told what became of a settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asker {
+    answer: u64,
+    /// Which of its fates.
+    index: u32,
+}
+
 /// A message whose delivery waits for a ticket.
+#[derive(Debug)]
 pub(super) struct Booked {
     pub(super) subscription: u32,
-    /// The delivery's generation when it was booked.
-    pub(super) generation: u64,
     pub(super) offset: u64,
+    pub(super) asker: Option<Asker>,
 }
 
 /// What is to be done once a step is through.
@@ -49,13 +63,11 @@ pub(super) struct Tickets {
     last_ticket: u64,
     answers: HashMap<u64, Answer>,
     last_answer: u64,
-    /// Which answer, and which fate in it, waits for a message of a subscription.
-    waiting: HashMap<(u32, u64), (u64, u32)>,
 }
 
 struct Answer {
     reply: SettleReply,
-    fates: Vec<Fate>,
+    fates: Vec<Option<Fate>>,
     /// Fates that are not known yet.
     open: usize,
 }
@@ -75,31 +87,32 @@ impl Tickets {
         self.under_way.remove(&ticket)
     }
 
-    /// Answers once the fates of these (subscription, offset, index) are known; at once if there are none.
-    pub(super) fn answer_later(&mut self, reply: SettleReply, fates: Vec<Fate>, waiting: &[(u32, u64, u32)]) {
-        if waiting.is_empty() {
-            let _ = reply.send(fates);
-            return;
-        }
+    /// Answers a call once each of its settlements has a fate; these are its askers.
+    pub(super) fn ask(&mut self, reply: SettleReply, count: usize) -> impl Iterator<Item = Asker> + use<> {
         self.last_answer += 1;
-        for &(subscription, offset, index) in waiting {
-            self.waiting.insert((subscription, offset), (self.last_answer, index));
+        let answer = self.last_answer;
+        if count == 0 {
+            let _ = reply.send(Vec::new());
+        } else {
+            self.answers.insert(answer, Answer { reply, fates: vec![None; count], open: count });
         }
-        self.answers.insert(self.last_answer, Answer { reply, fates, open: waiting.len() });
+        (0..count as u32).map(move |index| Asker { answer, index })
     }
 
-    /// A fate is known: settled, or why not.
-    pub(super) fn tell(&mut self, subscription: u32, offset: u64, refusal: Option<&Unavailable>) {
-        let Some((number, index)) = self.waiting.remove(&(subscription, offset)) else { return };
+    /// A fate is known. One that was told before stays as it was.
+    pub(super) fn tell(&mut self, asker: Option<Asker>, fate: Fate) {
+        let Some(Asker { answer: number, index }) = asker else { return };
         let Some(answer) = self.answers.get_mut(&number) else { return };
-        if let Some(reason) = refusal {
-            answer.fates[index as usize] = Fate::Unavailable(reason.clone());
+        let told = &mut answer.fates[index as usize];
+        if told.is_some() {
+            return;
         }
+        *told = Some(fate);
         answer.open -= 1;
         if answer.open == 0
             && let Some(answer) = self.answers.remove(&number)
         {
-            let _ = answer.reply.send(answer.fates);
+            let _ = answer.reply.send(answer.fates.into_iter().flatten().collect());
         }
     }
 }

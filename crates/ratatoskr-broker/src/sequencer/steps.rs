@@ -1,18 +1,20 @@
 //! Steps of durable subscriptions: what is written about them, and appended with it, in one block.
 //!
 //! ```text
-//!   courier ──step──▶ appends staged, events staged ──block──▶ books follow ──▶ courier: committed
-//!                              └── an owner fails: all of it taken back ──────▶ courier: refused
+//!   courier ──step──▶ appends looked at ──▶ events and appends staged ──block──▶ books follow ──▶ courier: committed
+//!                            └── refused ──▶ courier: refused           └── an owner panics: the block is given up
 //! ```
+//!
+//! Many steps share a block. All that can be refused is found out before anything is staged; a panic of an owner amid a step is the one
+//! thing that cannot, and then everybody in the block is told to try again.
 
 use tokio::sync::oneshot;
 
-use super::{Append, Sequencer};
-use crate::answer::Answer;
+use super::{Prepared, Sequencer};
 use crate::broken::Broken;
 use crate::command::{AppendError, Appended, Records};
 use crate::core::Core;
-use crate::durable::{Happening, Request};
+use crate::durable::{Happening, Refused, Request};
 use crate::error::Unavailable;
 
 /// A step of durable subscriptions on its way into the journal.
@@ -20,82 +22,88 @@ pub(super) struct Step {
     happenings: Vec<Happening>,
     /// Where the appends of the step went; known before the step is.
     appended: Vec<oneshot::Receiver<Result<Appended, AppendError>>>,
+    /// The topics appended to.
+    topics: Vec<u32>,
     ticket: u64,
 }
 
 impl Step {
-    /// The block is durable: the books follow, then the courier is told.
-    pub(super) fn succeed(self, core: &Core) {
+    /// The block is durable: the books follow, before anybody is answered.
+    pub(super) fn apply(&self, core: &Core) {
         for happening in &self.happenings {
             core.books.apply(happening).expect("what was made here can be applied");
         }
+    }
+
+    /// Appends are answered: the courier is told.
+    pub(super) fn succeed(self, core: &Core) {
         let appended =
             self.appended.into_iter().filter_map(|mut appended| appended.try_recv().ok()?.ok()).collect();
         let _ = core.courier.push(Request::Committed { ticket: self.ticket, appended });
     }
 
-    pub(super) fn fail(self, core: &Core, reason: &AppendError) {
-        let _ = core.courier.push(Request::Refused { ticket: self.ticket, reason: reason.clone() });
+    pub(super) fn appends_to(&self, topic: u32) -> bool {
+        self.topics.contains(&topic)
+    }
+
+    pub(super) fn fail(self, core: &Core, reason: AppendError) {
+        let refused = Refused { reason, happenings: self.happenings };
+        let _ = core.courier.push(Request::Refused { ticket: self.ticket, refused });
     }
 }
 
 impl Sequencer {
     /// Stages what is to be written about durable subscriptions, and what is to be appended with it, in one block.
     pub(super) fn stage_step(&mut self, happenings: Vec<Happening>, appends: Vec<Records>, ticket: u64) {
-        let mut step = Step { happenings, appended: Vec::new(), ticket };
-        if let Err(reason) = self.stage_appends_of(&mut step, appends) {
-            return step.fail(&self.core, &reason);
-        }
+        let mut step = Step { happenings, appended: Vec::new(), topics: Vec::new(), ticket };
         for happening in &step.happenings {
-            let topic = match happening {
-                Happening::Created(created) => created.topic,
-                _ => 0,
-            };
             // A subscription of a topic that is gone could not be replayed.
-            if topic != 0 && !self.is_alive(topic) {
-                return step.fail(&self.core, &AppendError::Unavailable(Unavailable::ShuttingDown));
+            if let Happening::Created(created) = happening
+                && !self.is_alive(created.topic)
+            {
+                let topic_is_gone = AppendError::Unavailable(Unavailable::ShuttingDown);
+                return step.fail(&self.core, topic_is_gone);
             }
+        }
+        let ready = match self.prepare_all(appends) {
+            Ok(ready) => ready,
+            Err(reason) => return step.fail(&self.core, reason),
+        };
+        // From here on nothing can be refused: whatever fails takes the whole block with it.
+        for happening in &step.happenings {
             if Broken::Acks.is_on() && matches!(happening, Happening::Settled { .. }) {
                 continue;
             }
+            let topic = if let Happening::Created(created) = happening { created.topic } else { 0 };
             self.log.stage_event(topic, &happening.encode());
         }
+        let mut topics_failed = Vec::new();
+        for prepared in ready {
+            let (reply, appended) = oneshot::channel();
+            step.appended.push(appended);
+            step.topics.push(prepared.topic.log.number);
+            if let Err(topic) = self.place(prepared, reply) {
+                topics_failed.push(topic);
+            }
+        }
         self.steps.push(step);
+        if let Some(topic) = topics_failed.pop() {
+            self.abandon_block(&Unavailable::TopicRestarting { topic });
+        }
     }
 
-    fn stage_appends_of(&mut self, step: &mut Step, appends: Vec<Records>) -> Result<(), AppendError> {
+    fn prepare_all(&mut self, appends: Vec<Records>) -> Result<Vec<Prepared>, AppendError> {
         if appends.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        // Nothing else is staged then: if an owner fails, everything staged is this step's and can be taken back.
-        self.commit();
         if let Some(reason) = self.wait_for_room() {
             return Err(AppendError::Unavailable(reason));
         }
-        for records in appends {
-            let (reply, mut appended) = oneshot::channel();
-            self.append(Append { records, bytes: 0, reply });
-            if let Ok(Err(reason)) = appended.try_recv() {
-                self.take_back_appends();
-                return Err(reason);
-            }
-            step.appended.push(appended);
-        }
-        Ok(())
+        appends.into_iter().map(|records| self.prepare(records)).collect()
     }
 
     fn is_alive(&self, topic: u32) -> bool {
         let is_known = self.core.topics.read().values().any(|known| known.log.number == topic);
         is_known && !self.deleting.contains(&topic)
-    }
-
-    /// Takes back all records that are staged; topics that are being created stay.
-    fn take_back_appends(&mut self) {
-        let topics: Vec<_> = self.waiting.iter().map(|waiting| waiting.topic.clone()).collect();
-        for topic in topics {
-            self.log.unstage(&topic.log);
-        }
-        self.core.dedup.take_back();
-        self.waiting.retain(|waiting| !matches!(waiting.answer, Answer::Append { .. }));
     }
 }

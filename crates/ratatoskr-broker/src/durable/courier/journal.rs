@@ -5,19 +5,21 @@ use crate::command::{AppendError, Appended, Command, Records};
 use crate::durable::event::Event;
 use crate::durable::happening::Happening;
 use crate::durable::member::MemberEnd;
-use crate::durable::request::{Request, SubscriptionError};
-use crate::durable::tickets::{After, Booked};
+use crate::durable::request::{Fate, Refused, Request, SubscriptionError};
+use crate::durable::tickets::{After, Asker, Booked};
 use crate::error::{PublishError, Unavailable};
 
 impl Courier {
-    /// Gathers what all desks want written.
+    /// Gathers what desks want written: those that say it should not wait, or all.
     pub(super) fn take_rounds(&mut self, flush: bool) -> (Vec<Happening>, Vec<Booked>) {
         let (mut happenings, mut booked) = (Vec::new(), Vec::new());
-        for desk in self.desks.values_mut() {
-            let Some((round, offsets)) = desk.take_round(flush) else { continue };
-            let (subscription, generation) = (desk.number, desk.generation);
-            happenings.push(Happening::Settled { number: subscription, round });
-            booked.extend(offsets.into_iter().map(|offset| Booked { subscription, generation, offset }));
+        let urgent = std::mem::take(&mut self.urgent);
+        let all: Vec<u32> = if flush { self.desks.keys().copied().collect() } else { Vec::new() };
+        for number in urgent.into_iter().chain(all) {
+            let Some(desk) = self.desks.get_mut(&number) else { continue };
+            let Some((round, waiting)) = desk.take_round(flush) else { continue };
+            happenings.push(Happening::Settled { number, round });
+            booked.extend(waiting);
         }
         (happenings, booked)
     }
@@ -41,26 +43,27 @@ impl Courier {
         let command = Command::Ledger { happenings, appends, ticket };
         if self.core.inbox.push(command).is_err() {
             let reason = AppendError::Unavailable(self.core.closed());
-            let _ = self.core.courier.push(Request::Refused { ticket, reason });
+            let refused = Request::Refused { ticket, refused: Refused { reason, happenings: Vec::new() } };
+            let _ = self.core.courier.push(refused);
         }
     }
 
     pub(super) fn committed(&mut self, ticket: u64, appended: Vec<Appended>, now_ms: u64) {
         let Some((booked, after)) = self.tickets.take(ticket) else { return };
-        for Booked { subscription, generation, offset } in booked {
+        for Booked { subscription, offset, asker } in booked {
             self.guarded(subscription, now_ms, |desk| {
-                if desk.generation == generation {
-                    desk.apply(Event::Committed { offset }, now_ms);
-                }
+                desk.booking_is_back(Event::Committed { offset }, now_ms);
             });
-            self.tickets.tell(subscription, offset, None);
+            self.tickets.tell(asker, Fate::Settled);
         }
         match after {
             After::Nothing => {}
             After::Create { number, topic, name, reply } => {
                 self.creating.remove(&(topic.log.number, name));
                 self.open_desk(number, &topic);
-                let _ = reply.send(Ok(number));
+                // Its topic may have been deleted in the very same block.
+                let gone = || SubscriptionError::TopicNotFound(topic.name.clone());
+                let _ = reply.send(if self.desks.contains_key(&number) { Ok(number) } else { Err(gone()) });
             }
             After::Change(number, reply) => {
                 if let Some(settings) = self.core.books.with(number, |book| book.settings.clone()) {
@@ -73,7 +76,7 @@ impl Courier {
                 let _ = reply.send(Ok(number));
             }
             After::Restart(number, reply) => {
-                self.restart(number, now_ms);
+                self.finish_move(number, now_ms);
                 let _ = reply.send(Ok(number));
             }
             After::Tell(number, reply) => {
@@ -82,28 +85,35 @@ impl Courier {
             After::Dispatch { moved } => self.schedule_moved(&moved),
             After::Append { restart, reply } => {
                 if let Some(number) = restart {
-                    self.restart(number, now_ms);
+                    self.finish_move(number, now_ms);
                 }
                 let _ = reply.send(Ok(appended));
             }
         }
     }
 
-    pub(super) fn refused(&mut self, ticket: u64, reason: &AppendError, now_ms: u64) {
+    pub(super) fn refused(&mut self, ticket: u64, refused: Refused, now_ms: u64) {
         let Some((booked, after)) = self.tickets.take(ticket) else { return };
-        let unavailable = match reason {
+        let Refused { reason, mut happenings } = refused;
+        let unavailable = match &reason {
             AppendError::Unavailable(unavailable) => unavailable.clone(),
             _ => {
                 Unavailable::DiskFull { detail: "there is no room for the topic of dead letters".to_owned() }
             }
         };
-        for Booked { subscription, generation, offset } in booked {
+        for Booked { subscription, offset, asker } in booked {
+            for happening in &mut happenings {
+                happening.forget_return(subscription, offset);
+            }
             self.guarded(subscription, now_ms, |desk| {
-                if desk.generation == generation {
-                    desk.apply(Event::Refused { offset }, now_ms);
-                }
+                desk.booking_is_back(Event::Refused { offset }, now_ms);
             });
-            self.tickets.tell(subscription, offset, Some(&unavailable));
+            self.tickets.tell(asker, Fate::Unavailable(unavailable.clone()));
+        }
+        for happening in happenings {
+            if let Happening::Settled { number, round } = happening {
+                self.guarded(number, now_ms, |desk| desk.take_back(round));
+            }
         }
         match after {
             After::Nothing => {}
@@ -122,17 +132,51 @@ impl Courier {
                 }
                 let _ = reply.send(Err(unavailable.into()));
             }
-            After::Delete(_, reply) | After::Restart(_, reply) | After::Tell(_, reply) => {
+            After::Restart(number, reply) => {
+                self.note_move(number, -1);
+                let _ = reply.send(Err(unavailable.into()));
+            }
+            After::Delete(_, reply) | After::Tell(_, reply) => {
                 let _ = reply.send(Err(unavailable.into()));
             }
             After::Dispatch { .. } => self.schedule_refused(&unavailable, now_ms),
-            After::Append { reply, .. } => {
+            After::Append { restart, reply } => {
+                if let Some(number) = restart {
+                    self.note_move(number, -1);
+                }
                 let error = match reason {
                     AppendError::Unavailable(_) => unavailable.into(),
-                    other => PublishError::from(other.clone()).into(),
+                    other => PublishError::from(other).into(),
                 };
                 let _ = reply.send(Err(error));
             }
         }
+    }
+
+    // ---- starting anew ----
+
+    /// A move of a subscription is on its way through the journal, or (with -1) could not be made.
+    pub(super) fn note_move(&mut self, number: u32, change: isize) {
+        if let Some(desk) = self.desks.get_mut(&number) {
+            desk.note_move(change);
+            self.touched.insert(number);
+        }
+    }
+
+    fn finish_move(&mut self, number: u32, now_ms: u64) {
+        self.note_move(number, -1);
+        self.restart(number, now_ms);
+    }
+
+    /// Lets a desk start anew from its book. What it had not handed to the journal is lost with it, and those who wait are told so.
+    pub(super) fn restart(&mut self, number: u32, now_ms: u64) {
+        let Some(desk) = self.desks.get_mut(&number) else { return };
+        let lost = self.core.books.with(number, |book| desk.restart(book, now_ms)).unwrap_or_default();
+        self.touched.insert(number);
+        self.tell_stale(lost);
+    }
+
+    pub(in crate::durable) fn tell_stale(&mut self, askers: impl IntoIterator<Item = Asker>) {
+        askers.into_iter().for_each(|asker| self.tickets.tell(Some(asker), Fate::Stale));
     }
 }

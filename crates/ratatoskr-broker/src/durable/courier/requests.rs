@@ -1,18 +1,21 @@
 //! What the courier does when it is asked: each request in a function of its own, or handed to the desk it concerns.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Courier, Desk};
 use crate::command::{Appended, Records, Reply};
 use crate::durable::describe::describe;
-use crate::durable::desk::{Settling, oldest_unsettled};
-use crate::durable::event::{Event, Outcome};
-use crate::durable::happening::{Created, Happening, Round};
+use crate::durable::desk::Settling;
+use crate::durable::event::{Event, Leaving, Outcome};
+use crate::durable::happening::{Created, Happening};
 use crate::durable::member::MemberEnd;
-use crate::durable::request::{DoneReply, Fate, Move, Request, SettleError, SettleReply, SubscriptionError};
-use crate::durable::settings::{SubscriptionName, SubscriptionRef};
-use crate::durable::tickets::After;
+use crate::durable::request::{
+    DoneReply, Fate, Move, Request, SettleError, SettleReply, SubscriptionChange, SubscriptionError,
+};
+use crate::durable::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings};
+use crate::durable::tickets::{After, Asker};
 use crate::durable::token::Token;
 use crate::limits::SUBSCRIPTIONS_MAX;
 use crate::topic::Topic;
@@ -28,14 +31,11 @@ impl Courier {
                 let _ = reply.send(settings);
             }
             Request::Widen { subscription, member, window } => {
-                self.guarded(subscription, now_ms, |desk| {
-                    if let Some((_, known)) = desk.seats.get_mut(&member) {
-                        *known = window;
-                    }
-                    desk.apply(Event::Widen { member, window }, now_ms)
-                });
+                self.guarded(subscription, now_ms, |desk| desk.widen(member, window, now_ms));
             }
             Request::Leave { subscription, member, leaving, unseen } => {
+                // The broker's own end is no fault of a member's: nothing it holds has used up an attempt.
+                let leaving = if self.stopping_since.is_some() { Leaving::Detached } else { leaving };
                 self.guarded(subscription, now_ms, |desk| desk.leave(member, leaving, unseen, now_ms));
             }
             Request::Settle { settlements, reply } => self.settle(settlements, reply, now_ms),
@@ -56,12 +56,12 @@ impl Courier {
                     }
                 });
             }
-            Request::Exhumed { subscription, generation, offset, booking, record } => {
-                self.exhumed(subscription, generation, offset, (booking, record));
+            Request::Exhumed { subscription, generation, exhumed } => {
+                self.exhumed(subscription, generation, exhumed, now_ms);
             }
             Request::Schedule(read) => self.schedule_read(read, now_ms),
             Request::Committed { ticket, appended } => self.committed(ticket, appended, now_ms),
-            Request::Refused { ticket, reason } => self.refused(ticket, &reason, now_ms),
+            Request::Refused { ticket, refused } => self.refused(ticket, refused, now_ms),
             other => self.handle_rare(other, now_ms),
         }
     }
@@ -81,11 +81,7 @@ impl Courier {
                 self.create(topic, name, created, reply);
             }
             Request::Change { subscription, change, reply } => {
-                self.change(subscription, reply, After::Change, |desk| {
-                    let settings = Arc::new(change(&desk.intended).validate(&desk.name)?);
-                    desk.intended = settings.clone();
-                    Ok(Happening::Changed { number: subscription, settings })
-                });
+                self.change_settings(subscription, change, reply)
             }
             Request::Delete { subscription, reply } => {
                 self.change(subscription, reply, After::Delete, |_| {
@@ -99,9 +95,8 @@ impl Courier {
                 self.change(happening.number(), reply, After::Tell, |_| Ok(happening));
             }
             Request::Describe { subscription, reply } => {
-                let described =
-                    self.desks.get(&subscription).map(|desk| describe(desk, &self.core.books, now_ms));
-                let _ = reply.send(described);
+                let desk = self.desks.get(&subscription);
+                let _ = reply.send(desk.and_then(|desk| describe(desk, &self.core.books, now_ms)));
             }
             Request::Locate { topic, offset, reply } => {
                 let _ = reply.send(self.locate(topic, offset, now_ms));
@@ -113,6 +108,7 @@ impl Courier {
                 let _ = reply.send(steps);
             }
             Request::Resolve { happening, appends, reply } => {
+                self.note_move(happening.number(), 1);
                 let after = After::Append { restart: Some(happening.number()), reply };
                 self.send(vec![happening], appends, Vec::new(), after);
             }
@@ -167,12 +163,31 @@ impl Courier {
         self.desks.values().find(is_meant).map(|desk| desk.number)
     }
 
+    fn change_settings(&mut self, number: u32, change: SubscriptionChange, reply: DoneReply) {
+        // Messages that were read without their keys have no order: read anew, they have.
+        let begins_order =
+            |desk: &Desk, settings: &SubscriptionSettings| settings.ordered && !desk.intended.ordered;
+        let mut starts_anew = false;
+        self.send_round(true);
+        let changed = self.desks.get_mut(&number).map(|desk| {
+            let settings = Arc::new(change(&desk.intended).validate(&desk.name)?);
+            starts_anew = begins_order(desk, &settings);
+            desk.note_move(isize::from(starts_anew));
+            desk.intended = settings.clone();
+            Ok(Happening::Changed { number, settings })
+        });
+        // Dropping the reply says that the subscription is gone.
+        let Some(changed) = changed else { return };
+        let after = if starts_anew { After::Restart } else { After::Change };
+        self.change(number, reply, after, |_| changed);
+    }
+
     fn move_to(&mut self, number: u32, to: Move, reply: DoneReply) {
         let books = self.core.books.clone();
         // What is booked and not yet sent comes before the move.
         self.send_round(true);
         self.change(number, reply, After::Restart, |desk| {
-            Ok(match to {
+            let happening = match to {
                 Move::To(origin) => Happening::Moved { number, origin },
                 Move::Saved(saved) => {
                     if books.with(number, |book| book.saved.contains_key(&saved)) != Some(true) {
@@ -180,45 +195,41 @@ impl Courier {
                     }
                     Happening::Restored { number, saved }
                 }
-                Move::Skip(count) => {
-                    let next = desk.topic.log.next();
-                    let oldest = books.with(number, |book| oldest_unsettled(&book.standing, next, count));
-                    let mut round = Round::default();
-                    oldest.into_iter().flatten().for_each(|range| {
-                        round.passed.insert(range);
-                    });
-                    Happening::Settled { number, round }
-                }
-            })
+                Move::Skip(count) => Happening::Skipped { number, count, next: desk.topic.log.next() },
+            };
+            desk.note_move(1);
+            Ok(happening)
         });
     }
 
     fn settle(&mut self, settlements: Vec<(Token, Outcome)>, reply: SettleReply, now_ms: u64) {
-        let mut fates = Vec::with_capacity(settlements.len());
-        let mut waiting = Vec::new();
-        for (index, (token, outcome)) in settlements.into_iter().enumerate() {
-            let settling = self.settle_one(token, outcome, now_ms);
-            fates.push(match settling {
+        let askers = self.tickets.ask(reply, settlements.len());
+        for ((token, outcome), asker) in settlements.into_iter().zip(askers) {
+            let fate = match self.settle_one(token, outcome, Some(asker), now_ms) {
                 None => Fate::Unknown,
                 Some(Settling::Stale) => Fate::Stale,
                 Some(Settling::Done) => Fate::Settled,
-                Some(Settling::Booked | Settling::Burying) => {
-                    waiting.push((token.subscription, token.offset, index as u32));
-                    Fate::Settled
-                }
-            });
+                Some(Settling::Booked | Settling::Burying) => continue,
+            };
+            self.tickets.tell(Some(asker), fate);
         }
-        self.tickets.answer_later(reply, fates, &waiting);
     }
 
-    fn settle_one(&mut self, token: Token, outcome: Outcome, now_ms: u64) -> Option<Settling> {
+    fn settle_one(
+        &mut self,
+        token: Token,
+        outcome: Outcome,
+        asker: Option<Asker>,
+        now_ms: u64,
+    ) -> Option<Settling> {
         if token.start != self.start {
             // Of an earlier start: its leases are all over.
             return self.desks.contains_key(&token.subscription).then_some(Settling::Stale);
         }
-        let (offset, lease) = (token.offset, token.lease);
-        let event = Event::Settle { offset, lease, outcome };
-        self.guarded(token.subscription, now_ms, |desk| desk.apply(event, now_ms)).flatten()
+        self.desks.contains_key(&token.subscription).then_some(())?;
+        let settled =
+            self.guarded(token.subscription, now_ms, |desk| desk.settle(token, outcome, asker, now_ms));
+        Some(settled.unwrap_or(Settling::Stale))
     }
 
     fn settle_and_publish(
@@ -230,18 +241,28 @@ impl Courier {
     ) {
         let is_leased = |token: &Token| {
             let desk = self.desks.get(&token.subscription).filter(|_| token.start == self.start);
-            desk.is_some_and(|desk| desk.delivery.lease_of(token.offset, now_ms) == Some(token.lease))
+            desk.is_some_and(|desk| {
+                desk.is_at_work() && desk.delivery.lease_of(token.offset, now_ms) == Some(token.lease)
+            })
         };
-        let stale: Vec<usize> =
-            acks.iter().enumerate().filter(|(_, token)| !is_leased(token)).map(|(index, _)| index).collect();
+        // The second time it is named a token is stale.
+        let mut named = HashSet::with_capacity(acks.len());
+        let mut is_stale =
+            |token: &Token| !is_leased(token) || !named.insert((token.subscription, token.offset));
+        let stale: Vec<usize> = (0..acks.len()).filter(|&index| is_stale(&acks[index])).collect();
         if !stale.is_empty() {
             let _ = reply.send(Err(SettleError::Stale { stale }));
             return;
         }
         // What was booked before goes by itself; then the next round is just this step.
         self.send_round(false);
-        for token in acks {
-            self.settle_one(*token, Outcome::Ack, now_ms);
+        for (index, token) in acks.iter().enumerate() {
+            if self.settle_one(*token, Outcome::Ack, None, now_ms) != Some(Settling::Booked) {
+                // Its desk has failed. The others must not be acked alone: they start anew.
+                acks[..index].iter().for_each(|token| self.break_desk(token.subscription, now_ms));
+                let _ = reply.send(Err(SettleError::Stale { stale: vec![index] }));
+                return;
+            }
         }
         let (happenings, booked) = self.take_rounds(false);
         self.send(happenings, appends, booked, After::Append { restart: None, reply });

@@ -21,6 +21,7 @@ use super::Courier;
 use crate::command::{Command, Records, Target};
 use crate::durable::happening::Happening;
 use crate::durable::request::{Purpose, Request, ScheduleRead};
+use crate::durable::shelf::{Shelf, next_chunk};
 use crate::durable::tickets::After;
 use crate::error::Unavailable;
 use crate::id::{IdMask, MessageId};
@@ -378,26 +379,6 @@ fn resume_after(error: &ReadError) -> Option<u64> {
     }
 }
 
-/// The next chunk of a log, from memory or disk; `None` at its end. May block.
-fn next_chunk(
-    log: &TopicLog,
-    cursor: u64,
-    segments: &mut SegmentCursor,
-) -> Result<Option<RecordChunk>, ReadError> {
-    loop {
-        match log.read_tail(cursor, 1)? {
-            Tail::Records(chunks) => return Ok(chunks.into_iter().next()),
-            Tail::End => return Ok(None),
-            Tail::Cold => {}
-        }
-        // `None`: it moved between disk and memory meanwhile.
-        if let Some(chunk) = log.read_segments(cursor, segments, READ_BYTES_MAX)? {
-            return Ok(Some(chunk.starting_at(cursor)));
-        }
-        std::thread::yield_now();
-    }
-}
-
 fn scan_slice(log: &TopicLog, scan: &mut Scan, segments: &mut SegmentCursor) -> Result<(), ReadError> {
     let mut bytes = 0;
     while scan.cursor < scan.end && bytes < SCAN_SLICE_BYTES {
@@ -419,17 +400,12 @@ fn fetch(log: &TopicLog, dues: Vec<Due>) -> Result<Vec<(Due, Option<Record>)>, R
     let mut places: Vec<usize> = (0..dues.len()).collect();
     places.sort_unstable_by_key(|&place| dues[place].offset);
     let mut fetched: Vec<(Due, Option<Record>)> = dues.into_iter().map(|due| (due, None)).collect();
-    let (mut segments, mut chunk) = (SegmentCursor::default(), None::<RecordChunk>);
+    let mut shelf = Shelf::new(log);
     for place in places {
-        let offset = fetched[place].0.offset;
-        chunk = chunk.filter(|chunk| chunk.end() > offset).map(|chunk| chunk.starting_at(offset));
-        if chunk.is_none() {
-            chunk = match next_chunk(log, offset, &mut segments) {
-                Err(error) if resume_after(&error).is_some() => None,
-                read => read?,
-            };
-        }
-        fetched[place].1 = chunk.as_ref().and_then(|chunk| chunk.records().next());
+        fetched[place].1 = match shelf.read(fetched[place].0.offset) {
+            Err(error) if resume_after(&error).is_some() => None,
+            read => read?,
+        };
     }
     Ok(fetched)
 }
