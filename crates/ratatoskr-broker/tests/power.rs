@@ -204,6 +204,7 @@ impl Story {
             }
         }
         self.clock.advance(DELAY_MS);
+        let _ = broker.create_topic(&topic("in"), TopicSettings::default()).await;
         let _ = broker.create_subscription(&subscription(), Start::Earliest, settings()).await;
         let mut member = join(&broker).await.expect("the subscription is there");
         let mut seen = BTreeSet::new();
@@ -262,7 +263,7 @@ impl Story {
 
         // What was scheduled is there once.
         if !self.promises.scheduled.is_empty() {
-            let _ = broker.create_topic(&topic("later"), Default::default()).await;
+            let _ = broker.create_topic(&topic("later"), TopicSettings::default()).await;
             let started = std::time::Instant::now();
             while broker.counters().scheduled_messages > 0 {
                 assert!(started.elapsed() < PATIENCE, "seed {seed}: the schedule is stuck");

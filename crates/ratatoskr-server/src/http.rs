@@ -70,8 +70,8 @@ async fn readyz(State(pages): State<Pages>) -> Response {
 }
 
 async fn show_metrics(State(pages): State<Pages>) -> Response {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&pages.broker, &pages.traffic))
-        .into_response()
+    let text = metrics::render(&pages.broker, &pages.traffic).await;
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
 async fn version() -> Response {

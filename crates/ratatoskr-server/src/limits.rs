@@ -30,6 +30,8 @@ pub const PULL_MESSAGES_MAX: u32 = 10_000;
 pub const PULL_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Topics that have metrics of their own, the first by name. More would drown a Prometheus server.
 pub const TOPIC_METRICS_MAX: usize = 1000;
+/// Durable subscriptions that have metrics of their own, the first by topic and name.
+pub const SUBSCRIPTION_METRICS_MAX: usize = 1000;
 /// Connections the kernel holds until the broker accepts them.
 pub const ACCEPT_BACKLOG: i32 = 4096;
 /// Accepted connections that wait for one worker thread to take them.

@@ -12,9 +12,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
-use ratatoskr_broker::{Broker, Counters, Health, TopicName, TopicStats};
+use ratatoskr_broker::{Broker, Counters, Health, SubscriptionDescription, TopicName, TopicStats};
 
-use crate::limits::TOPIC_METRICS_MAX;
+use crate::limits::{SUBSCRIPTION_METRICS_MAX, TOPIC_METRICS_MAX};
 use crate::traffic::Traffic;
 
 /// The content type of the text that [`render`] makes.
@@ -71,10 +71,34 @@ const TOPIC_GAUGES: &[Metric<TopicStats>] = &[
     ("ratatoskr_topic_next_offset", "Offset of a topic's next message", |s| s.next_offset),
 ];
 
+/// Figures of each durable subscription, of the first 1,000 by topic and name, as they stand.
+const SUBSCRIPTION_GAUGES: &[Metric<SubscriptionDescription>] = &[
+    ("ratatoskr_subscription_lag_messages", "Messages not settled, the filter not considered", |s| {
+        s.lag_messages
+    }),
+    ("ratatoskr_subscription_leased", "Messages leased to members", |s| s.leased),
+    ("ratatoskr_subscription_waiting", "Messages that wait for their retry", |s| s.waiting),
+    ("ratatoskr_subscription_parked", "Messages behind an earlier one of their key", |s| s.parked),
+    ("ratatoskr_subscription_members", "Connected members", |s| u64::from(s.member_count)),
+    ("ratatoskr_subscription_paused", "1 while paused", |s| u64::from(s.settings.paused)),
+];
+
+/// Figures of the same that only grow.
+const SUBSCRIPTION_COUNTERS: &[Metric<SubscriptionDescription>] = &[
+    ("ratatoskr_subscription_acked", "Messages acked since the subscription was created", |s| s.acked),
+    ("ratatoskr_subscription_dead", "Messages moved to the dead letters", |s| s.dead),
+    ("ratatoskr_subscription_expired", "Messages that went unsettled", |s| s.expired),
+    ("ratatoskr_subscription_passed", "Messages passed over by filter, address or skip", |s| s.passed),
+    ("ratatoskr_subscription_redelivered", "Deliveries beyond the first of their message", |s| s.redelivered),
+];
+
 /// The metrics of a broker as they stand.
-pub(crate) fn render(broker: &Broker, traffic: &Arc<Traffic>) -> String {
+pub(crate) async fn render(broker: &Broker, traffic: &Arc<Traffic>) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Figures { broker: broker.clone(), traffic: Arc::clone(traffic) }));
+    // Without an answer the broker is stopping, and has no subscriptions to show.
+    let subscriptions = broker.survey_subscriptions(SUBSCRIPTION_METRICS_MAX).await.unwrap_or_default();
+    let (broker, traffic) = (broker.clone(), Arc::clone(traffic));
+    registry.register_collector(Box::new(Figures { broker, traffic, subscriptions }));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes any text");
     text
@@ -86,6 +110,8 @@ struct Figures {
     broker: Broker,
     // Counts connections and streams.
     traffic: Arc<Traffic>,
+    // The durable subscriptions that are shown.
+    subscriptions: Vec<SubscriptionDescription>,
 }
 
 impl fmt::Debug for Figures {
@@ -115,7 +141,8 @@ impl Collector for Figures {
         )?;
         let writable = u64::from(matches!(self.broker.health(), Health::Serving));
         encode_gauge(&mut encoder, "ratatoskr_writable", "1 while publishes are taken", writable)?;
-        encode_topics(&mut encoder, &self.broker)
+        encode_topics(&mut encoder, &self.broker)?;
+        encode_subscriptions(&mut encoder, &self.subscriptions, self.broker.list_subscriptions(None).len())
     }
 }
 
@@ -142,6 +169,31 @@ fn encode_topics(encoder: &mut DescriptorEncoder<'_>, broker: &Broker) -> fmt::R
         for (topic, stats) in &topics {
             ConstGauge::new(figure(stats) as i64)
                 .encode(metric.encode_family(&[("topic", topic.as_str())])?)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_subscriptions(
+    encoder: &mut DescriptorEncoder<'_>,
+    shown: &[SubscriptionDescription],
+    count: usize,
+) -> fmt::Result {
+    encode_gauge(encoder, "ratatoskr_durable_subscriptions", "Durable subscriptions", count as u64)?;
+    let labels = |subscription: &SubscriptionDescription| {
+        [("topic", subscription.name.topic.to_string()), ("subscription", subscription.name.name.to_string())]
+    };
+    for (name, help, figure) in SUBSCRIPTION_GAUGES {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for subscription in shown {
+            ConstGauge::new(figure(subscription) as i64)
+                .encode(metric.encode_family(&labels(subscription))?)?;
+        }
+    }
+    for (name, help, figure) in SUBSCRIPTION_COUNTERS {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for subscription in shown {
+            ConstCounter::new(figure(subscription)).encode(metric.encode_family(&labels(subscription))?)?;
         }
     }
     Ok(())

@@ -6,8 +6,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use ratatoskr_proto::{
-    CreateTopicRequest, DescribeBrokerRequest, DescribeTopicRequest, Durability, SubscribeRequest,
-    TopicSettings, UpdateTopicRequest,
+    CreateSubscriptionRequest, CreateTopicRequest, DescribeBrokerRequest, DescribeTopicRequest, Durability,
+    SubscribeRequest, SubscriptionName, TopicSettings, UpdateTopicRequest,
 };
 use ratatoskr_server::{Server, ServerOptions, StartError};
 use support::{Fixture, PATIENCE, create, next, publish, subscribe};
@@ -123,6 +123,14 @@ async fn the_http_pages_say_alive_ready_version_and_figures() {
     let fixture = Fixture::start();
     let mut client = fixture.client().await;
     publish(&mut client, "orders", "one").await;
+    let name = SubscriptionName { topic: "orders".into(), subscription: "billing".into() };
+    let request = CreateSubscriptionRequest { name: Some(name), ..CreateSubscriptionRequest::default() };
+    client.create_subscription(request).await.unwrap();
+    let labels = "{topic=\"orders\",subscription=\"billing\"}";
+    let (lag, acked) = (
+        format!("\nratatoskr_subscription_lag_messages{labels} 1\n"),
+        format!("\nratatoskr_subscription_acked_total{labels} 0\n"),
+    );
     for (path, status, text) in [
         ("/", "200 OK", "/metrics"),
         ("/healthz", "200 OK", "ok\n"),
@@ -133,6 +141,8 @@ async fn the_http_pages_say_alive_ready_version_and_figures() {
         ("/metrics", "200 OK", "\nratatoskr_topic_messages{topic=\"orders\"} 1\n"),
         ("/metrics", "200 OK", "# TYPE ratatoskr_published_messages counter\n"),
         ("/metrics", "200 OK", "\nratatoskr_grpc_connections_total 1\n"),
+        ("/metrics", "200 OK", &lag),
+        ("/metrics", "200 OK", &acked),
         ("/metrics", "200 OK", "# EOF\n"),
         ("/nope", "404 Not Found", ""),
     ] {

@@ -214,6 +214,11 @@ pub(crate) enum Request {
         subscription: u32,
         reply: Reply<Option<SubscriptionDescription>>,
     },
+    /// All of them, or the first by topic and name.
+    Survey {
+        subscriptions_max: usize,
+        reply: Reply<Vec<SubscriptionDescription>>,
+    },
     Join {
         subscription: u32,
         seat: Arc<Seat>,

@@ -117,6 +117,17 @@ impl Broker {
         Ok(described)
     }
 
+    /// Describes all durable subscriptions, at most so many, the first by topic and name. Looks at no message, so `lag_ms` is 0.
+    pub async fn survey_subscriptions(
+        &self,
+        subscriptions_max: usize,
+    ) -> Result<Vec<SubscriptionDescription>, SubscriptionError> {
+        let core = self.core();
+        let (reply, answer) = oneshot::channel();
+        core.courier.push(Request::Survey { subscriptions_max, reply }).map_err(|_| core.closed())?;
+        Ok(answer.await.map_err(|_| core.closed())?)
+    }
+
     /// Moves a subscription; what its members hold becomes stale. Returns once this is on disk.
     pub async fn seek_subscription(
         &self,

@@ -98,6 +98,12 @@ impl Courier {
                 let desk = self.desks.get(&subscription);
                 let _ = reply.send(desk.and_then(|desk| describe(desk, &self.core.books, now_ms)));
             }
+            Request::Survey { subscriptions_max, reply } => {
+                let mut desks: Vec<&Desk> = self.desks.values().collect();
+                desks.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+                let described = desks.into_iter().filter_map(|desk| describe(desk, &self.core.books, now_ms));
+                let _ = reply.send(described.take(subscriptions_max).collect());
+            }
             Request::Locate { topic, offset, reply } => {
                 let _ = reply.send(self.locate(topic, offset, now_ms));
             }
