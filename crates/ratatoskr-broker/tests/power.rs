@@ -18,7 +18,7 @@ use fastrand::Rng;
 use ratatoskr_broker::{
     Broker, BrokerConfig, DEAD_OFFSET, Delivered, Delivery, Fate, JoinOptions, Member, Message, NewMessage,
     Outcome, Start, SubscribeOptions, SubscriptionName, SubscriptionRef, SubscriptionSettings, TopicName,
-    Window,
+    TopicSettings, Window,
 };
 use ratatoskr_sim::{SimClock, SimDisk, Survival};
 
