@@ -1,6 +1,7 @@
 //! What goes in ([`NewMessage`]) and what comes back for it ([`Receipt`]).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ratatoskr_proto::{Durability, PublishRequest, PublishResponse};
@@ -16,6 +17,8 @@ pub struct NewMessage {
     pub key: String,
     /// Names and values. At most 64; a name has 1 to 256 bytes, a value at most 8,192.
     pub metadata: BTreeMap<String, String>,
+    /// How long after the broker took it in it may still be delivered, to the millisecond. Default: for ever.
+    pub ttl: Option<Duration>,
 }
 
 impl NewMessage {
@@ -38,6 +41,13 @@ impl NewMessage {
         self
     }
 
+    /// The same message, not delivered any more so long after the broker took it in.
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> NewMessage {
+        self.ttl = Some(ttl);
+        self
+    }
+
     /// Bytes the broker's limits count: payload, key and metadata.
     pub fn size_bytes(&self) -> usize {
         let metadata: usize = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -45,8 +55,10 @@ impl NewMessage {
     }
 
     pub(crate) fn into_request(self, topic: &str) -> PublishRequest {
-        let NewMessage { payload, key, metadata } = self;
-        PublishRequest { topic: topic.to_owned(), payload, metadata, key, ..PublishRequest::default() }
+        let NewMessage { payload, key, metadata, ttl } = self;
+        // On the wire 0 stands for no bound; what was shorter than a millisecond is over in one.
+        let ttl_ms = ttl.map_or(0, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1));
+        PublishRequest { topic: topic.to_owned(), payload, metadata, key, ttl_ms }
     }
 }
 

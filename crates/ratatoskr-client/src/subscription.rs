@@ -38,6 +38,18 @@ pub enum Start {
     Time(u64),
 }
 
+impl Start {
+    pub(crate) fn to_position(self) -> StartPosition {
+        let position = match self {
+            Start::Latest => Position::Latest(true),
+            Start::Earliest => Position::Earliest(true),
+            Start::Offset(offset) => Position::Offset(i64::try_from(offset).unwrap_or(i64::MAX)),
+            Start::Time(time_ms) => Position::TimeMs(i64::try_from(time_ms).unwrap_or(i64::MAX)),
+        };
+        StartPosition { position: Some(position) }
+    }
+}
+
 /// What a subscription asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscribeOptions {
@@ -45,6 +57,8 @@ pub struct SubscribeOptions {
     pub start: Start,
     /// Only messages whose metadata has all these names with exactly these values. At most 16.
     pub filter: BTreeMap<String, String>,
+    /// Only messages that pass this expression (`docs/filters.md`); empty for all. At most 4,096 bytes.
+    pub filter_expression: String,
     /// A name for the broker's logs, at most 255 bytes. Need not be unique.
     pub subscriber_id: String,
     /// At most this many messages come until [`Subscription::add_credit`] allows more. `None`: no such bound,
@@ -210,16 +224,11 @@ impl Subscription {
     }
 
     async fn open(&mut self) -> Result<(), ClientError> {
-        let position = match self.next {
-            Start::Latest => Position::Latest(true),
-            Start::Earliest => Position::Earliest(true),
-            Start::Offset(offset) => Position::Offset(i64::try_from(offset).unwrap_or(i64::MAX)),
-            Start::Time(time_ms) => Position::TimeMs(i64::try_from(time_ms).unwrap_or(i64::MAX)),
-        };
         let request = SubscribeRequest {
             topic: self.topic.clone(),
             subscriber_id: self.options.subscriber_id.clone(),
-            start: Some(StartPosition { position: Some(position) }),
+            start: Some(self.next.to_position()),
+            filter_expression: self.options.filter_expression.clone(),
             filter: self.options.filter.clone(),
             credit: self.credit_left.unwrap_or(0),
             ..SubscribeRequest::default()

@@ -49,7 +49,7 @@ impl Envelope {
     pub(crate) fn wrap(&self, number: u64, payload: Bytes) -> NewMessage {
         let metadata: BTreeMap<_, _> =
             self.metadata.iter().map(|(name, value)| (name.clone(), value.render(number))).collect();
-        NewMessage { payload, key: self.key.render(number), metadata }
+        NewMessage { payload, key: self.key.render(number), metadata, ttl: None }
     }
 }
 
