@@ -49,6 +49,8 @@ pub struct Client {
     grpc: MessageBrokerClient<Channel>,
     /// Host and port, for messages to people.
     address: Arc<str>,
+    /// How to make another connection.
+    endpoint: Endpoint,
     call_timeout: Duration,
 }
 
@@ -62,23 +64,29 @@ impl Client {
     /// [`Client::connect`] with other limits.
     pub async fn connect_with(address: &str, options: ClientOptions) -> Result<Client, ClientError> {
         let address = Address::parse(address)?;
-        let connected = endpoint(&address, options)?.connect().await;
+        let endpoint = endpoint(&address, options)?;
+        let connected = endpoint.connect().await;
         let channel = connected.map_err(|error| ClientError::from_transport(&error, &address.shown))?;
-        Ok(Client::over(channel, &address, options))
+        Ok(Client::over(channel, endpoint, &address.shown, options.call_timeout))
     }
 
     /// A client that connects by its first call. Has to be called within a Tokio runtime.
     pub fn connect_lazy(address: &str) -> Result<Client, ClientError> {
         let (address, options) = (Address::parse(address)?, ClientOptions::default());
-        let channel = endpoint(&address, options)?.connect_lazy();
-        Ok(Client::over(channel, &address, options))
+        let endpoint = endpoint(&address, options)?;
+        Ok(Client::over(endpoint.connect_lazy(), endpoint, &address.shown, options.call_timeout))
     }
 
-    fn over(channel: Channel, address: &Address, options: ClientOptions) -> Client {
+    /// The same client on a connection of its own, for when the one there is has gone silent without breaking.
+    pub(crate) fn anew(&self) -> Client {
+        Client::over(self.endpoint.connect_lazy(), self.endpoint.clone(), &self.address, self.call_timeout)
+    }
+
+    fn over(channel: Channel, endpoint: Endpoint, address: &str, call_timeout: Duration) -> Client {
         let grpc = MessageBrokerClient::new(channel)
             .max_decoding_message_size(RESPONSE_BYTES_MAX)
             .max_encoding_message_size(REQUEST_BYTES_MAX);
-        Client { grpc, address: address.shown.as_str().into(), call_timeout: options.call_timeout }
+        Client { grpc, address: address.into(), endpoint, call_timeout }
     }
 
     /// Host and port of the broker.
@@ -112,6 +120,11 @@ impl Client {
     /// A handle for one call; tonic wants each to be exclusive.
     pub(crate) fn grpc(&self) -> MessageBrokerClient<Channel> {
         self.grpc.clone()
+    }
+
+    /// How long one call may take.
+    pub(crate) fn call_timeout(&self) -> Duration {
+        self.call_timeout
     }
 
     /// A request that is given up after the call's time.

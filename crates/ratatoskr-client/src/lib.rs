@@ -1,9 +1,11 @@
-//! The Rust client of Ratatoskr: publish, subscribe and look after topics over gRPC.
+//! The Rust client of Ratatoskr: publish, subscribe, work through durable subscriptions, and look after topics over gRPC.
 //!
 //! ```text
 //!   Client ──publish, publish_batch──▶ one call, one receipt (or one per message)
 //!      ├──publisher()──▶ Publisher ──PublishStream──▶ many on their way, receipts in order
 //!      ├──subscribe()──▶ Subscription ◀──Subscribe── resumes at its next offset
+//!      ├──consume()────▶ Consumer ◀──Consume──▶ deliveries, leased until they are settled
+//!      ├──pull, settle, settle_and_publish, redrive_dead_letters … ──▶ one call each
 //!      └──create_topic, list_topics, describe_topic, stats … ──▶ one call each
 //! ```
 //!
@@ -23,6 +25,22 @@
 //! # }
 //! ```
 //!
+//! A durable subscription is worked through by one or more consumers; each message is leased to one of them until it is settled:
+//!
+//! ```no_run
+//! # async fn example(client: ratatoskr_client::Client) -> Result<(), ratatoskr_client::ClientError> {
+//! use ratatoskr_client::ConsumeOptions;
+//!
+//! let mut consumer = client.consume("orders", "billing", ConsumeOptions::default()).await?;
+//! let delivery = consumer.next().await?;
+//! println!("attempt {} of {}", delivery.attempt(), delivery.id());
+//! // Awaited, it says that the ack is on disk; unawaited, it is on its way all the same.
+//! delivery.ack().await?;
+//! consumer.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What happens when the connection breaks
 //!
 //! The connection itself comes back by the next call. Beyond that:
@@ -32,24 +50,42 @@
 //!   published twice, never zero times while its receipt is good: *at least once*.
 //! - A [`Subscription`] goes on at the offset after the last message it gave out: nothing is
 //!   missing and nothing comes twice. What retention removed meanwhile is an error, not a silent gap.
+//! - A [`Consumer`] joins its subscription again. What it held is the broker's again: settling it is
+//!   [`SettleError::Stale`], and it is delivered again. What was being settled at that moment is settled or delivered again
+//!   ([`SettleError::Unanswered`]).
 
 mod address;
 mod backoff;
 mod client;
+mod consumer;
+mod conversation;
+mod dead_letters;
+mod delivery;
 mod error;
+mod link;
 mod message;
 mod publisher;
+mod settlement;
 mod stream;
 mod subscription;
+mod subscriptions;
 mod topics;
 
 pub use backoff::Backoff;
 pub use client::{Client, ClientOptions};
+pub use consumer::{ConsumeOptions, Consumer};
+pub use dead_letters::{DeadLetter, DeadLetterChoice, DeadLetterPage};
+pub use delivery::{Delivery, Settling};
 pub use error::ClientError;
 pub use message::{NewMessage, Receipt};
 pub use publisher::{PendingReceipt, PendingReceipts, Publisher, PublisherOptions};
-pub use ratatoskr_proto::{DescribeBrokerResponse, Durability, Message, TopicDescription, TopicSettings};
+pub use ratatoskr_proto::{
+    DeadLetterGroup, DescribeBrokerResponse, Durability, MemberDescription, Message, SubscriptionDescription,
+    SubscriptionName, SubscriptionSettings, TopicDescription, TopicSettings, TraceMessageResponse, TraceStep,
+};
+pub use settlement::{Outcome, SettleError, Settlement};
 pub use subscription::{Start, SubscribeOptions, Subscription};
+pub use subscriptions::{PullOptions, Seek};
 pub use tonic::Code;
 pub use topics::TopicStats;
 

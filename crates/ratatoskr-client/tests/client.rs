@@ -1,55 +1,20 @@
 //! The client against a real server in this process, with the front doors closed and opened again.
 #![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
+#[allow(dead_code, reason = "each test program uses its part")]
+mod house;
+
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use ratatoskr_broker::{Broker, BrokerConfig};
 use ratatoskr_client::{
-    Backoff, Client, Code, Durability, NewMessage, PublisherOptions, Start, SubscribeOptions, TopicSettings,
+    Backoff, Code, Durability, NewMessage, PublisherOptions, Start, SubscribeOptions, TopicSettings,
 };
-use ratatoskr_server::{Running, Server, ServerOptions};
 
-/// A broker whose front doors can be closed and opened again.
-struct House {
-    broker: Broker,
-    running: Option<Running>,
-    options: ServerOptions,
-    /// Goes with the house.
-    _folder: tempfile::TempDir,
-}
-
-impl House {
-    fn open() -> House {
-        let folder = tempfile::tempdir().unwrap();
-        let broker = Broker::open(BrokerConfig::new(folder.path().join("data"))).unwrap();
-        let any = "127.0.0.1:0".parse().unwrap();
-        let mut options = ServerOptions { grpc: any, http: any, threads: 1, ..ServerOptions::default() };
-        let running = Server::start(broker.clone(), options.clone()).unwrap();
-        // From now on always the same door.
-        options.grpc = running.grpc_addr();
-        House { broker, running: Some(running), options, _folder: folder }
-    }
-
-    async fn client(&self) -> Client {
-        Client::connect(&self.options.grpc.to_string()).await.unwrap()
-    }
-
-    async fn close_doors(&mut self) {
-        self.running.take().unwrap().shutdown().await;
-    }
-
-    fn open_doors(&mut self) {
-        self.running = Some(Server::start(self.broker.clone(), self.options.clone()).unwrap());
-    }
-}
+use house::{House, numbered};
 
 fn from_earliest() -> SubscribeOptions {
     SubscribeOptions { start: Start::Earliest, ..SubscribeOptions::default() }
-}
-
-fn numbered(numbers: std::ops::Range<u64>) -> Vec<NewMessage> {
-    numbers.map(|number| NewMessage::new(number.to_string())).collect()
 }
 
 #[tokio::test]
