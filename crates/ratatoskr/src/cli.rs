@@ -4,11 +4,15 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
 use crate::commands::config::ConfigArguments;
+use crate::commands::consume::ConsumeArguments;
+use crate::commands::dead_letters::DeadLettersCommand;
 use crate::commands::publish::PublishArguments;
 use crate::commands::serve::ServeArguments;
 use crate::commands::stats::StatsArguments;
 use crate::commands::subscribe::SubscribeArguments;
+use crate::commands::subscription::SubscriptionCommand;
 use crate::commands::topic::TopicCommand;
+use crate::commands::trace::TraceArguments;
 use crate::exit::EXIT_CODES_HELP;
 
 /// At most 80 columns, so that no terminal breaks them. Clap takes braces around an n for a line break; with
@@ -51,6 +55,16 @@ pub(crate) enum Command {
     Pub(PublishArguments),
     /// Read a topic from any place, and follow it
     Sub(SubscribeArguments),
+    /// Create, list, show, change, move and look into durable subscriptions
+    #[command(subcommand)]
+    Subscription(SubscriptionCommand),
+    /// Work through a durable subscription: print and ack, or run a command for each message
+    Consume(ConsumeArguments),
+    /// Look at what no member could settle, send it again, or drop it
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
+    /// Tell the life of one message
+    Trace(TraceArguments),
     /// Show figures of the broker, or of one topic
     Stats(StatsArguments),
     /// Show every setting in force and where it came from

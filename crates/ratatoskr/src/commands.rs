@@ -2,11 +2,15 @@
 
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod consume;
+pub(crate) mod dead_letters;
 pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod stats;
 pub(crate) mod subscribe;
+pub(crate) mod subscription;
 pub(crate) mod topic;
+pub(crate) mod trace;
 
 use std::future::Future;
 
@@ -25,6 +29,10 @@ pub(crate) fn run(arguments: Cli) -> Outcome {
         Command::Topic(command) => with_broker(&server, |client| topic::run(client, command)),
         Command::Pub(arguments) => with_broker(&server, |client| publish::run(client, arguments)),
         Command::Sub(arguments) => with_broker(&server, |client| subscribe::run(client, arguments)),
+        Command::Subscription(command) => with_broker(&server, |client| subscription::run(client, command)),
+        Command::Consume(arguments) => with_broker(&server, |client| consume::run(client, arguments)),
+        Command::DeadLetters(command) => with_broker(&server, |client| dead_letters::run(client, command)),
+        Command::Trace(arguments) => with_broker(&server, |client| trace::run(client, arguments)),
         Command::Stats(arguments) => with_broker(&server, |client| stats::run(client, arguments)),
     }
 }

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ratatoskr_client::{BATCH_BYTES_MAX, NewMessage};
@@ -42,6 +43,8 @@ pub(crate) struct Batch {
 pub(crate) struct Envelope {
     pub(crate) key: Template,
     pub(crate) metadata: Vec<(String, Template)>,
+    /// How long messages may be delivered; `None` for ever.
+    pub(crate) ttl: Option<Duration>,
 }
 
 impl Envelope {
@@ -49,7 +52,7 @@ impl Envelope {
     pub(crate) fn wrap(&self, number: u64, payload: Bytes) -> NewMessage {
         let metadata: BTreeMap<_, _> =
             self.metadata.iter().map(|(name, value)| (name.clone(), value.render(number))).collect();
-        NewMessage { payload, key: self.key.render(number), metadata, ttl: None }
+        NewMessage { payload, key: self.key.render(number), metadata, ttl: self.ttl }
     }
 }
 
@@ -217,7 +220,7 @@ mod tests {
 
     #[test]
     fn skipped_lines_count_as_read_but_are_not_sent() {
-        let envelope = Envelope { key: Template::verbatim("k"), metadata: Vec::new() };
+        let envelope = Envelope { key: Template::verbatim("k"), metadata: Vec::new(), ttl: None };
         let mut batches = read_lines(&b"1\n2\n3\n"[..], 2, envelope);
         let batch = batches.blocking_recv().unwrap().unwrap();
         assert_eq!(batch.input_bytes, 6);
@@ -228,7 +231,7 @@ mod tests {
     #[test]
     fn a_template_is_filled_as_often_as_asked() {
         let metadata = vec![("n".to_owned(), Template::parse("{{n}}").unwrap())];
-        let envelope = Envelope { key: Template::verbatim(""), metadata };
+        let envelope = Envelope { key: Template::verbatim(""), metadata, ttl: None };
         let mut batches = fill_template(Template::parse("m{{n}}").unwrap(), 2500, envelope);
         let mut messages = Vec::new();
         while let Some(batch) = batches.blocking_recv() {

@@ -8,16 +8,21 @@
 //!
 //! One file per command. Results go to standard output, everything else to standard error.
 
+mod base64;
 mod cli;
 mod commands;
 mod exit;
+mod filter_argument;
 mod input;
+mod message_writer;
 mod output;
 mod pipeline;
 mod progress;
 mod resources;
 mod setting_flags;
 mod start_argument;
+mod stop_signals;
+mod subscription_flags;
 mod template;
 mod topic_flags;
 

@@ -1,9 +1,9 @@
-//! How `sub` shows a message.
+//! How `sub`, `consume` and `subscription peek` show a message.
 //!
 //! ```text
 //!   people   42  09:15:01.123  key  color=red  the payload
 //!   tabs     offset ⇥ time ⇥ key ⇥ payload       \t, \n, \r and \\ escaped, so that a line is a message
-//!   json     {"offset":42,"id":"…","timestamp_ms":…,"key":"…","metadata":{…},"payload":"…"}
+//!   json     {"offset":42,"id":"…","timestamp_ms":…,"key":"…","metadata":{…},"payload":"…"}; leased: attempt, lease_until_ms
 //!   raw      the payload's bytes, and a newline
 //! ```
 
@@ -12,41 +12,53 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 
 use anstyle::{AnsiColor, Style};
 use ratatoskr_client::Message;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::base64;
-use crate::output::rfc3339;
+use crate::base64;
+use crate::output::{Format, FormatFlag, rfc3339};
 
 /// Bytes collected before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// The shape of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     People,
     Tabs,
     Json,
     Raw,
 }
 
+impl Layout {
+    /// What was asked for, else by where the output goes.
+    pub(crate) fn of(raw: bool, format: FormatFlag) -> Layout {
+        match (raw, format.format()) {
+            (true, _) => Layout::Raw,
+            (false, Format::Json) => Layout::Json,
+            (false, Format::Tabs) => Layout::Tabs,
+            (false, Format::Table) => Layout::People,
+        }
+    }
+}
+
 /// Writes messages to standard output.
-pub(super) struct MessageWriter {
+pub(crate) struct MessageWriter {
     out: BufWriter<StdoutLock<'static>>,
     layout: Layout,
     colour: bool,
 }
 
 impl MessageWriter {
-    pub(super) fn new(layout: Layout) -> MessageWriter {
+    pub(crate) fn new(layout: Layout) -> MessageWriter {
         let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
         MessageWriter { out: BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()), layout, colour }
     }
 
-    pub(super) fn write(&mut self, message: &Message) -> io::Result<()> {
+    pub(crate) fn write(&mut self, message: &Message) -> io::Result<()> {
         write_message(&mut self.out, message, self.layout, self.colour)
     }
 
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }
@@ -57,21 +69,7 @@ fn write_message(out: &mut impl Write, message: &Message, layout: Layout, colour
             out.write_all(&message.payload)?;
             out.write_all(b"\n")
         }
-        Layout::Json => {
-            let mut object = json!({
-                "offset": message.offset,
-                "id": message.id,
-                "topic": message.topic,
-                "timestamp_ms": message.timestamp,
-                "key": message.key,
-                "metadata": message.metadata,
-            });
-            match std::str::from_utf8(&message.payload) {
-                Ok(text) => object["payload"] = text.into(),
-                Err(_) => object["payload_base64"] = base64::encode(&message.payload).into(),
-            }
-            writeln!(out, "{object}")
-        }
+        Layout::Json => writeln!(out, "{}", message_object(message)),
         Layout::Tabs => {
             let payload = String::from_utf8_lossy(&message.payload);
             let time = rfc3339(message.timestamp);
@@ -81,6 +79,27 @@ fn write_message(out: &mut impl Write, message: &Message, layout: Layout, colour
     }
 }
 
+/// A message as JSON; a payload that is no text comes as `payload_base64`.
+pub(crate) fn message_object(message: &Message) -> Value {
+    let mut object = json!({
+        "offset": message.offset,
+        "id": message.id,
+        "topic": message.topic,
+        "timestamp_ms": message.timestamp,
+        "key": message.key,
+        "metadata": message.metadata,
+    });
+    match std::str::from_utf8(&message.payload) {
+        Ok(text) => object["payload"] = text.into(),
+        Err(_) => object["payload_base64"] = base64::encode(&message.payload).into(),
+    }
+    if message.attempt > 0 {
+        object["attempt"] = message.attempt.into();
+        object["lease_until_ms"] = message.lease_until_ms.into();
+    }
+    object
+}
+
 fn write_for_people(out: &mut impl Write, message: &Message, colour: bool) -> io::Result<()> {
     let shade = |style: Style| if colour { style } else { Style::new() };
     let (dim, key) = (shade(Style::new().dimmed()), shade(AnsiColor::Cyan.on_default()));
@@ -88,6 +107,9 @@ fn write_for_people(out: &mut impl Write, message: &Message, colour: bool) -> io
     // The date is the same for most of what is watched; the time of day is what one looks for.
     let time_of_day = time.split_once('T').map_or(time.as_str(), |(_, time_of_day)| time_of_day);
     write!(out, "{dim}{:>8}  {time_of_day}{dim:#}  ", message.offset)?;
+    if message.attempt > 1 {
+        write!(out, "{dim}attempt {}{dim:#}  ", message.attempt)?;
+    }
     if !message.key.is_empty() {
         write!(out, "{key}{}{key:#}  ", escaped(&message.key))?;
     }
@@ -98,7 +120,7 @@ fn write_for_people(out: &mut impl Write, message: &Message, colour: bool) -> io
 }
 
 /// A text on one line, with nothing that moves columns.
-fn escaped(text: &str) -> Cow<'_, str> {
+pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(['\t', '\n', '\r', '\\']) {
         return Cow::Borrowed(text);
     }
@@ -106,7 +128,7 @@ fn escaped(text: &str) -> Cow<'_, str> {
 }
 
 /// A text without characters that could take over a terminal.
-fn printable(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     let is_command = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     if !text.contains(is_command) {
         return Cow::Borrowed(text);

@@ -25,6 +25,7 @@ use crate::input::{Batches, Envelope, fill_template, read_lines};
 use crate::output::{FormatFlag, about_bytes, grouped};
 use crate::pipeline::{Tally, publish_all};
 use crate::progress::Progress;
+use crate::subscription_flags::time_to_live;
 use crate::template::Template;
 use crate::topic_flags::durability_word;
 
@@ -51,6 +52,9 @@ pub(crate) struct PublishArguments {
     /// The key of every message
     #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
     key: String,
+    /// Deliver every message only so long: 1h, 30s
+    #[arg(long, value_name = "DURATION", value_parser = time_to_live)]
+    ttl: Option<Duration>,
     /// Leave double braces as they are
     #[arg(long)]
     verbatim: bool,
@@ -79,7 +83,7 @@ struct InputFlags {
 }
 
 /// What `-H` takes.
-pub(crate) fn name_and_value(text: &str) -> Result<(String, String), String> {
+fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE, such as color=red".to_owned()),
@@ -124,7 +128,7 @@ fn envelope(arguments: &PublishArguments) -> Outcome<Envelope> {
     for (name, value) in &arguments.meta {
         metadata.push((name.clone(), template(arguments, value)?));
     }
-    Ok(Envelope { key: template(arguments, &arguments.key)?, metadata })
+    Ok(Envelope { key: template(arguments, &arguments.key)?, metadata, ttl: arguments.ttl })
 }
 
 /// All of the file or of standard input.

@@ -16,7 +16,6 @@ use clap::Args;
 use ratatoskr_broker::Broker;
 use ratatoskr_server::config::{Config, LogFormat, load};
 use ratatoskr_server::{Running, Server, ServerOptions};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -25,11 +24,10 @@ use tracing_subscriber::{Layer as _, fmt};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::resources::raise_open_files_limit;
 use crate::setting_flags::SettingFlags;
+use crate::stop_signals::{INTERRUPTED, StopSignals};
 
 /// How long calls may take to end once the journal has failed: nothing they wait for will come.
 const FAILED_DRAIN: Duration = Duration::from_secs(2);
-/// The shell's code for a program that ended by SIGINT.
-const INTERRUPTED: i32 = 130;
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
@@ -107,28 +105,4 @@ async fn drain(running: Running, broker: &Broker, mut stop: StopSignals) -> Outc
         .map_err(|error| Failure::new(Exit::Failure, format!("the broker did not close cleanly: {error}")))?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// The signals that ask a service to end.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    fn listen() -> Outcome<StopSignals> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::io("signals cannot be received", &error));
-        Ok(StopSignals {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    /// The name of the next one.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }

@@ -1,11 +1,13 @@
 //! `ratatoskr stats`: figures of the broker, or of one topic.
 
 use clap::Args;
-use ratatoskr_client::Client;
+use ratatoskr_client::{Client, SubscriptionDescription};
+use serde_json::{Value, json};
 
-use super::topic::figures;
+use super::subscription::describe_all;
+use super::topic::{figures, on_topic};
 use crate::exit::Outcome;
-use crate::output::{Field, FormatFlag, print_fields};
+use crate::output::{Field, FormatFlag, grouped, print_fields};
 use crate::topic_flags::durability_word;
 
 #[derive(Debug, Args)]
@@ -19,8 +21,11 @@ pub(crate) struct StatsArguments {
 pub(crate) async fn run(client: Client, arguments: StatsArguments) -> Outcome {
     let format = arguments.format.format();
     if let Some(topic) = &arguments.topic {
-        let description = client.describe_topic(topic).await?;
-        print_fields(format, &figures(&description))?;
+        let description = on_topic(&client, topic, client.describe_topic(topic).await).await?;
+        let subscriptions = describe_all(&client, client.list_subscriptions(Some(topic)).await?).await?;
+        let mut fields = figures(&description);
+        fields.push(durable(&subscriptions));
+        print_fields(format, &fields)?;
         return Ok(());
     }
     let broker = client.describe_broker().await?;
@@ -39,4 +44,16 @@ pub(crate) async fn run(client: Client, arguments: StatsArguments) -> Outcome {
     ];
     print_fields(format, &fields)?;
     Ok(())
+}
+
+/// The durable subscriptions of a topic and how far each lags.
+fn durable(subscriptions: &[SubscriptionDescription]) -> Field {
+    let name = |of: &SubscriptionDescription| of.name.clone().unwrap_or_default().subscription;
+    let object = |of: &SubscriptionDescription| json!({"name": name(of), "lag": of.lag_messages});
+    let words = |of: &SubscriptionDescription| {
+        format!("{} (lag {})", name(of), grouped(of.lag_messages.unsigned_abs()))
+    };
+    let words: Vec<_> = subscriptions.iter().map(words).collect();
+    let words = if words.is_empty() { "none".to_owned() } else { words.join(", ") };
+    Field::new("durable_subscriptions", subscriptions.iter().map(object).collect::<Value>()).in_words(words)
 }

@@ -7,22 +7,24 @@
 //! A broken connection is taken up again where it was (the client library sees to it). Output is
 //! written in large pieces while messages wait, and at once when none does.
 
-mod base64;
-mod writer;
-
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::Args;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
+use ratatoskr_broker::Filter;
 use ratatoskr_client::{Client, Code, Message, Start, SubscribeOptions, Subscription};
 
-use self::writer::{Layout, MessageWriter};
-use super::publish::name_and_value;
 use super::topic::on_topic;
 use crate::exit::{Failure, Outcome};
-use crate::output::{Format, FormatFlag};
+use crate::filter_argument::{FILTER_HELP, all_of, filter_argument, passes};
+use crate::message_writer::{Layout, MessageWriter};
+use crate::output::FormatFlag;
 use crate::start_argument;
+
+/// With `--until-end`: when a broker that answers has had nothing for us for so long, what is left before the end is not for us: dead
+/// letters that were sent again to their own subscription.
+const QUIET: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(crate) struct SubscribeArguments {
@@ -37,9 +39,9 @@ pub(crate) struct SubscribeArguments {
     /// End at what is the end of the topic now
     #[arg(long)]
     until_end: bool,
-    /// Only messages whose metadata has this name with this value; may be repeated, all have to fit
-    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
-    filter: Vec<(String, String)>,
+    /// Only messages that pass; may be repeated, all have to pass
+    #[arg(long, value_name = "FILTER", value_parser = filter_argument, help = FILTER_HELP)]
+    filter: Vec<Filter>,
     /// Print payloads only, byte for byte, each followed by a newline
     #[arg(long, conflicts_with = "json")]
     raw: bool,
@@ -53,22 +55,16 @@ struct Bounds {
     count: Option<u64>,
     /// The offset that is not read any more; `None`: follow for ever.
     end: Option<u64>,
-    /// What a message's metadata has to hold. The broker filters by itself, except where we have to see the
-    /// last message to know that it was the last.
-    filter: BTreeMap<String, String>,
+    /// What a message has to pass. The broker filters by itself, except where we have to see the last message
+    /// to know that it was the last.
+    filter: Vec<Filter>,
 }
 
 pub(crate) async fn run(client: Client, arguments: SubscribeArguments) -> Outcome {
     let start = start_argument::parse(&arguments.from, Timestamp::now())
         .map_err(|reason| Failure::usage(format!("--from is {:?}: {reason}", arguments.from)))?;
-    let layout = match (arguments.raw, arguments.format.format()) {
-        (true, _) => Layout::Raw,
-        (false, Format::Json) => Layout::Json,
-        (false, Format::Tabs) => Layout::Tabs,
-        (false, Format::Table) => Layout::People,
-    };
-    let filter: BTreeMap<_, _> = arguments.filter.iter().cloned().collect();
-    let mut bounds = Bounds { count: arguments.count, end: None, filter: BTreeMap::new() };
+    let layout = Layout::of(arguments.raw, arguments.format);
+    let mut bounds = Bounds { count: arguments.count, end: None, filter: Vec::new() };
     let mut options = SubscribeOptions { start, ..SubscribeOptions::default() };
     let topic = arguments.topic.as_str();
     if arguments.until_end {
@@ -78,12 +74,12 @@ pub(crate) async fn run(client: Client, arguments: SubscribeArguments) -> Outcom
             return Ok(());
         }
         bounds.end = Some(end);
-        bounds.filter = filter;
+        bounds.filter = arguments.filter;
     } else {
-        options.filter = filter;
+        options.filter_expression = all_of(&arguments.filter);
     }
     let subscription = on_topic(&client, topic, client.subscribe(topic, options).await).await?;
-    copy(subscription, bounds, MessageWriter::new(layout)).await
+    copy(&client, subscription, bounds, MessageWriter::new(layout)).await
 }
 
 /// Whether a place lies at or behind the end, so that waiting for a message before the end would never end.
@@ -100,20 +96,37 @@ async fn nothing_before(client: &Client, topic: &str, start: Start, end: u64) ->
                 credit: Some(1),
                 ..SubscribeOptions::default()
             };
-            let newest = client.subscribe(topic, options).await?.next().await?;
-            Ok(newest.timestamp.unsigned_abs() < time_ms)
+            let mut newest = client.subscribe(topic, options).await?;
+            // One that we are not shown leaves it to the reading to find the end.
+            let Ok(newest) = tokio::time::timeout(QUIET, newest.next()).await else { return Ok(false) };
+            Ok(newest?.timestamp.unsigned_abs() < time_ms)
         }
     }
 }
 
-async fn copy(mut subscription: Subscription, mut bounds: Bounds, mut writer: MessageWriter) -> Outcome {
+async fn copy(
+    client: &Client,
+    mut subscription: Subscription,
+    mut bounds: Bounds,
+    mut writer: MessageWriter,
+) -> Outcome {
     loop {
         let next = if let Some(next) = subscription.next().now_or_never() {
             next
         } else {
             // Nothing is waiting: show what there is before we wait ourselves.
             writer.flush()?;
-            subscription.next().await
+            if bounds.end.is_some() {
+                let Ok(next) = tokio::time::timeout(QUIET, subscription.next()).await else {
+                    if client.describe_topic(subscription.topic()).await.is_ok() {
+                        return Ok(());
+                    }
+                    continue;
+                };
+                next
+            } else {
+                subscription.next().await
+            }
         };
         let message = match next {
             Ok(message) => message,
@@ -141,7 +154,7 @@ impl Bounds {
     /// Counts the message if it is to be shown.
     fn wants(&mut self, message: &Message) -> bool {
         let before_end = self.end.is_none_or(|end| message.offset.unsigned_abs() < end);
-        let fits = self.filter.iter().all(|(name, value)| message.metadata.get(name) == Some(value));
+        let fits = self.filter.iter().all(|filter| passes(filter, message));
         if before_end
             && fits
             && let Some(count) = &mut self.count
