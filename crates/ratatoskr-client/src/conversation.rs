@@ -126,7 +126,10 @@ impl Conversation {
         loop {
             let is_open = !self.is_closing;
             let hand_back_at = tray.hand_back_at().filter(|_| is_open);
+            let silent_at = heard + self.patience;
             tokio::select! {
+                // What has come is taken in before it is asked whether anything came.
+                biased;
                 response = self.responses.message() => {
                     heard = Instant::now();
                     match response {
@@ -149,9 +152,14 @@ impl Conversation {
                         self.requests = None;
                     }
                 }
-                () = tokio::time::sleep_until(heard + self.patience) => {
-                    let error = silent(&self.address);
-                    return self.broken(error);
+                () = tokio::time::sleep_until(silent_at) => {
+                    let now = Instant::now();
+                    if now < silent_at + self.patience / 2 {
+                        let error = silent(&self.address);
+                        return self.broken(error);
+                    }
+                    // A timer as late as this: it was this program that stood still, not the broker.
+                    heard = now;
                 }
                 () = tokio::time::sleep_until(hand_back_at.unwrap_or(heard)), if hand_back_at.is_some() => {
                     let overdue = tray.overdue(Instant::now());

@@ -242,6 +242,11 @@ impl Client {
         acks: &[Bytes],
         messages: Vec<(&str, NewMessage)>,
     ) -> Result<Vec<Receipt>, ClientError> {
+        if messages.is_empty() {
+            // The broker would take each ack for itself then.
+            let message = "there is no message to publish with the acks; use settle for acks alone";
+            return Err(ClientError::invalid("NO_MESSAGES", message));
+        }
         let ack = |token: &Bytes| wire::Settlement {
             token: token.clone(),
             outcome: Some(WireOutcome::Ack(wire::Done {})),
@@ -250,10 +255,6 @@ impl Client {
         let messages = messages.into_iter().map(|(topic, message)| message.into_request(topic)).collect();
         let request = wire::SettleRequest { settlements: acks.iter().map(ack).collect(), messages };
         let response = self.grpc().settle(self.call(request)).await.map_err(self.failed())?.into_inner();
-        // Without messages each ack stands for itself; here the step is whole also then.
-        if let Some(fate) = response.refused.first() {
-            return Err(SettleError::from_fate(fate).into());
-        }
         let results = response.results.into_iter().zip(topics);
         results.map(|(result, topic)| Receipt::from_response(result, topic)).collect()
     }

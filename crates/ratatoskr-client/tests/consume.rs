@@ -308,6 +308,20 @@ async fn a_consumer_gives_up_after_as_many_failures_as_it_may_have() {
 }
 
 #[tokio::test]
+async fn a_program_that_stood_still_does_not_blame_the_broker() {
+    let house = House::open();
+    let client = house.client().await;
+    client.publish_batch("orders", numbered(0..1)).await.unwrap();
+    let options = ConsumeOptions { heartbeat: Duration::from_millis(100), ..ConsumeOptions::default() };
+    let mut consumer = client.consume("orders", "billing", options).await.unwrap();
+    let delivery = next(&mut consumer).await;
+    // Nothing of this program runs meanwhile: the consumer's task neither.
+    std::thread::sleep(Duration::from_secs(1));
+    // The same stream goes on: the delivery is still good.
+    delivery.ack().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_connection_that_goes_silent_without_breaking_is_replaced() {
     let house = House::open();
     let direct = house.client().await;

@@ -106,6 +106,8 @@ async fn acks_and_messages_happen_together_or_not_at_all() {
     let stale = client.settle_and_publish(&both, vec![message("c")]).await.unwrap_err();
     assert_eq!((stale.code(), stale.reason()), (Code::FailedPrecondition, "STALE"));
     assert_eq!(client.describe_topic("invoices").await.unwrap().next_offset, 2);
+    let alone = client.settle_and_publish(&both, Vec::new()).await.unwrap_err();
+    assert_eq!(alone.reason(), "NO_MESSAGES");
     second.ack().await.unwrap();
 }
 

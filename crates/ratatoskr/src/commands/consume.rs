@@ -85,7 +85,7 @@ struct ExecFlags {
     exec: Option<String>,
     /// Commands that run at a time
     #[arg(long, value_name = "N", default_value_t = 1, requires = "exec")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=500))]
     parallel: u32,
 }
 
