@@ -159,6 +159,7 @@ impl Broker {
         let (books, dedup) = (Arc::new(Books::default()), Arc::new(Dedup::default()));
         let ledger = Arc::new(BrokerLedger { books: books.clone(), dedup: dedup.clone() });
         let mut opened = ratatoskr_log::open_with(disk, clock.clone(), options, ledger)?;
+        books.open_all();
         for damage in &opened.report.damage {
             tracing::error!(%damage, "a segment is damaged");
         }

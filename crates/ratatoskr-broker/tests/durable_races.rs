@@ -368,3 +368,24 @@ async fn a_subscription_created_while_its_topic_goes_does_not_stay() {
     let settings = SubscriptionSettings::default();
     broker.create_subscription(&named("billing"), Start::Earliest, settings).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_join_a_new_subscription_at_once_all_join() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    publish(&broker, 1).await;
+    for round in 0..20 {
+        let name = named(&format!("new{round}"));
+        let joining = (0..4).map(|_| {
+            let (broker, name) = (broker.clone(), name.clone());
+            let create = Some((Start::Earliest, SubscriptionSettings::default()));
+            tokio::spawn(
+                async move { broker.join(&name, JoinOptions { create, ..JoinOptions::default() }).await },
+            )
+        });
+        let joining: Vec<_> = joining.collect();
+        for joined in joining {
+            joined.await.unwrap().unwrap();
+        }
+    }
+}

@@ -77,7 +77,7 @@ pub use consumer::{ConsumeOptions, Consumer};
 pub use dead_letters::{DeadLetter, DeadLetterChoice, DeadLetterPage};
 pub use delivery::{Delivery, Settling};
 pub use error::ClientError;
-pub use message::{NewMessage, Receipt};
+pub use message::{Due, NewMessage, Receipt};
 pub use publisher::{PendingReceipt, PendingReceipts, Publisher, PublisherOptions};
 pub use ratatoskr_proto::{
     DeadLetterGroup, DescribeBrokerResponse, Durability, MemberDescription, Message, SubscriptionDescription,

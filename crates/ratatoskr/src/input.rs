@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ratatoskr_client::{BATCH_BYTES_MAX, NewMessage};
+use ratatoskr_client::{BATCH_BYTES_MAX, Due, NewMessage};
 use tokio::sync::mpsc;
 
 use crate::template::Template;
@@ -39,12 +39,16 @@ pub(crate) struct Batch {
 }
 
 /// What every message of a command has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Envelope {
     pub(crate) key: Template,
     pub(crate) metadata: Vec<(String, Template)>,
     /// How long messages may be delivered; `None` for ever.
     pub(crate) ttl: Option<Duration>,
+    /// The id of each, by which a retry is known; empty for none.
+    pub(crate) dedup_id: Template,
+    pub(crate) due: Due,
+    pub(crate) expected_offset: Option<u64>,
 }
 
 impl Envelope {
@@ -52,7 +56,15 @@ impl Envelope {
     pub(crate) fn wrap(&self, number: u64, payload: Bytes) -> NewMessage {
         let metadata: BTreeMap<_, _> =
             self.metadata.iter().map(|(name, value)| (name.clone(), value.render(number))).collect();
-        NewMessage { payload, key: self.key.render(number), metadata, ttl: self.ttl }
+        NewMessage {
+            payload,
+            key: self.key.render(number),
+            metadata,
+            ttl: self.ttl,
+            dedup_id: self.dedup_id.render(number),
+            due: self.due,
+            expected_offset: self.expected_offset,
+        }
     }
 }
 
@@ -220,7 +232,7 @@ mod tests {
 
     #[test]
     fn skipped_lines_count_as_read_but_are_not_sent() {
-        let envelope = Envelope { key: Template::verbatim("k"), metadata: Vec::new(), ttl: None };
+        let envelope = Envelope { key: Template::verbatim("k"), ..Envelope::default() };
         let mut batches = read_lines(&b"1\n2\n3\n"[..], 2, envelope);
         let batch = batches.blocking_recv().unwrap().unwrap();
         assert_eq!(batch.input_bytes, 6);
@@ -231,7 +243,7 @@ mod tests {
     #[test]
     fn a_template_is_filled_as_often_as_asked() {
         let metadata = vec![("n".to_owned(), Template::parse("{{n}}").unwrap())];
-        let envelope = Envelope { key: Template::verbatim(""), metadata, ttl: None };
+        let envelope = Envelope { metadata, ..Envelope::default() };
         let mut batches = fill_template(Template::parse("m{{n}}").unwrap(), 2500, envelope);
         let mut messages = Vec::new();
         while let Some(batch) = batches.blocking_recv() {

@@ -140,7 +140,14 @@ mod tests {
     use ratatoskr_client::Durability;
 
     fn receipt(offset: u64) -> Receipt {
-        Receipt { id: String::new(), offset, timestamp_ms: 0, durability: Durability::Fsync }
+        Receipt {
+            id: String::new(),
+            offset,
+            timestamp_ms: 0,
+            durability: Durability::Fsync,
+            duplicate: false,
+            scheduled: false,
+        }
     }
 
     #[tokio::test]

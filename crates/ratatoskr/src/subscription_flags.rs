@@ -105,3 +105,8 @@ pub(crate) fn time_to_live(text: &str) -> Result<std::time::Duration, String> {
         ttl_ms => Ok(std::time::Duration::from_millis(ttl_ms)),
     }
 }
+
+/// A duration of `--delay`.
+pub(crate) fn delay(text: &str) -> Result<std::time::Duration, String> {
+    parse_duration_ms(text).map(std::time::Duration::from_millis).map_err(|error| error.to_string())
+}

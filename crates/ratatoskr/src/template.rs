@@ -14,7 +14,7 @@ const RANDOM_CHARACTERS_MAX: usize = 16 << 20;
 const WORDS: &[&str] = &["n", "id", "time", "random"];
 
 /// A text with gaps to fill anew for each message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Template {
     parts: Vec<Part>,
 }

@@ -47,6 +47,21 @@ fn a_topic_lives_from_create_to_delete() {
 }
 
 #[test]
+fn a_message_goes_once_or_later_or_only_to_its_place() {
+    let (_folder, broker) = broker();
+    let once = ["pub", "orders", "x", "--dedup-id", "order-{{n}}", "--json"];
+    assert!(broker.run(&once).contains("\"duplicate\":false"));
+    assert!(broker.run(&once).contains("\"duplicate\":true"));
+    assert!(broker.run(&["topic", "show", "orders"]).contains("dedup_window_ms\t120000\n"));
+    let (code, complaint) = broker.fail(&["pub", "orders", "y", "--expect-offset", "0"]);
+    assert!(code == 4 && complaint.contains("the topic goes on at 1"), "{complaint}");
+    let later = broker.run(&["pub", "orders", "later", "--delay", "200ms"]);
+    assert!(later.starts_with("-\t") && later.ends_with("\tfsync\n"), "{later}");
+    assert_eq!(broker.run(&["sub", "orders", "--from", "1", "--count", "1", "--raw"]), "later\n");
+    assert!(broker.run(&["pub", "orders", "now", "--at", "2020-01-01T00:00:00Z"]).starts_with("2\t"));
+}
+
+#[test]
 fn one_message_goes_through_with_key_and_metadata() {
     let (_folder, broker) = broker();
     let receipt =

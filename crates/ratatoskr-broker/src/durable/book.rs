@@ -65,6 +65,8 @@ pub(crate) struct Book {
     pub(crate) standing: Standing,
     pub(crate) counts: Counts,
     pub(crate) saved: BTreeMap<String, Standing>,
+    /// True once the courier is at work on it: before that nobody finds it.
+    is_open: bool,
 }
 
 impl Standing {
@@ -183,6 +185,7 @@ impl Book {
             standing: Standing { origin: created.origin, ..Standing::default() },
             counts: Counts::default(),
             saved: BTreeMap::new(),
+            is_open: false,
         })
     }
 }
@@ -256,12 +259,25 @@ impl Books {
     /// Number, topic and name of all subscriptions.
     pub(crate) fn list(&self) -> Vec<(u32, u32, SubscriptionName)> {
         let guard = self.all.lock();
-        guard.books.values().map(|book| (book.number, book.topic, book.name.clone())).collect()
+        let open = guard.books.values().filter(|book| book.is_open);
+        open.map(|book| (book.number, book.topic, book.name.clone())).collect()
+    }
+
+    /// What there is at the start can be asked for at once.
+    pub(crate) fn open_all(&self) {
+        self.all.lock().books.values_mut().for_each(|book| book.is_open = true);
+    }
+
+    /// The courier is at work on it.
+    pub(crate) fn open(&self, number: u32) {
+        if let Some(book) = self.all.lock().books.get_mut(&number) {
+            book.is_open = true;
+        }
     }
 
     pub(crate) fn find(&self, topic: u32, name: &SubscriptionName) -> Option<u32> {
         let guard = self.all.lock();
-        let is_meant = |book: &&Book| book.topic == topic && book.name == *name;
+        let is_meant = |book: &&Book| book.is_open && book.topic == topic && book.name == *name;
         guard.books.values().find(is_meant).map(|book| book.number)
     }
 

@@ -14,7 +14,7 @@ mod journal;
 mod requests;
 mod scheduled;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use super::desk::{ColdRead, Desk};
 use super::event::Event;
 use super::happening::Happening;
 use super::member::MemberEnd;
-use super::request::Request;
+use super::request::{DoneReply, Request};
 use super::settings::SubscriptionName;
 use super::tickets::{After, Tickets};
 use super::trace::Memory;
@@ -62,8 +62,8 @@ pub(crate) struct Courier {
     memory: Memory,
     /// Once there is one.
     scheduling: Option<Scheduling>,
-    /// Being created: topic number and name.
-    creating: BTreeSet<(u32, SubscriptionName)>,
+    /// Being created: topic number and name, and who else wanted to create it meanwhile.
+    creating: BTreeMap<(u32, SubscriptionName), Vec<DoneReply>>,
     reader: mpsc::Sender<Job>,
     swept_ms: u64,
     stopping_since: Option<Instant>,
@@ -99,7 +99,7 @@ impl Courier {
             last_number,
             memory: Memory::default(),
             scheduling: None,
-            creating: BTreeSet::new(),
+            creating: BTreeMap::new(),
             reader,
             stopping_since: None,
         }
@@ -160,6 +160,7 @@ impl Courier {
             topic.growth_is_seen();
             self.desks.insert(number, desk);
             self.touched.insert(number);
+            self.core.books.open(number);
         }
     }
 

@@ -17,7 +17,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use ratatoskr_client::{Backoff, Client, Code, NewMessage, PublisherOptions, Receipt};
+use jiff::Timestamp;
+use ratatoskr_client::{Backoff, Client, Code, Due, NewMessage, PublisherOptions, Receipt};
 use serde_json::json;
 
 use crate::exit::{Failure, Outcome};
@@ -25,7 +26,7 @@ use crate::input::{Batches, Envelope, fill_template, read_lines};
 use crate::output::{FormatFlag, about_bytes, grouped};
 use crate::pipeline::{Tally, publish_all};
 use crate::progress::Progress;
-use crate::subscription_flags::time_to_live;
+use crate::subscription_flags::{delay, time_to_live};
 use crate::template::Template;
 use crate::topic_flags::durability_word;
 
@@ -55,6 +56,18 @@ pub(crate) struct PublishArguments {
     /// Deliver every message only so long: 1h, 30s
     #[arg(long, value_name = "DURATION", value_parser = time_to_live)]
     ttl: Option<Duration>,
+    /// An id of yours for each message, such as order-{{ n }}: a retry with the same id is not published again
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    dedup_id: String,
+    /// Put every message into the topic only after so long: 10m, 1h30m
+    #[arg(long, value_name = "DURATION", value_parser = delay)]
+    delay: Option<Duration>,
+    /// Put every message into the topic only at this time: 2026-01-31T08:00:00Z
+    #[arg(long, value_name = "TIME", conflicts_with = "delay")]
+    at: Option<Timestamp>,
+    /// Publish only if the message gets this offset
+    #[arg(long, value_name = "OFFSET", conflicts_with_all = ["lines", "count", "delay", "at"])]
+    expect_offset: Option<u64>,
     /// Leave double braces as they are
     #[arg(long)]
     verbatim: bool,
@@ -128,7 +141,20 @@ fn envelope(arguments: &PublishArguments) -> Outcome<Envelope> {
     for (name, value) in &arguments.meta {
         metadata.push((name.clone(), template(arguments, value)?));
     }
-    Ok(Envelope { key: template(arguments, &arguments.key)?, metadata, ttl: arguments.ttl })
+    let due = match (arguments.delay, arguments.at) {
+        (Some(delay), _) => Due::After(delay),
+        // What was before 1970 is over.
+        (None, Some(at)) => Due::At(at.as_millisecond().max(1).unsigned_abs()),
+        (None, None) => Due::Now,
+    };
+    Ok(Envelope {
+        key: template(arguments, &arguments.key)?,
+        metadata,
+        ttl: arguments.ttl,
+        dedup_id: template(arguments, &arguments.dedup_id)?,
+        due,
+        expected_offset: arguments.expect_offset,
+    })
 }
 
 /// All of the file or of standard input.
@@ -169,15 +195,24 @@ async fn publish_one(client: &Client, arguments: &PublishArguments, message: New
     let receipt = client.publish(&arguments.topic, message).await?;
     let durability = durability_word(receipt.durability);
     let mut out = io::stdout();
+    let offset = (!receipt.scheduled).then_some(receipt.offset);
     if arguments.format.is_json() {
-        let Receipt { id, offset, timestamp_ms, .. } = receipt;
-        let object =
-            json!({"id": id, "offset": offset, "timestamp_ms": timestamp_ms, "durability": durability});
+        let Receipt { id, timestamp_ms, duplicate, scheduled, .. } = receipt;
+        let object = json!({
+            "id": id, "offset": offset, "timestamp_ms": timestamp_ms, "durability": durability,
+            "duplicate": duplicate, "scheduled": scheduled,
+        });
         writeln!(out, "{object}")?;
     } else if out.is_terminal() {
-        writeln!(out, "published at offset {} ({durability}), id {}", receipt.offset, receipt.id)?;
+        let what = match offset {
+            _ if receipt.duplicate => "was published before".to_owned(),
+            Some(offset) => format!("published at offset {offset}"),
+            None => "scheduled".to_owned(),
+        };
+        writeln!(out, "{what} ({durability}), id {}", receipt.id)?;
     } else {
-        writeln!(out, "{}\t{}\t{durability}", receipt.offset, receipt.id)?;
+        let offset = offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
+        writeln!(out, "{offset}\t{}\t{durability}", receipt.id)?;
     }
     Ok(())
 }
@@ -265,7 +300,9 @@ fn summary(tally: &Tally, unit: &str, took: Duration) -> String {
         number(per_second(tally.acknowledged)),
         about_bytes(per_second(tally.input_bytes)),
     );
-    if let (Some(first), Some(last)) = (&tally.first, &tally.last) {
+    if let (Some(first), Some(last)) = (&tally.first, &tally.last)
+        && !first.scheduled
+    {
         let durability = durability_word(last.durability);
         let (first, last) = (number(first.offset), number(last.offset));
         write!(line, ", offsets {first} to {last}, {durability}").expect("a String takes everything");
@@ -274,14 +311,15 @@ fn summary(tally: &Tally, unit: &str, took: Duration) -> String {
 }
 
 fn account(tally: &Tally, skipped: u64, took: Duration) -> serde_json::Value {
+    let offset = |receipt: &Receipt| (!receipt.scheduled).then_some(receipt.offset);
     json!({
         "acknowledged": tally.acknowledged,
         "refused": tally.refused,
         "acknowledged_beyond_refusal": tally.beyond,
         "skipped": skipped,
         "seconds": took.as_secs_f64(),
-        "first_offset": tally.first.as_ref().map(|receipt| receipt.offset),
-        "last_offset": tally.last.as_ref().map(|receipt| receipt.offset),
+        "first_offset": tally.first.as_ref().and_then(offset),
+        "last_offset": tally.last.as_ref().and_then(offset),
         "durability": tally.last.as_ref().map(|receipt| durability_word(receipt.durability)),
     })
 }

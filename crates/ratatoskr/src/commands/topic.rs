@@ -222,6 +222,7 @@ fn described(topic: &TopicDescription) -> Vec<Field> {
         Field::new("subscribers_max", settings.subscribers_max()),
         Field::new("message_bytes_max", settings.message_bytes_max())
             .in_words(bytes_in_words(settings.message_bytes_max().into())),
+        bound("dedup_window_ms", settings.dedup_window_ms(), duration_in_words),
     ]);
     fields
 }

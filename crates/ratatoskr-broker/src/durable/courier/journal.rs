@@ -6,6 +6,7 @@ use crate::durable::event::Event;
 use crate::durable::happening::Happening;
 use crate::durable::member::MemberEnd;
 use crate::durable::request::{Fate, Refused, Request, SubscriptionError};
+use crate::durable::settings::SubscriptionRef;
 use crate::durable::tickets::{After, Asker, Booked};
 use crate::error::{PublishError, Unavailable};
 
@@ -59,11 +60,16 @@ impl Courier {
         match after {
             After::Nothing => {}
             After::Create { number, topic, name, reply } => {
-                self.creating.remove(&(topic.log.number, name));
                 self.open_desk(number, &topic);
                 // Its topic may have been deleted in the very same block.
+                let is_there = self.desks.contains_key(&number);
                 let gone = || SubscriptionError::TopicNotFound(topic.name.clone());
-                let _ = reply.send(if self.desks.contains_key(&number) { Ok(number) } else { Err(gone()) });
+                let _ = reply.send(if is_there { Ok(number) } else { Err(gone()) });
+                let name_of = SubscriptionRef { topic: topic.name.clone(), name: name.clone() };
+                for other in self.creating.remove(&(topic.log.number, name)).unwrap_or_default() {
+                    let exists = SubscriptionError::AlreadyExists(name_of.clone());
+                    let _ = other.send(Err(if is_there { exists } else { gone() }));
+                }
             }
             After::Change(number, reply) => {
                 if let Some(settings) = self.core.books.with(number, |book| book.settings.clone()) {
@@ -123,7 +129,9 @@ impl Courier {
                 } else {
                     unavailable.into()
                 };
-                self.creating.remove(&(topic.log.number, name));
+                for other in self.creating.remove(&(topic.log.number, name)).unwrap_or_default() {
+                    let _ = other.send(Err(error.clone()));
+                }
                 let _ = reply.send(Err(error));
             }
             After::Change(number, reply) => {

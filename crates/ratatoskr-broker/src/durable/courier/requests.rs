@@ -149,15 +149,18 @@ impl Courier {
     fn create(&mut self, topic: Arc<Topic>, name: SubscriptionName, mut created: Created, reply: DoneReply) {
         let number = topic.log.number;
         let name_of = SubscriptionRef { topic: topic.name.clone(), name: name.clone() };
-        let refusal = if self.find(number, &name).is_some() || self.creating.contains(&(number, name.clone()))
-        {
+        if let Some(others) = self.creating.get_mut(&(number, name.clone())) {
+            // Answered when it is clear whether there is one.
+            return others.push(reply);
+        }
+        let refusal = if self.find(number, &name).is_some() {
             SubscriptionError::AlreadyExists(name_of)
         } else if self.desks.len() + self.creating.len() >= SUBSCRIPTIONS_MAX {
             SubscriptionError::TooManySubscriptions
         } else {
             self.last_number += 1;
             created.number = self.last_number;
-            self.creating.insert((number, name.clone()));
+            self.creating.insert((number, name.clone()), Vec::new());
             let after = After::Create { number: created.number, topic, name, reply };
             return self.send(vec![Happening::Created(created)], Vec::new(), Vec::new(), after);
         };
