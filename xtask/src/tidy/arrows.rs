@@ -3,6 +3,7 @@
 //! ```text
 //! ratatoskr ──▶ server ──▶ broker ──▶ log ◀── sim
 //!     │            └─────▶ proto ◀── client ◀── ratatoskr
+//!     └──▶ bench ───────────┘
 //! ```
 //!
 //! A new arrow is a decision: it needs a record in `docs/adr/` and a line here. Tests may know
@@ -18,8 +19,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ratatoskr-broker", &["ratatoskr-log"]),
     ("ratatoskr-sim", &["ratatoskr-log"]),
     ("ratatoskr-client", &["ratatoskr-proto"]),
+    ("ratatoskr-bench", &["ratatoskr-proto"]),
     ("ratatoskr-server", &["ratatoskr-broker", "ratatoskr-proto"]),
-    ("ratatoskr", &["ratatoskr-broker", "ratatoskr-client", "ratatoskr-proto", "ratatoskr-server"]),
+    (
+        "ratatoskr",
+        &["ratatoskr-bench", "ratatoskr-broker", "ratatoskr-client", "ratatoskr-proto", "ratatoskr-server"],
+    ),
     ("xtask", &["ratatoskr-client", "ratatoskr-proto"]),
 ];
 
@@ -41,6 +46,7 @@ const CLEAR_OF: &[(&str, &[&str], &str)] = &[
     ("ratatoskr-sim", &["tokio", "tonic", "axum"], "the simulator is synchronous and deterministic"),
     ("ratatoskr-broker", &["tonic", "prost", "axum", "http", "tower"], "the broker knows no wire"),
     ("ratatoskr-client", &["axum", "ratatoskr-broker"], "a client is not a server"),
+    ("ratatoskr-bench", &["axum"], "it measures a server, over the wire alone"),
 ];
 
 /// Reports arrows that are not in the table, and versions outside the root manifest.
