@@ -3,6 +3,8 @@
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
+use ratatoskr_bench::BenchArguments;
+
 use crate::commands::config::ConfigArguments;
 use crate::commands::consume::ConsumeArguments;
 use crate::commands::dead_letters::DeadLettersCommand;
@@ -29,15 +31,17 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
+/// The broker's address when nobody names one.
+pub(crate) const SERVER_DEFAULT: &str = "localhost:50051";
+
 /// A lightweight message broker: an ack means the message is on disk.
 #[derive(Debug, Parser)]
 #[command(name = "ratatoskr", version, styles = STYLES, before_help = EXAMPLES, after_help = EXIT_CODES_HELP)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true, max_term_width = 110)]
 pub(crate) struct Cli {
-    /// The broker to talk to; `serve` and `config` have no use for it
+    /// The broker to talk to [default: localhost:50051; `bench` starts its own]; `serve` and `config` have no use for it
     #[arg(long, global = true, value_name = "HOST:PORT", env = "RATATOSKR_SERVER", hide_env_values = true)]
-    #[arg(default_value = "localhost:50051")]
-    pub(crate) server: String,
+    pub(crate) server: Option<String>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -67,6 +71,8 @@ pub(crate) enum Command {
     Trace(TraceArguments),
     /// Show figures of the broker, or of one topic
     Stats(StatsArguments),
+    /// Measure a broker: throughput, latency, memory, recovery
+    Bench(BenchArguments),
     /// Show every setting in force and where it came from
     Config(ConfigArguments),
     /// Print a completion script for a shell

@@ -1,5 +1,6 @@
 //! The commands, and the one place that knows them all.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod consume;
@@ -16,24 +17,26 @@ use std::future::Future;
 
 use ratatoskr_client::Client;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, SERVER_DEFAULT};
 use crate::exit::{Failure, Outcome};
 
 /// Does what the command line asks for.
 pub(crate) fn run(arguments: Cli) -> Outcome {
-    let server = arguments.server;
+    let asked_for = arguments.server;
+    let server = asked_for.as_deref().unwrap_or(SERVER_DEFAULT);
     match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments, asked_for),
         Command::Completions { shell } => completions::run(shell),
-        Command::Topic(command) => with_broker(&server, |client| topic::run(client, command)),
-        Command::Pub(arguments) => with_broker(&server, |client| publish::run(client, arguments)),
-        Command::Sub(arguments) => with_broker(&server, |client| subscribe::run(client, arguments)),
-        Command::Subscription(command) => with_broker(&server, |client| subscription::run(client, command)),
-        Command::Consume(arguments) => with_broker(&server, |client| consume::run(client, arguments)),
-        Command::DeadLetters(command) => with_broker(&server, |client| dead_letters::run(client, command)),
-        Command::Trace(arguments) => with_broker(&server, |client| trace::run(client, arguments)),
-        Command::Stats(arguments) => with_broker(&server, |client| stats::run(client, arguments)),
+        Command::Topic(command) => with_broker(server, |client| topic::run(client, command)),
+        Command::Pub(arguments) => with_broker(server, |client| publish::run(client, arguments)),
+        Command::Sub(arguments) => with_broker(server, |client| subscribe::run(client, arguments)),
+        Command::Subscription(command) => with_broker(server, |client| subscription::run(client, command)),
+        Command::Consume(arguments) => with_broker(server, |client| consume::run(client, arguments)),
+        Command::DeadLetters(command) => with_broker(server, |client| dead_letters::run(client, command)),
+        Command::Trace(arguments) => with_broker(server, |client| trace::run(client, arguments)),
+        Command::Stats(arguments) => with_broker(server, |client| stats::run(client, arguments)),
     }
 }
 
