@@ -23,8 +23,8 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         .btree_map(".")
         .compile_fds(descriptors.clone())?;
 
-    // The server sends `OutgoingMessage` where the contract says `Message`, and otherwise shares
-    // every type with the client.
+    // The server sends `OutgoingMessage` and `OutgoingStep` where the contract says `Message` and `ConsumeResponse`, and otherwise
+    // shares every type with the client.
     let server_dir = out_dir.join("server");
     fs::create_dir_all(&server_dir)?;
     tonic_prost_build::configure()
@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         .build_client(false)
         .extern_path(".ratatoskr", "crate")
         .extern_path(".ratatoskr.Message", "crate::OutgoingMessage")
+        .extern_path(".ratatoskr.ConsumeResponse", "crate::OutgoingStep")
         .codec_path("crate::StrictCodec")
         .compile_fds(descriptors)?;
     Ok(())

@@ -41,7 +41,7 @@ pub use burial::{
 pub(crate) use courier::Courier;
 pub use describe::{MemberDescription, SubscriptionDescription};
 pub(crate) use desk::Facts;
-pub use event::{Outcome, Window};
+pub use event::{Outcome, OutcomeError, Window};
 pub(crate) use happening::Happening;
 pub use letters::{DeadLetter, DeadLetterQuery, Resolution};
 pub use member::{Delivered, Member, MemberEnd};

@@ -42,8 +42,8 @@ pub use broker::{Broker, BrokerConfig};
 pub use durable::{
     DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
     DEAD_TOPIC, DeadLetter, DeadLetterQuery, Delivered, Fate, JoinOptions, Member, MemberDescription,
-    MemberEnd, Outcome, Resolution, Seek, SettleError, SubscriptionDescription, SubscriptionError,
-    SubscriptionName, SubscriptionNameError, SubscriptionRef, SubscriptionSettings,
+    MemberEnd, Outcome, OutcomeError, Resolution, Seek, SettleError, SubscriptionDescription,
+    SubscriptionError, SubscriptionName, SubscriptionNameError, SubscriptionRef, SubscriptionSettings,
     SubscriptionSettingsError, TOKEN_BYTES, Token, Trace, TraceStep, Window,
 };
 pub use error::{

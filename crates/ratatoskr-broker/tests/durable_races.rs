@@ -262,6 +262,28 @@ async fn a_message_that_cannot_be_read_for_a_moment_still_becomes_a_dead_letter(
 }
 
 #[tokio::test]
+async fn a_message_that_cannot_be_read_for_a_moment_comes_again_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let broker = open(folder.path());
+        publish(&broker, 3).await;
+        broker.shutdown().unwrap();
+    }
+    let disk = Faulty::default();
+    let broker = open_on(&disk, folder.path());
+    let mut member = join(&broker, SubscriptionSettings::default()).await;
+    let delivered = next(&mut member, 3).await;
+    disk.no_segments.store(true, Ordering::Relaxed);
+    // Delivered again it is read again, which fails.
+    assert_eq!(settle(&broker, vec![(delivered[1].token, Outcome::Release)]).await, [Fate::Settled]);
+    assert!(tokio::time::timeout(Duration::from_millis(300), member.next_batch()).await.is_err());
+    disk.no_segments.store(false, Ordering::Relaxed);
+    let again = next(&mut member, 1).await;
+    assert_eq!((again[0].message.offset, again[0].attempt), (1, 1));
+    until(&broker, |description| description.expired == 0 && description.leased == 3).await;
+}
+
+#[tokio::test]
 async fn a_disk_that_is_full_for_a_moment_costs_no_lease_and_no_count() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Faulty::default();

@@ -93,6 +93,7 @@ impl SettleError {
     pub(crate) fn from_fate(fate: &Fate) -> SettleError {
         match fate.code() {
             FateCode::Unavailable => SettleError::Unavailable { reason: fate.reason.clone() },
+            FateCode::Invalid => SettleError::Invalid { reason: fate.reason.clone() },
             // A token this broker does not know is of a lease that has ended with everything else of its time.
             FateCode::Stale | FateCode::Unknown | FateCode::Unspecified => SettleError::Stale,
         }
@@ -100,7 +101,7 @@ impl SettleError {
 }
 
 impl Settlement {
-    /// As the wire takes it. Checked here, because one wrong settlement would end a whole stream.
+    /// As the wire takes it. Checked here, so that a wrong one is known at once.
     pub(crate) fn into_wire(self) -> Result<wire::Settlement, SettleError> {
         let outcome = match self.outcome {
             Outcome::Ack => WireOutcome::Ack(wire::Done {}),

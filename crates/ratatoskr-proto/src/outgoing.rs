@@ -30,6 +30,11 @@ mod field {
     pub(super) const KEY: u32 = 7;
     pub(super) const RECEIPT: u32 = 8;
     pub(super) const SUBSCRIPTION_REF: u32 = 9;
+    pub(super) const TOKEN: u32 = 10;
+    pub(super) const ATTEMPT: u32 = 11;
+    pub(super) const LEASE_UNTIL_MS: u32 = 12;
+    pub(super) const STEP_DELIVERIES: u32 = 2;
+    pub(super) const DELIVERIES_MESSAGES: u32 = 1;
     pub(super) const ENTRY_NAME: u32 = 1;
     pub(super) const ENTRY_VALUE: u32 = 2;
 }
@@ -55,6 +60,19 @@ pub struct MessageParts<'a, M> {
     pub receipt: Durability,
     /// The subscription's reference, on the first message of a stream; else empty.
     pub subscription_ref: &'a str,
+    /// How it is leased, from a durable subscription.
+    pub lease: Option<LeaseParts<'a>>,
+}
+
+/// The fields of a delivery.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseParts<'a> {
+    /// What settles it.
+    pub token: &'a [u8],
+    /// Which delivery of the message it is.
+    pub attempt: u32,
+    /// Until when, milliseconds since the Unix epoch.
+    pub until_ms: u64,
 }
 
 impl<'a, M, I> MessageParts<'a, M>
@@ -79,16 +97,22 @@ where
         put_bytes(buffer, field::KEY, self.key.as_bytes());
         put_number(buffer, field::RECEIPT, self.receipt as u64);
         put_bytes(buffer, field::SUBSCRIPTION_REF, self.subscription_ref.as_bytes());
+        if let Some(lease) = &self.lease {
+            put_bytes(buffer, field::TOKEN, lease.token);
+            put_number(buffer, field::ATTEMPT, lease.attempt.into());
+            put_number(buffer, field::LEASE_UNTIL_MS, lease.until_ms);
+        }
     }
 
     /// An upper bound of the encoded bytes, so that a batch's buffer grows once.
     pub fn len_bytes_max(&self) -> usize {
-        // Nine keys of one byte, lengths and numbers of at most ten.
-        const FRAMING_BYTES_MAX: usize = 9 * 11;
+        // Twelve keys of one byte, lengths and numbers of at most ten.
+        const FRAMING_BYTES_MAX: usize = 12 * 11;
         let metadata: usize =
             (self.metadata)().map(|(name, value)| entry_bytes(name, value) + FRAMING_BYTES_MAX).sum();
         let texts = self.id.len() + self.topic.len() + self.key.len() + self.subscription_ref.len();
-        FRAMING_BYTES_MAX + texts + self.payload.len() + metadata
+        let token = self.lease.map_or(0, |lease| lease.token.len());
+        FRAMING_BYTES_MAX + texts + token + self.payload.len() + metadata
     }
 }
 
@@ -136,9 +160,60 @@ impl OutgoingMessage {
     }
 }
 
-impl From<&crate::Message> for OutgoingMessage {
-    fn from(message: &crate::Message) -> OutgoingMessage {
-        OutgoingMessage { encoded: prost::Message::encode_to_vec(message).into() }
+/// One encoded `ratatoskr.ConsumeResponse`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutgoingStep {
+    encoded: Bytes,
+}
+
+impl OutgoingStep {
+    /// A step with deliveries.
+    pub fn deliveries(messages: &[OutgoingMessage]) -> OutgoingStep {
+        let bytes_of = |message: &OutgoingMessage| {
+            let bytes = message.len_bytes();
+            key_len(field::DELIVERIES_MESSAGES) + encoded_len_varint(bytes as u64) + bytes
+        };
+        let bytes: usize = messages.iter().map(bytes_of).sum();
+        let mut buffer = BytesMut::with_capacity(bytes + 11);
+        encode_key(field::STEP_DELIVERIES, WireType::LengthDelimited, &mut buffer);
+        encode_varint(bytes as u64, &mut buffer);
+        for message in messages {
+            encode_key(field::DELIVERIES_MESSAGES, WireType::LengthDelimited, &mut buffer);
+            encode_varint(message.len_bytes() as u64, &mut buffer);
+            buffer.put_slice(&message.encoded);
+        }
+        OutgoingStep { encoded: buffer.freeze() }
+    }
+}
+
+impl From<&crate::ConsumeResponse> for OutgoingStep {
+    fn from(step: &crate::ConsumeResponse) -> OutgoingStep {
+        OutgoingStep { encoded: prost::Message::encode_to_vec(step).into() }
+    }
+}
+
+impl prost::Message for OutgoingStep {
+    fn encode_raw(&self, buffer: &mut impl BufMut) {
+        buffer.put_slice(&self.encoded);
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.encoded.len()
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buffer: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        // As with `OutgoingMessage`.
+        prost::encoding::skip_field(wire_type, tag, buffer, context)
+    }
+
+    fn clear(&mut self) {
+        self.encoded.clear();
     }
 }
 
@@ -201,6 +276,7 @@ mod tests {
             key: "customer-7",
             receipt: Durability::Written,
             subscription_ref: "ref-1",
+            lease: Some(LeaseParts { token: b"\x01token", attempt: 3, until_ms: 1_700_000_030_000 }),
         });
         let expected = crate::Message {
             id: String::from_utf8(ID.to_vec()).unwrap(),
@@ -212,9 +288,16 @@ mod tests {
             key: "customer-7".to_owned(),
             receipt: Durability::Written.into(),
             subscription_ref: "ref-1".to_owned(),
-            ..crate::Message::default()
+            token: Bytes::from_static(b"\x01token"),
+            attempt: 3,
+            lease_until_ms: 1_700_000_030_000,
         };
         assert_eq!(received, expected);
+        let outgoing = OutgoingMessage { encoded: expected.encode_to_vec().into() };
+        let step = OutgoingStep::deliveries(&[outgoing.clone(), outgoing]).encode_to_vec();
+        let deliveries = crate::Deliveries { messages: vec![expected.clone(), expected] };
+        let step = crate::ConsumeResponse::decode(step.as_slice()).unwrap().step;
+        assert_eq!(step, Some(crate::consume_response::Step::Deliveries(deliveries)));
     }
 
     #[test]
@@ -229,6 +312,7 @@ mod tests {
             key: "",
             receipt: Durability::Unspecified,
             subscription_ref: "",
+            lease: None,
         };
         let mut buffer = BytesMut::new();
         parts.encode(&mut buffer);

@@ -1,15 +1,18 @@
 //! Working through a durable subscription: `Consume`, `Pull`, `Subscribe` with a name, `Ack`, `Settle`.
 //!
 //! ```text
-//!   client ──open, window, settle──▶ ┌──────────┐ ◀──batches── Member (broker)
-//!          ◀─deliveries, fates────── │ Consumer │ ──settle───▶
-//!          ◀─heartbeat when idle──── └──────────┘
+//!   client ──open, window, settle──▶ listen ──settle──▶ broker
+//!                                      │ fates to come      │
+//!          ◀─fates, deliveries, ─── Consumer ◀──batches── Member
+//!            heartbeat when idle
 //! ```
 //!
-//! One stream, one member; no task and no queue beside it. The member goes with the stream: in order when the client closed its
-//! side, vanished when the stream broke.
+//! One stream, one member. What the client sends is taken in by a task of its own, so that acks are heard while the client takes its time
+//! over what it was sent: a response that waits for room on the connection must not hold up a lease's extension. The member goes with
+//! the stream: in order when the client closed its side or the broker stops, vanished when the stream broke.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -17,13 +20,14 @@ use futures_core::future::BoxFuture;
 use futures_util::stream::{self, FuturesOrdered};
 use futures_util::{FutureExt, StreamExt};
 use ratatoskr_broker::{
-    Broker, Delivered, Durability, Fate, JoinOptions, Member, Outcome, SettleError, Start, SubscriptionRef,
-    SubscriptionSettings, Token, TopicName, Window, limits,
+    Broker, Delivered, Durability, Fate, JoinOptions, Member, MemberEnd, Outcome, SettleError, Start,
+    SubscriptionRef, SubscriptionSettings, Token, TopicName, Window, limits,
 };
 use ratatoskr_proto as wire;
-use ratatoskr_proto::OutgoingMessage;
 use ratatoskr_proto::consume_request::Step as Ask;
 use ratatoskr_proto::consume_response::Step as Tell;
+use ratatoskr_proto::{OutgoingMessage, OutgoingStep};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Response, Status, Streaming};
 
 use crate::closing::Closing;
@@ -32,29 +36,50 @@ use crate::convert::subscriptions::{
     window_from_wire,
 };
 use crate::convert::{message_from_wire, published};
-use crate::limits::{HEARTBEAT, HEARTBEAT_MS_MIN, PULL_MESSAGES_MAX, PULL_WAIT_MAX, SETTLES_IN_FLIGHT_MAX};
+use crate::encoding::{encode_delivered, encode_deliveries};
+use crate::limits::{
+    HEARTBEAT, HEARTBEAT_MS_MIN, PULL_BYTES_MAX, PULL_MESSAGES_MAX, PULL_WAIT_MAX, SETTLEMENTS_IN_FLIGHT_MAX,
+};
 use crate::status;
 use crate::subscribe::SubscribeStream;
 use crate::subscriptions::name_from_wire;
 
 /// The response stream of one `Consume` call.
-pub(crate) type ConsumeStream = Pin<Box<dyn Stream<Item = Result<wire::ConsumeResponse, Status>> + Send>>;
+pub(crate) type ConsumeStream = Pin<Box<dyn Stream<Item = Result<OutgoingStep, Status>> + Send>>;
 
 /// One `Consume` call.
 struct Consumer {
-    broker: Broker,
-    requests: Streaming<wire::ConsumeRequest>,
+    /// What the client sends.
+    heard: mpsc::UnboundedReceiver<Heard>,
+    /// The task that listens; ends with the stream.
+    listening: tokio::task::AbortHandle,
     member: Member,
     /// What publishers of this topic were promised.
     receipt: Durability,
-    /// Steps that wait for the journal, in order.
-    fates: FuturesOrdered<BoxFuture<'static, wire::Fates>>,
+    /// Steps whose fates are to be told, in order.
+    fates: FuturesOrdered<BoxFuture<'static, (wire::Fates, OwnedSemaphorePermit)>>,
     heartbeat: Duration,
     closed: BoxFuture<'static, ()>,
-    /// The client has closed its side.
-    is_closing: bool,
+    /// Why nothing is delivered any more: what the stream ends with once all fates are told.
+    end: Option<Result<(), Status>>,
     /// What to say first.
     opened: Option<wire::ConsumeOpened>,
+}
+
+/// What the client has sent. Bounded by the permits of the settlements in it.
+enum Heard {
+    Settling(BoxFuture<'static, wire::Fates>, OwnedSemaphorePermit),
+    Window(Window),
+    /// The client has closed its side.
+    Closed,
+    /// The stream broke, or what came cannot be.
+    Broken(Status),
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
 }
 
 /// `Consume`.
@@ -89,15 +114,16 @@ pub(crate) async fn consume(
         settings: Some(settings_to_wire(member.settings(), name.topic.as_str(), name.name.as_str())),
         heartbeat_ms: i64::try_from(heartbeat.as_millis()).unwrap_or(i64::MAX),
     };
+    let (tell, heard) = mpsc::unbounded_channel();
     let consumer = Consumer {
-        broker: broker.clone(),
-        requests,
+        heard,
+        listening: tokio::spawn(listen(broker.clone(), requests, tell)).abort_handle(),
         member,
         receipt: receipt_of(broker, &name.topic),
         fates: FuturesOrdered::new(),
         heartbeat,
         closed,
-        is_closing: false,
+        end: None,
         opened: Some(opened),
     };
     let steps = stream::unfold(Some(consumer), next_step);
@@ -108,7 +134,43 @@ async fn join(broker: &Broker, name: &SubscriptionRef, options: JoinOptions) -> 
     broker.join(name, options).await.map_err(|error| status::subscription_status(&error))
 }
 
-type Step = (Result<wire::ConsumeResponse, Status>, Option<Consumer>);
+/// Takes in what the client sends, whether or not it reads.
+async fn listen(
+    broker: Broker,
+    mut requests: Streaming<wire::ConsumeRequest>,
+    tell: mpsc::UnboundedSender<Heard>,
+) {
+    let room = Arc::new(Semaphore::new(SETTLEMENTS_IN_FLIGHT_MAX));
+    loop {
+        let heard = match requests.message().await {
+            Ok(None) => Heard::Closed,
+            Err(error) => Heard::Broken(error),
+            Ok(Some(request)) => match request.step {
+                None => Heard::Broken(status::bad_field("step", &"step is missing; give window or settle")),
+                Some(Ask::Open(_)) => {
+                    Heard::Broken(status::bad_field("open", &"open comes once; open another stream instead"))
+                }
+                Some(Ask::Window(window)) => match window_from_wire(Some(&window)) {
+                    Ok(window) => Heard::Window(window),
+                    Err(error) => Heard::Broken(status::bad_field(error.field, &error)),
+                },
+                Some(Ask::Settle(step)) => {
+                    let settlements = step.acks.len() + step.settlements.len();
+                    let permits = (settlements + 1).min(SETTLEMENTS_IN_FLIGHT_MAX) as u32;
+                    let permit = room.clone().acquire_many_owned(permits).await;
+                    let Ok(permit) = permit else { return };
+                    Heard::Settling(begin(&broker, step).boxed(), permit)
+                }
+            },
+        };
+        let is_last = matches!(heard, Heard::Closed | Heard::Broken(_));
+        if tell.send(heard).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+type Step = (Result<OutgoingStep, Status>, Option<Consumer>);
 
 async fn next_step(consumer: Option<Consumer>) -> Option<Step> {
     let mut consumer = consumer?;
@@ -116,116 +178,113 @@ async fn next_step(consumer: Option<Consumer>) -> Option<Step> {
         return Some(tell(Tell::Opened(opened), consumer));
     }
     loop {
-        if consumer.is_closing && consumer.fates.is_empty() {
-            consumer.member.close();
-            return None;
+        if consumer.fates.is_empty()
+            && let Some(end) = consumer.end.take()
+        {
+            // In order: what it still holds goes back unharmed.
+            consumer.member.leave_in_order();
+            return end.err().map(|status| (Err(status), None));
         }
-        let (is_closing, heartbeat) = (consumer.is_closing, consumer.heartbeat);
-        let may_read = !is_closing && consumer.fates.len() < SETTLES_IN_FLIGHT_MAX;
-        let Consumer { requests, member, fates, closed, .. } = &mut consumer;
+        let (is_ending, heartbeat) = (consumer.end.is_some(), consumer.heartbeat);
+        let Consumer { heard, member, fates, closed, .. } = &mut consumer;
         tokio::select! {
             biased;
-            Some(told) = fates.next(), if !fates.is_empty() => return Some(tell(Tell::Fates(told), consumer)),
-            request = requests.message(), if may_read => match request {
-                Ok(Some(request)) => {
-                    if let Err(refusal) = consumer.take(request) {
-                        return Some((Err(refusal), None));
-                    }
+            () = closed, if !is_ending => consumer.end = Some(Err(status::shutting_down())),
+            Some((told, _)) = fates.next(), if !fates.is_empty() => {
+                return Some(tell(Tell::Fates(told), consumer));
+            }
+            Some(heard) = heard.recv(), if !is_ending => match heard {
+                Heard::Settling(settling, permit) => {
+                    consumer.fates.push_back(settling.map(|told| (told, permit)).boxed());
                 }
-                Ok(None) => consumer.is_closing = true,
-                // The stream broke: the member vanishes with it.
-                Err(error) => return Some((Err(error), None)),
+                Heard::Window(window) => consumer.member.set_window(window),
+                Heard::Closed => consumer.end = Some(Ok(())),
+                // The member vanishes with the stream.
+                Heard::Broken(status) => return Some((Err(status), None)),
             },
-            batch = member.next_batch(), if !is_closing => return match batch {
+            batch = member.next_batch(), if !is_ending => match batch {
                 Ok(batch) => {
-                    let receipt = consumer.receipt;
-                    let messages = batch.iter().map(|delivered| delivered_to_wire(delivered, receipt)).collect();
-                    Some(tell(Tell::Deliveries(wire::Deliveries { messages }), consumer))
+                    let step = encode_deliveries(&batch, consumer.receipt);
+                    return Some((Ok(step), Some(consumer)));
                 }
-                Err(end) => Some((Err(status::member_end(end)), None)),
+                Err(MemberEnd::ShuttingDown) => consumer.end = Some(Err(status::shutting_down())),
+                Err(end) => return Some((Err(status::member_end(end)), None)),
             },
-            () = closed => return Some((Err(status::shutting_down()), None)),
             () = tokio::time::sleep(heartbeat) => return Some(tell(Tell::Heartbeat(wire::Heartbeat {}), consumer)),
         }
     }
 }
 
 fn tell(step: Tell, consumer: Consumer) -> Step {
-    (Ok(wire::ConsumeResponse { step: Some(step) }), Some(consumer))
+    (Ok(OutgoingStep::from(&wire::ConsumeResponse { step: Some(step) })), Some(consumer))
 }
 
-impl Consumer {
-    /// Takes in a step of the client.
-    fn take(&mut self, request: wire::ConsumeRequest) -> Result<(), Status> {
-        match request.step {
-            None => Err(status::bad_field("step", &"step is missing; give window or settle")),
-            Some(Ask::Open(_)) => {
-                Err(status::bad_field("open", &"open comes once; open another stream instead"))
+/// Hands the settlements of one step to the broker at once; the future tells their fates. What makes no sense is told so, and the
+/// others go on.
+fn begin(broker: &Broker, step: wire::ConsumeSettle) -> impl Future<Output = wire::Fates> + Send + use<> {
+    let wire::ConsumeSettle { sequence, acks, settlements } = step;
+    let mut told = wire::Fates { sequence, ..wire::Fates::default() };
+    let (mut tokens, mut known) = (Vec::with_capacity(acks.len()), Vec::with_capacity(acks.len()));
+    let is_too_long = acks.len() + settlements.len() > limits::SETTLEMENTS_MAX;
+    let acks = acks.into_iter().map(|token| (token, Ok(Outcome::Ack)));
+    let others = settlements.into_iter().map(|settlement| {
+        let token = settlement.token.clone();
+        let outcome = settlement_from_wire(settlement).map_err(|error| error.to_string());
+        (
+            token,
+            outcome.and_then(|(_, outcome)| {
+                outcome.check().map(|()| outcome).map_err(|error| error.to_string())
+            }),
+        )
+    });
+    for (token, outcome) in acks.chain(others) {
+        match (Token::parse(&token), outcome) {
+            (_, Err(reason)) => told.refused.push(invalid(token, reason)),
+            _ if is_too_long => {
+                let reason = format!("the step has more than {} settlements", limits::SETTLEMENTS_MAX);
+                told.refused.push(invalid(token, reason));
             }
-            Some(Ask::Window(window)) => {
-                let window = window_from_wire(Some(&window));
-                self.member.set_window(window.map_err(|error| status::bad_field(error.field, &error))?);
-                Ok(())
+            (Some(parsed), Ok(outcome)) => {
+                tokens.push(token);
+                known.push((parsed, outcome));
             }
-            Some(Ask::Settle(step)) => {
-                let settling = begin(&self.broker, step)?;
-                self.fates.push_back(settling.boxed());
-                Ok(())
-            }
+            (None, Ok(_)) => told.refused.extend(fate_to_wire(&Fate::Unknown, token)),
         }
     }
-}
-
-/// Hands the settlements of one step to the broker; the future tells their fates.
-fn begin(
-    broker: &Broker,
-    step: wire::ConsumeSettle,
-) -> Result<impl Future<Output = wire::Fates> + Send + use<>, Status> {
-    let mut tokens = step.acks;
-    let mut outcomes = vec![Outcome::Ack; tokens.len()];
-    for settlement in step.settlements {
-        let token = settlement.token.clone();
-        let (_, outcome) =
-            settlement_from_wire(settlement).map_err(|error| status::bad_field(error.field, &error))?;
-        tokens.push(token);
-        outcomes.push(outcome);
-    }
-    if tokens.len() > limits::SETTLEMENTS_MAX {
-        return Err(status::settle_status(&SettleError::TooMany { settlements: tokens.len() }));
-    }
-    let known: Vec<(Token, Outcome)> = tokens
-        .iter()
-        .zip(outcomes)
-        .filter_map(|(token, outcome)| Some((Token::parse(token)?, outcome)))
-        .collect();
-    let settling = broker.settle(known).map_err(|error| status::settle_status(&error))?;
-    let sequence = step.sequence;
-    Ok(async move {
-        let fates = settling.await;
-        let mut told = wire::Fates { sequence, ..wire::Fates::default() };
-        let mut known = fates.iter();
-        for token in tokens {
-            let fate = if Token::parse(&token).is_some() { known.next() } else { None };
-            match fate_to_wire(fate, token) {
+    let settling = broker.settle(known);
+    async move {
+        let fates = match settling {
+            Ok(settling) => settling.await,
+            Err(SettleError::Unavailable(reason)) => vec![Fate::Unavailable(reason); tokens.len()],
+            Err(error) => {
+                let refused = tokens.drain(..).map(|token| invalid(token, error.to_string()));
+                told.refused.extend(refused);
+                Vec::new()
+            }
+        };
+        for (token, fate) in tokens.into_iter().zip(fates) {
+            match fate_to_wire(&fate, token) {
                 None => told.settled += 1,
                 Some(refused) => told.refused.push(refused),
             }
         }
         told
-    })
+    }
+}
+
+fn invalid(token: bytes::Bytes, reason: String) -> wire::Fate {
+    wire::Fate { token, code: wire::FateCode::Invalid.into(), reason }
 }
 
 /// Why a message was not settled; `None` if it was.
-fn fate_to_wire(fate: Option<&Fate>, token: bytes::Bytes) -> Option<wire::Fate> {
+fn fate_to_wire(fate: &Fate, token: bytes::Bytes) -> Option<wire::Fate> {
     let (code, reason) = match fate {
-        Some(Fate::Settled) => return None,
-        Some(Fate::Stale) => {
+        Fate::Settled => return None,
+        Fate::Stale => {
             (wire::FateCode::Stale, "the lease had ended, or the message was settled before".to_owned())
         }
-        Some(Fate::Unknown) | None => {
-            (wire::FateCode::Unknown, "the token is none of this broker's".to_owned())
-        }
-        Some(Fate::Unavailable(reason)) => (wire::FateCode::Unavailable, reason.to_string()),
+        Fate::Unknown => (wire::FateCode::Unknown, "the token is none of this broker's".to_owned()),
+        Fate::Unavailable(reason) => (wire::FateCode::Unavailable, reason.to_string()),
     };
     Some(wire::Fate { token, code: code.into(), reason })
 }
@@ -252,7 +311,7 @@ pub(crate) async fn pull(
     if wait > PULL_WAIT_MAX {
         return Err(status::bad_field("wait_ms", &message));
     }
-    let window = Window { messages, ..Window::default() };
+    let window = Window { messages, bytes: PULL_BYTES_MAX };
     let create = Some((Start::Earliest, SubscriptionSettings::default()));
     let mut member = join(broker, &name, JoinOptions { member: request.member, window, create }).await?;
     let mut deliveries: Vec<Delivered> = Vec::new();
@@ -309,15 +368,20 @@ pub(crate) async fn subscribe(
             biased;
             batch = member.next_batch() => match batch {
                 Ok(batch) => {
-                    let outgoing = |delivered: &Delivered| {
-                        Ok(OutgoingMessage::from(&delivered_to_wire(delivered, receipt)))
-                    };
-                    let batch: Vec<Result<_, Status>> = batch.iter().map(outgoing).collect();
+                    let batch: Vec<Result<OutgoingMessage, Status>> =
+                        encode_delivered(&batch, receipt).into_iter().map(Ok).collect();
                     Some((batch, Some((member, closed))))
                 }
-                Err(end) => Some((vec![Err(status::member_end(end))], None)),
+                Err(end) => {
+                    // The broker's own end is no fault of the member's.
+                    member.leave_in_order();
+                    Some((vec![Err(status::member_end(end))], None))
+                }
             },
-            () = &mut closed => Some((vec![Err(status::shutting_down())], None)),
+            () = &mut closed => {
+                member.leave_in_order();
+                Some((vec![Err(status::shutting_down())], None))
+            }
         }
     });
     Ok(Response::new(Box::pin(batches.flat_map(stream::iter))))
@@ -358,7 +422,7 @@ pub(crate) async fn settle(
 ) -> Result<wire::SettleResponse, Status> {
     if request.messages.is_empty() {
         let step = wire::ConsumeSettle { settlements: request.settlements, ..wire::ConsumeSettle::default() };
-        let fates = begin(broker, step)?.await;
+        let fates = begin(broker, step).await;
         return Ok(wire::SettleResponse { results: Vec::new(), refused: fates.refused });
     }
     let mut acks = Vec::with_capacity(request.settlements.len());

@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use ratatoskr_broker::limits::READ_BYTES_MAX;
-use ratatoskr_broker::{Durability, Message, MessageId};
-use ratatoskr_proto::{MessageParts, OutgoingMessage};
+use ratatoskr_broker::{Delivered, Durability, Message, MessageId};
+use ratatoskr_proto::{LeaseParts, MessageParts, OutgoingMessage, OutgoingStep};
 
 use crate::convert::durability_to_wire;
 
@@ -76,10 +76,34 @@ pub(crate) fn encode_shared(batch: &[Message], receipt: Durability) -> Encoded {
 /// Encodes a batch of one topic for one subscriber. Its first message carries the reference, unless that
 /// is empty.
 pub(crate) fn encode(batch: &[Message], receipt: Durability, first_reference: &str) -> Encoded {
-    let mut buffer = BytesMut::new();
     let mut reference = first_reference;
-    let mut encoded = Vec::with_capacity(batch.len());
-    for message in batch {
+    let leased = batch.iter().map(|message| (message, std::mem::take(&mut reference), None));
+    encode_each(leased, receipt).into()
+}
+
+/// Encodes deliveries of a durable subscription.
+pub(crate) fn encode_delivered(batch: &[Delivered], receipt: Durability) -> Vec<OutgoingMessage> {
+    let tokens: Vec<_> = batch.iter().map(|delivered| delivered.token.to_bytes()).collect();
+    let leased = batch.iter().zip(&tokens).map(|(delivered, token)| {
+        let (attempt, until_ms) = (delivered.attempt, delivered.lease_until_ms);
+        (&delivered.message, "", Some(LeaseParts { token, attempt, until_ms }))
+    });
+    encode_each(leased, receipt)
+}
+
+/// Encodes deliveries of a durable subscription as one step.
+pub(crate) fn encode_deliveries(batch: &[Delivered], receipt: Durability) -> OutgoingStep {
+    OutgoingStep::deliveries(&encode_delivered(batch, receipt))
+}
+
+fn encode_each<'a>(
+    batch: impl ExactSizeIterator<Item = (&'a Message, &'a str, Option<LeaseParts<'a>>)>,
+    receipt: Durability,
+) -> Vec<OutgoingMessage> {
+    let mut buffer = BytesMut::new();
+    let count = batch.len();
+    let mut encoded = Vec::with_capacity(count);
+    for (message, subscription_ref, lease) in batch {
         let mut id = [0; 36];
         message.id.write_hyphenated(&mut id);
         let parts = MessageParts {
@@ -91,14 +115,15 @@ pub(crate) fn encode(batch: &[Message], receipt: Durability, first_reference: &s
             offset: message.offset,
             key: message.key(),
             receipt: durability_to_wire(receipt),
-            subscription_ref: std::mem::take(&mut reference),
+            subscription_ref,
+            lease,
         };
         if encoded.is_empty() {
             // Batches are made of like messages: one allocation fits most of them.
-            buffer.reserve((parts.len_bytes_max() * batch.len()).min(REMEMBERED_BYTES_MAX));
+            buffer.reserve((parts.len_bytes_max() * count).min(REMEMBERED_BYTES_MAX));
         }
         parts.encode(&mut buffer);
         encoded.push(OutgoingMessage::from_encoded(buffer.split().freeze()));
     }
-    encoded.into()
+    encoded
 }

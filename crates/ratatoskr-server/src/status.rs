@@ -310,10 +310,9 @@ pub(crate) fn subscription_status(error: &SubscriptionError) -> Status {
 /// The status of settlements of which nothing happened.
 pub(crate) fn settle_status(error: &SettleError) -> Status {
     match error {
-        SettleError::TooMany { .. }
-        | SettleError::ReasonTooLong { .. }
-        | SettleError::OutOfRange { .. }
-        | SettleError::NotAnAck { .. } => bad_field("settlements", error),
+        SettleError::TooMany { .. } | SettleError::OutOfRange { .. } | SettleError::NotAnAck { .. } => {
+            bad_field("settlements", error)
+        }
         SettleError::Stale { stale } => Failure::new(Code::FailedPrecondition, "STALE")
             .field("settlements")
             .fact("stale", &stale.len())

@@ -309,11 +309,11 @@ impl<Cargo> Delivery<Cargo> {
             letter.first_ms = self.now_ms;
         }
         self.turns.hold(member, offset, letter.bytes);
-        let (attempt, cargo) = (letter.attempts, letter.cargo.take());
+        let (attempt, bytes, cargo) = (letter.attempts, letter.bytes, letter.cargo.take());
         self.due.insert((until_ms, offset));
         self.held.insert(offset, (Hold::Leased(Lease { member: Some(member), number, until_ms }), letter));
         self.leased += 1;
-        self.effects.push(Effect::Deliver { member, offset, lease: number, attempt, until_ms, cargo });
+        self.effects.push(Effect::Deliver { member, offset, lease: number, attempt, until_ms, bytes, cargo });
     }
 
     // ---- settling ----

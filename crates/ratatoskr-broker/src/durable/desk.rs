@@ -272,10 +272,10 @@ impl Desk {
             self.remember(*offset, What::Booked(booking.clone()), now_ms);
         }
         match effect {
-            Effect::Deliver { member, offset, lease, attempt, until_ms, cargo } => {
+            Effect::Deliver { member, offset, lease, attempt, until_ms, bytes, cargo } => {
                 let Some((seat, _)) = self.seats.get(&member) else { return };
                 let token = Token { subscription: self.number, start: self.start, offset, lease };
-                seat.push(Parcel { token, attempt, until_ms, record: cargo });
+                seat.push(Parcel { token, attempt, until_ms, bytes, record: cargo });
                 let handed = What::Handed { member: seat.name.clone(), attempt };
                 self.remember(offset, handed, now_ms);
                 self.to_wake.insert(member);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::settings::SubscriptionSettings;
+use crate::limits::{LEASE_MS_MAX, LEASE_MS_MIN, REASON_BYTES_MAX};
 
 /// Names a member within the broker.
 pub(crate) type MemberId = u64;
@@ -47,7 +48,7 @@ pub enum Outcome {
     Nack {
         /// After this time, milliseconds; `None` by the retry schedule.
         delay_ms: Option<u64>,
-        /// Why, for people to read. At most 1,024 bytes.
+        /// Why, for people to read. Cut at 1,024 bytes.
         reason: String,
     },
     /// Still at it.
@@ -57,11 +58,45 @@ pub enum Outcome {
     },
     /// Can never be handled: to the dead letters.
     Reject {
-        /// Why, for people to read. At most 1,024 bytes.
+        /// Why, for people to read. Cut at 1,024 bytes.
         reason: String,
     },
     /// Not looked at: again at once, and the attempt does not count.
     Release,
+}
+
+/// A time that a settlement gives and that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {value} ms; allowed are {allowed}")]
+pub struct OutcomeError {
+    /// Which field, as in the proto file.
+    pub field: &'static str,
+    /// What was given.
+    pub value: u64,
+    /// What may be given.
+    pub allowed: &'static str,
+}
+
+impl Outcome {
+    /// Checks the times in it.
+    pub fn check(&self) -> Result<(), OutcomeError> {
+        match self {
+            Outcome::Nack { delay_ms: Some(value), .. } if *value > LEASE_MS_MAX => {
+                Err(OutcomeError { field: "delay_ms", value: *value, allowed: "0 to 43200000 ms" })
+            }
+            Outcome::Extend { lease_ms: Some(value) } if !(LEASE_MS_MIN..=LEASE_MS_MAX).contains(value) => {
+                Err(OutcomeError { field: "lease_ms", value: *value, allowed: "100 to 43200000 ms" })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Cuts a reason that is too long: a stack trace is no reason to refuse a nack.
+    pub(crate) fn cut_reason(&mut self) {
+        if let Outcome::Nack { reason, .. } | Outcome::Reject { reason } = self {
+            reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        }
+    }
 }
 
 /// How a member goes.
@@ -148,18 +183,13 @@ pub(crate) enum Effect<Cargo> {
         lease: u64,
         attempt: u32,
         until_ms: u64,
+        bytes: u32,
         cargo: Option<Cargo>,
     },
     /// Write it down and say [`Event::Committed`] or [`Event::Refused`].
-    Book {
-        offset: u64,
-        booking: Booking,
-    },
+    Book { offset: u64, booking: Booking },
     /// Write it down when convenient.
-    Note {
-        offset: u64,
-        booking: Booking,
-    },
+    Note { offset: u64, booking: Booking },
     /// A settlement that needs no journal has been done.
     Done,
     /// A settlement by somebody who does not hold the message (any more).

@@ -5,19 +5,23 @@
 //! ```
 //!
 //! A parcel that is delivered again carries no message: the member reads it from the log itself, so that old messages
-//! cost the courier nothing.
+//! cost the courier nothing; those that are not in memory any more are read together, by a thread that may wait for the disk. A message that
+//! cannot be read now goes back unharmed; only what is in the log no more is lost.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use ratatoskr_log::{ReadError, Record};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use super::event::{Leaving, MemberId, Outcome, Window};
 use super::request::{Fate, Request, SettleError};
 use super::settings::SubscriptionSettings;
+use super::shelf::Shelf;
 use super::start::settle;
 use super::token::Token;
 use crate::core::{Core, Tally};
@@ -29,6 +33,8 @@ use crate::topic::Topic;
 const BATCH_MESSAGES: usize = 512;
 /// Bytes of payload at which a batch is handed out.
 const BATCH_BYTES: usize = 256 << 10;
+/// A message that cannot be read goes back after so long.
+const READ_RETRY: Duration = Duration::from_secs(1);
 
 /// A message as a member gets it.
 #[derive(Clone, Debug)]
@@ -67,7 +73,8 @@ pub struct Member {
     leaving: Leaving,
     /// Taken out of the seat, to be opened.
     parcels: VecDeque<Parcel>,
-    opened: Vec<Delivered>,
+    /// Messages of them that are being read.
+    reading: Option<JoinHandle<Vec<(u64, Found)>>>,
 }
 
 /// How the courier reaches a member.
@@ -90,8 +97,12 @@ pub(crate) struct Parcel {
     pub(crate) token: Token,
     pub(crate) attempt: u32,
     pub(crate) until_ms: u64,
+    pub(crate) bytes: u32,
     pub(crate) record: Option<Record>,
 }
+
+/// What reading a message came to.
+type Found = Result<Option<Record>, ReadError>;
 
 impl Seat {
     pub(crate) fn new(id: MemberId, name: String, joined_ms: u64) -> Seat {
@@ -128,8 +139,8 @@ impl Member {
         seat: Arc<Seat>,
         settings: Arc<SubscriptionSettings>,
     ) -> Member {
-        let (leaving, parcels, opened) = (Leaving::Vanished, VecDeque::new(), Vec::new());
-        Member { core, topic, subscription, seat, settings, leaving, parcels, opened }
+        let (leaving, parcels, reading) = (Leaving::Vanished, VecDeque::new(), None);
+        Member { core, topic, subscription, seat, settings, leaving, parcels, reading }
     }
 
     /// The subscription's settings when the member joined.
@@ -143,19 +154,15 @@ impl Member {
         loop {
             let mut woken = pin!(seat.wake.notified());
             woken.as_mut().enable();
-            self.take_parcels()?;
-            // A future that is dropped here leaves everything in its place.
-            while let Some(parcel) = self.parcels.front() {
-                let record = match &parcel.record {
-                    Some(record) => Some(record.clone()),
-                    None => self.read(parcel.token.offset).await,
-                };
-                let Some(parcel) = self.parcels.pop_front() else { break };
-                self.open(&parcel, record);
+            // A future that is dropped leaves everything in its place: what was being read still is.
+            if self.reading.is_none() {
+                self.take_parcels()?;
             }
-            if !self.opened.is_empty() {
-                Tally::add(&self.core.tally.delivered_messages, self.opened.len() as u64);
-                return Ok(std::mem::take(&mut self.opened));
+            let found = self.read().await;
+            let opened = self.open(found);
+            if !opened.is_empty() {
+                Tally::add(&self.core.tally.delivered_messages, opened.len() as u64);
+                return Ok(opened);
             }
             woken.await;
         }
@@ -177,6 +184,11 @@ impl Member {
 
     /// Goes in order: what it holds goes back, and the attempts do not count.
     pub fn close(mut self) {
+        self.leave_in_order();
+    }
+
+    /// When it is dropped it will have gone in order, as with [`Member::close`].
+    pub fn leave_in_order(&mut self) {
         self.leaving = Leaving::InOrder;
     }
 
@@ -190,11 +202,14 @@ impl Member {
         if let Some(end) = outbox.end {
             return Err(end);
         }
-        let mut bytes = 0;
-        while self.parcels.len() < BATCH_MESSAGES && bytes < BATCH_BYTES {
-            let Some(parcel) = outbox.parcels.pop_front() else { break };
-            bytes += parcel.record.as_ref().map_or(0, |record| record.body.bytes());
-            self.parcels.push_back(parcel);
+        let mut bytes: usize = self.parcels.iter().map(|parcel| parcel.bytes as usize).sum();
+        while let Some(next) = outbox.parcels.front() {
+            bytes += next.bytes as usize;
+            let is_full = self.parcels.len() >= BATCH_MESSAGES || bytes > BATCH_BYTES;
+            if is_full && !self.parcels.is_empty() {
+                break;
+            }
+            self.parcels.extend(outbox.parcels.pop_front());
         }
         if !outbox.parcels.is_empty() {
             // There is more than one batch: the next look finds it without being woken again.
@@ -203,36 +218,78 @@ impl Member {
         Ok(())
     }
 
-    /// Makes a delivery of a parcel, unless its message is in the log no more.
-    fn open(&mut self, parcel: &Parcel, record: Option<Record>) {
-        let (token, attempt, lease_until_ms) = (parcel.token, parcel.attempt, parcel.until_ms);
-        let Some(record) = record else {
-            let _ = self.core.courier.push(Request::Lost { token });
-            return;
-        };
-        let (number, mask) = (self.topic.log.number, self.core.id_mask);
-        let message = Message {
-            topic: self.topic.name.clone(),
-            id: MessageId::new(mask, number, record.offset, record.timestamp_ms),
-            offset: record.offset,
-            timestamp_ms: record.timestamp_ms,
-            body: record.body,
-        };
-        self.opened.push(Delivered { message, token, attempt, lease_until_ms });
+    /// Reads the messages that parcels do not carry: at once those in memory, the others together. Answers what was not read.
+    async fn read(&mut self) -> HashMap<u64, Found> {
+        if self.reading.is_none() {
+            let mut cold = Vec::new();
+            for parcel in self.parcels.iter_mut().filter(|parcel| parcel.record.is_none()) {
+                parcel.record = self.topic.log.read_from_memory(parcel.token.offset);
+                if parcel.record.is_none() {
+                    cold.push(parcel.token.offset);
+                }
+            }
+            if cold.is_empty() {
+                return HashMap::new();
+            }
+            let topic = self.topic.clone();
+            self.reading = Some(tokio::task::spawn_blocking(move || {
+                cold.sort_unstable();
+                let mut shelf = Shelf::new(&topic.log);
+                cold.into_iter().map(|offset| (offset, shelf.read(offset))).collect()
+            }));
+        }
+        let Some(reading) = &mut self.reading else { return HashMap::new() };
+        let read = reading.await;
+        self.reading = None;
+        // A reader that panicked has read nothing.
+        read.map(HashMap::from_iter).unwrap_or_default()
     }
 
-    /// Reads one record, on a thread that may wait for the disk. What cannot be read now is tried again when the lease has ended.
-    async fn read(&self, offset: u64) -> Option<Record> {
-        let topic = self.topic.clone();
-        let read = tokio::task::spawn_blocking(move || topic.log.read_at(offset)).await.ok()?;
-        match read {
-            Ok(record) => record,
-            Err(error @ (ReadError::Damaged { .. } | ReadError::Io { .. })) => {
-                tracing::error!(topic = %self.topic.name, offset, %error, "a message cannot be delivered");
-                None
-            }
-            Err(ReadError::Trimmed { .. }) => None,
+    /// Makes deliveries of the parcels.
+    fn open(&mut self, mut found: HashMap<u64, Found>) -> Vec<Delivered> {
+        let (number, mask) = (self.topic.log.number, self.core.id_mask);
+        let mut opened = Vec::with_capacity(self.parcels.len());
+        for parcel in std::mem::take(&mut self.parcels) {
+            let Parcel { token, attempt, until_ms: lease_until_ms, record, .. } = parcel;
+            let read = record.map_or_else(|| found.remove(&token.offset), |record| Some(Ok(Some(record))));
+            let Some(record) = self.look_at(token, read) else { continue };
+            let message = Message {
+                topic: self.topic.name.clone(),
+                id: MessageId::new(mask, number, record.offset, record.timestamp_ms),
+                offset: record.offset,
+                timestamp_ms: record.timestamp_ms,
+                body: record.body,
+            };
+            opened.push(Delivered { message, token, attempt, lease_until_ms });
         }
+        opened
+    }
+
+    /// The message, if it could be read. One that is gone is told to the courier; one that cannot be read now goes back after a pause.
+    fn look_at(&self, token: Token, read: Option<Found>) -> Option<Record> {
+        let reason = match read {
+            Some(Ok(Some(record))) => return Some(record),
+            Some(Ok(None) | Err(ReadError::Trimmed { .. })) => {
+                let _ = self.core.courier.push(Request::Lost { token });
+                return None;
+            }
+            Some(Err(error @ ReadError::Damaged { .. })) => {
+                tracing::error!(topic = %self.topic.name, offset = token.offset, %error, "a message cannot be delivered any more");
+                let _ = self.core.courier.push(Request::Lost { token });
+                return None;
+            }
+            Some(Err(error)) => error.to_string(),
+            None => "the reader failed".to_owned(),
+        };
+        tracing::error!(topic = %self.topic.name, offset = token.offset, reason, "a message cannot be delivered now; tried again in a second");
+        let core = self.core.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(READ_RETRY).await;
+            let settlements = vec![(token, Outcome::Release)];
+            let (reply, _) = tokio::sync::oneshot::channel();
+            let _ = core.courier.push(Request::Settle { settlements, reply });
+        });
+        None
     }
 }
 
@@ -240,8 +297,7 @@ impl Drop for Member {
     fn drop(&mut self) {
         let (subscription, member) = (self.subscription, self.seat.id);
         let leaving = self.leaving;
-        let opened = self.opened.iter().map(|delivered| delivered.token);
-        let unseen = self.parcels.iter().map(|parcel| parcel.token).chain(opened).collect();
+        let unseen = self.parcels.iter().map(|parcel| parcel.token).collect();
         // A closed inbox means the broker stops: nobody holds anything any more.
         let _ = self.core.courier.push(Request::Leave { subscription, member, leaving, unseen });
     }

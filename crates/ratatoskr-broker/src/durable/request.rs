@@ -6,7 +6,7 @@ use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor};
 
 use super::describe::SubscriptionDescription;
 use super::desk::Burial;
-use super::event::{Leaving, MemberId, Outcome, Window};
+use super::event::{Leaving, MemberId, Outcome, OutcomeError, Window};
 use super::happening::Happening;
 use super::member::Seat;
 use super::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings, SubscriptionSettingsError};
@@ -39,25 +39,13 @@ pub enum SettleError {
         /// How many were given.
         settlements: usize,
     },
-    /// A reason is too long.
-    #[error("the reason of settlement {index} has {bytes} bytes; at most 1024 are allowed")]
-    ReasonTooLong {
-        /// Which one, from 0.
-        index: usize,
-        /// Its bytes.
-        bytes: usize,
-    },
     /// A time is out of range.
-    #[error("{field} of settlement {index} is {value} ms; allowed are {allowed}")]
+    #[error("settlement {index}: {error}")]
     OutOfRange {
         /// Which one, from 0.
         index: usize,
-        /// Which field.
-        field: &'static str,
-        /// What was given.
-        value: u64,
-        /// What may be given.
-        allowed: &'static str,
+        /// What is wrong with it.
+        error: OutcomeError,
     },
     /// Settling together with publishing takes acks only.
     #[error("settlement {index} is no ack; a step that publishes takes acks only")]

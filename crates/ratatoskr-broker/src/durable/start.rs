@@ -15,9 +15,7 @@ use super::token::Token;
 use crate::broker::Broker;
 use crate::core::Core;
 use crate::id::MessageId;
-use crate::limits::{
-    LEASE_MS_MAX, LEASE_MS_MIN, REASON_BYTES_MAX, SAVED_MAX, SETTLEMENTS_MAX, SUBSCRIBER_ID_BYTES_MAX,
-};
+use crate::limits::{SAVED_MAX, SETTLEMENTS_MAX, SUBSCRIBER_ID_BYTES_MAX};
 use crate::message::{NewMessage, Receipt};
 use crate::name::TopicName;
 use crate::publishing::check_size;
@@ -273,33 +271,18 @@ impl Broker {
 /// Checks settlements and has them settled.
 pub(super) fn settle(
     core: &Arc<Core>,
-    settlements: Vec<(Token, Outcome)>,
+    mut settlements: Vec<(Token, Outcome)>,
 ) -> Result<impl Future<Output = Vec<Fate>> + Send + use<>, SettleError> {
     if settlements.len() > SETTLEMENTS_MAX {
         return Err(SettleError::TooMany { settlements: settlements.len() });
     }
-    for (index, (_, outcome)) in settlements.iter().enumerate() {
-        check(index, outcome)?;
+    for (index, (_, outcome)) in settlements.iter_mut().enumerate() {
+        outcome.check().map_err(|error| SettleError::OutOfRange { index, error })?;
+        outcome.cut_reason();
     }
     let count = settlements.len();
     let (reply, answer) = oneshot::channel();
     core.courier.push(Request::Settle { settlements, reply }).map_err(|_| core.closed())?;
     let core = core.clone();
     Ok(async move { answer.await.unwrap_or_else(|_| vec![Fate::Unavailable(core.closed()); count]) })
-}
-
-fn check(index: usize, outcome: &Outcome) -> Result<(), SettleError> {
-    let out_of_range = |field, value, allowed| Err(SettleError::OutOfRange { index, field, value, allowed });
-    match outcome {
-        Outcome::Nack { reason, .. } | Outcome::Reject { reason } if reason.len() > REASON_BYTES_MAX => {
-            Err(SettleError::ReasonTooLong { index, bytes: reason.len() })
-        }
-        Outcome::Nack { delay_ms: Some(delay_ms), .. } if *delay_ms > LEASE_MS_MAX => {
-            out_of_range("delay_ms", *delay_ms, "0 to 43200000 ms")
-        }
-        Outcome::Extend { lease_ms: Some(lease_ms) } if !(LEASE_MS_MIN..=LEASE_MS_MAX).contains(lease_ms) => {
-            out_of_range("lease_ms", *lease_ms, "100 to 43200000 ms")
-        }
-        _ => Ok(()),
-    }
 }

@@ -98,7 +98,7 @@ fn sentence(effect: &Effect<()>) -> String {
         Booking::Buried { attempts, reason, .. } => format!("buried after {attempts}: {reason}"),
     };
     match effect {
-        Effect::Deliver { member, offset, lease, attempt, until_ms, cargo } => {
+        Effect::Deliver { member, offset, lease, attempt, until_ms, cargo, .. } => {
             let from = if cargo.is_some() { "" } else { ", to be read again" };
             format!("deliver {offset} to {member}: lease {lease} until {until_ms}, attempt {attempt}{from}")
         }
