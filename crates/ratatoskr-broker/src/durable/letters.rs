@@ -2,7 +2,8 @@
 //!
 //! Dead letters are an ordinary topic. What is still to be done about them is a subscription on it, [`CARETAKER`]: listed is what
 //! it has not settled, dropping settles there, and redriving settles there and appends to the origin topic in one step,
-//! addressed to the subscription they came from, so that no other sees them again.
+//! addressed to the subscription they came from, so that no other sees them again. Several subscriptions may share such a topic: whose
+//! a letter is, its own metadata say.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use tokio::sync::oneshot;
 
 use super::book::Standing;
 use super::burial::{
-    DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_PREFIX, DEAD_REASON, DEAD_TOPIC,
+    DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_PREFIX, DEAD_REASON,
+    DEAD_SUBSCRIPTION, DEAD_TOPIC,
 };
 use super::desk::{Facts, passes};
 use super::happening::{Happening, Round};
@@ -22,7 +24,7 @@ use super::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings};
 use crate::broker::Broker;
 use crate::command::{Records, Target};
 use crate::filter::{Filter, FilterFacts as _};
-use crate::id::MessageId;
+use crate::id::{IdMask, MessageId};
 use crate::limits::READ_BYTES_MAX;
 use crate::message::{Message, Terms};
 use crate::subscription::Start;
@@ -228,7 +230,7 @@ impl Broker {
             }
         }
         let number = self.find_subscription(&own)?;
-        Ok(Some(Caretaker { number, topic }))
+        Ok(Some(Caretaker { number, topic, owner: name.clone() }))
     }
 
     async fn unresolved(
@@ -241,20 +243,22 @@ impl Broker {
         let standing = self.core().books.with(place.number, |book| book.standing.clone()).unwrap_or_default();
         let floor = standing.floor().max(query.from_offset);
         let standing = Standing { origin: floor, ..standing };
-        let ids: HashSet<u64> = query.ids.iter().map(|id| id.place(mask).1).collect();
-        let filter = query.filter.clone();
+        let ids: HashSet<MessageId> = query.ids.iter().copied().collect();
+        let (owner, filter) = (place.owner.clone(), query.filter.clone());
         let wanted = move |topic: &Topic, record: &Record| {
-            (ids.is_empty() || ids.contains(&record.offset))
-                && filter.as_ref().is_none_or(|filter| filter.passes(&Facts { topic, record }))
+            let facts = Facts { topic, record };
+            facts.metadata(DEAD_TOPIC) == Some(owner.topic.as_str())
+                && facts.metadata(DEAD_SUBSCRIPTION) == Some(owner.name.as_str())
+                && (ids.is_empty() || ids.contains(&id_of(mask, topic, record)))
+                && filter.as_ref().is_none_or(|filter| filter.passes(&facts))
         };
         scan(place.topic.clone(), standing, letters_max, wanted).await
     }
 
     fn message(&self, topic: &Topic, record: Record) -> Message {
-        let mask = self.core().id_mask;
         Message {
             topic: topic.name.clone(),
-            id: MessageId::new(mask, topic.log.number, record.offset, record.timestamp_ms),
+            id: id_of(self.core().id_mask, topic, &record),
             offset: record.offset,
             timestamp_ms: record.timestamp_ms,
             body: record.body,
@@ -266,10 +270,16 @@ impl Broker {
 struct Caretaker {
     number: u32,
     topic: Arc<Topic>,
+    /// The subscription they come from. Others may have theirs in the same topic.
+    owner: SubscriptionRef,
 }
 
 fn read_failed(name: &SubscriptionRef, reason: String) -> SubscriptionError {
     SubscriptionError::ReadFailed { name: name.clone(), reason }
+}
+
+fn id_of(mask: IdMask, topic: &Topic, record: &Record) -> MessageId {
+    MessageId::new(mask, topic.log.number, record.offset, record.timestamp_ms)
 }
 
 fn letter(message: Message) -> DeadLetter {

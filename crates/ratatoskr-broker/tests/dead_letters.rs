@@ -1,0 +1,131 @@
+//! Dead letters in process, on a real disk: whose they are, and what becomes of them when several things happen at once.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use ratatoskr_broker::{
+    Broker, BrokerConfig, DeadLetterQuery, Delivered, Fate, JoinOptions, Member, NewMessage, Outcome,
+    Resolution, Start, SubscriptionName, SubscriptionRef, SubscriptionSettings, TopicName, Window,
+};
+
+fn topic(name: &str) -> TopicName {
+    TopicName::parse(name).unwrap()
+}
+
+fn named(topic_name: &str, name: &str) -> SubscriptionRef {
+    SubscriptionRef { topic: topic(topic_name), name: SubscriptionName::parse(name).unwrap() }
+}
+
+fn open(folder: &Path) -> Broker {
+    Broker::open(BrokerConfig::new(folder)).unwrap()
+}
+
+fn all() -> DeadLetterQuery {
+    DeadLetterQuery::default()
+}
+
+fn dead_letters_to(topic: &str) -> SubscriptionSettings {
+    SubscriptionSettings { dead_letter_topic: Some(topic.to_owned()), ..SubscriptionSettings::default() }
+}
+
+async fn publish(broker: &Broker, name: &str, payloads: Vec<Vec<u8>>) {
+    for payload in payloads {
+        broker.publish(&topic(name), NewMessage::new(payload)).await.unwrap();
+    }
+}
+
+fn numbered(count: usize) -> Vec<Vec<u8>> {
+    (0..count).map(|number| number.to_string().into_bytes()).collect()
+}
+
+async fn join(broker: &Broker, name: &SubscriptionRef, settings: SubscriptionSettings) -> Member {
+    let window = Window { messages: 100, bytes: 64 << 20 };
+    let create = Some((Start::Earliest, settings));
+    broker.join(name, JoinOptions { member: "worker".to_owned(), window, create }).await.unwrap()
+}
+
+async fn next(member: &mut Member, count: usize) -> Vec<Delivered> {
+    let mut delivered = Vec::new();
+    while delivered.len() < count {
+        let batch = tokio::time::timeout(Duration::from_secs(20), member.next_batch()).await;
+        delivered.extend(batch.expect("deliveries come in time").unwrap());
+    }
+    assert_eq!(delivered.len(), count, "no more than asked for");
+    delivered
+}
+
+async fn settle(member: &Member, delivered: &[Delivered], outcome: Outcome) {
+    let all = delivered.iter().map(|delivered| (delivered.token, outcome.clone())).collect();
+    let fates = member.settle(all).unwrap().await;
+    assert!(fates.iter().all(|fate| *fate == Fate::Settled), "{fates:?}");
+}
+
+fn reject() -> Outcome {
+    Outcome::Reject { reason: "never".to_owned() }
+}
+
+/// Has messages published and rejected; answers the member, which is still there.
+async fn bury(
+    broker: &Broker,
+    name: &SubscriptionRef,
+    settings: SubscriptionSettings,
+    payloads: Vec<Vec<u8>>,
+) -> Member {
+    let count = payloads.len();
+    publish(broker, name.topic.as_str(), payloads).await;
+    let mut member = join(broker, name, settings).await;
+    let delivered = next(&mut member, count).await;
+    settle(&member, &delivered, reject()).await;
+    member
+}
+
+async fn unresolved(broker: &Broker, name: &SubscriptionRef) -> u64 {
+    broker.resolve_dead_letters(name, all(), Resolution::Count, None).await.unwrap()
+}
+
+#[tokio::test]
+async fn subscriptions_that_share_a_dead_letter_topic_have_their_own_letters() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let (one, two, other) = (named("left", "a"), named("right", "a"), named("left", "b"));
+    let mut member = bury(&broker, &one, dead_letters_to("graves"), numbered(2)).await;
+    let _two = bury(&broker, &two, dead_letters_to("graves"), numbered(3)).await;
+    let mut others = join(&broker, &other, dead_letters_to("graves")).await;
+    let delivered = next(&mut others, 2).await;
+    settle(&others, &delivered[..1], reject()).await;
+    let of_two = broker.list_dead_letters(&two, all(), 10).await.unwrap();
+    assert!(of_two.iter().all(|letter| letter.origin_topic == "right"), "{of_two:?}");
+    let left = [unresolved(&broker, &one).await, unresolved(&broker, &two).await];
+    assert_eq!((left, unresolved(&broker, &other).await), ([2, 3], 1));
+
+    let redriven = broker.resolve_dead_letters(&one, all(), Resolution::Redrive, None).await.unwrap();
+    assert_eq!(redriven, 2);
+    assert!(next(&mut member, 2).await.iter().all(|delivered| delivered.attempt == 1));
+    assert_eq!(
+        broker.stats(&one.topic).unwrap().message_count,
+        4,
+        "two of its own came again, and no others"
+    );
+    assert_eq!(broker.resolve_dead_letters(&other, all(), Resolution::Drop, None).await.unwrap(), 1);
+    let left = [unresolved(&broker, &one).await, unresolved(&broker, &two).await];
+    assert_eq!((left, unresolved(&broker, &other).await), ([0, 3], 0));
+}
+
+#[tokio::test]
+async fn an_id_names_a_dead_letter_only_with_all_its_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let name = named("orders", "billing");
+    let elsewhere = broker.publish(&topic("elsewhere"), NewMessage::new("0")).await.unwrap();
+    let _member = bury(&broker, &name, SubscriptionSettings::default(), numbered(1)).await;
+    let letters = broker.list_dead_letters(&name, all(), 10).await.unwrap();
+    assert_eq!(letters[0].message.offset, elsewhere.offset);
+    let of = |id| DeadLetterQuery { ids: vec![id], ..all() };
+    let wrong = broker.resolve_dead_letters(&name, of(elsewhere.id), Resolution::Drop, None).await.unwrap();
+    assert_eq!((wrong, unresolved(&broker, &name).await), (0, 1));
+    let right =
+        broker.resolve_dead_letters(&name, of(letters[0].message.id), Resolution::Drop, None).await.unwrap();
+    assert_eq!((right, unresolved(&broker, &name).await), (1, 0));
+}
