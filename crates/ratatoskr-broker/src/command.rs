@@ -6,7 +6,7 @@ use ratatoskr_log::{Placed, RecordBatch};
 use tokio::sync::oneshot;
 
 use crate::dedup::First;
-use crate::durable::Happening;
+use crate::durable::{Happening, Resolving};
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::message::Terms;
 use crate::name::TopicName;
@@ -117,6 +117,12 @@ pub(crate) enum Command {
     Ledger {
         happenings: Vec<Happening>,
         appends: Vec<Records>,
+        /// What the courier knows it by.
+        ticket: u64,
+    },
+    /// Dead letters are resolved, as far as nobody did so before.
+    Resolve {
+        resolving: Resolving,
         /// What the courier knows it by.
         ticket: u64,
     },

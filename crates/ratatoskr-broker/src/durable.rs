@@ -6,6 +6,7 @@
 //!                                               ├── desk      one subscription at work
 //!                                               │     └── delivery   the life cycle, a pure machine
 //!                                               ├── burial    dead letters
+//!                                               ├── resolving what is done about them
 //!                                               └── tickets   what waits for the journal
 //!   book      what must survive: a function of the journal, changed by the sequencer alone
 //! ```
@@ -25,6 +26,7 @@ mod letters;
 mod member;
 mod ranges;
 mod request;
+mod resolving;
 mod settings;
 mod shelf;
 mod start;
@@ -43,10 +45,12 @@ pub use describe::{MemberDescription, SubscriptionDescription};
 pub(crate) use desk::Facts;
 pub use event::{Outcome, OutcomeError, Window};
 pub(crate) use happening::Happening;
-pub use letters::{DeadLetter, DeadLetterQuery, Resolution};
+pub use letters::{DeadLetter, DeadLetterQuery};
 pub use member::{Delivered, Member, MemberEnd};
 pub use request::{Fate, SettleError, SubscriptionError};
 pub(crate) use request::{Refused, Request};
+pub use resolving::Resolution;
+pub(crate) use resolving::{NotResolved, Resolving};
 pub use settings::{
     SubscriptionName, SubscriptionNameError, SubscriptionRef, SubscriptionSettings, SubscriptionSettingsError,
 };

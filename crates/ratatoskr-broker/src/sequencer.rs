@@ -134,6 +134,7 @@ impl Sequencer {
                 }
             }
             Command::Ledger { happenings, appends, ticket } => self.stage_step(happenings, appends, ticket),
+            Command::Resolve { resolving, ticket } => self.stage_resolving(resolving, ticket),
             Command::Check => self.check(),
             Command::Append { .. } => unreachable!("appends are sorted out before"),
         }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use ratatoskr_broker::{
     Broker, BrokerConfig, DeadLetterQuery, Delivered, Fate, JoinOptions, Member, NewMessage, Outcome,
-    Resolution, Start, SubscriptionName, SubscriptionRef, SubscriptionSettings, TopicName, Window,
+    Resolution, SettleError, Start, SubscriptionError, SubscriptionName, SubscriptionRef,
+    SubscriptionSettings, TopicName, Window,
 };
 
 fn topic(name: &str) -> TopicName {
@@ -128,4 +129,70 @@ async fn an_id_names_a_dead_letter_only_with_all_its_bits() {
     let right =
         broker.resolve_dead_letters(&name, of(letters[0].message.id), Resolution::Drop, None).await.unwrap();
     assert_eq!((right, unresolved(&broker, &name).await), (1, 0));
+}
+
+#[tokio::test]
+async fn two_redrives_at_once_send_each_letter_once_and_count_it_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let name = named("orders", "billing");
+    let _member = bury(&broker, &name, SubscriptionSettings::default(), numbered(10)).await;
+    // The first look makes the subscription that looks after them; both redrives then read the same letters.
+    assert_eq!(unresolved(&broker, &name).await, 10);
+    let redrive = || broker.resolve_dead_letters(&name, all(), Resolution::Redrive, None);
+    let (one, two) = tokio::join!(redrive(), redrive());
+    assert_eq!(one.unwrap() + two.unwrap(), 10);
+    assert_eq!(broker.stats(&name.topic).unwrap().message_count, 20);
+    assert_eq!(unresolved(&broker, &name).await, 0);
+}
+
+/// Letters that are sent again two a second, and the topic they go to once the first two are there.
+async fn slow_redrive(
+    broker: &Broker,
+    name: &SubscriptionRef,
+    letters: u64,
+) -> tokio::task::JoinHandle<Result<u64, SettleError>> {
+    let (clone, owner) = (broker.clone(), name.clone());
+    let redrive =
+        tokio::spawn(
+            async move { clone.resolve_dead_letters(&owner, all(), Resolution::Redrive, Some(2)).await },
+        );
+    while broker.stats(&name.topic).unwrap().message_count < letters + 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    redrive
+}
+
+#[tokio::test]
+async fn a_redrive_to_a_subscription_made_anew_meanwhile_is_refused_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let name = named("orders", "billing");
+    let _member = bury(&broker, &name, SubscriptionSettings::default(), numbered(6)).await;
+    let redrive = slow_redrive(&broker, &name, 6).await;
+    broker.delete_subscription(&name).await.unwrap();
+    broker.create_subscription(&name, Start::Latest, SubscriptionSettings::default()).await.unwrap();
+    let refused = redrive.await.unwrap().unwrap_err();
+    let gone =
+        matches!(&refused, SettleError::Subscription(SubscriptionError::NotFound(gone)) if *gone == name);
+    assert!(gone, "{refused}");
+    assert_eq!(unresolved(&broker, &name).await, 4);
+    let mut member = join(&broker, &name, SubscriptionSettings::default()).await;
+    let redriven = broker.resolve_dead_letters(&name, all(), Resolution::Redrive, None).await.unwrap();
+    assert_eq!(redriven, 4);
+    let payloads: Vec<_> = next(&mut member, 4).await.iter().map(|d| d.message.payload()).collect();
+    assert_eq!(payloads, ["2", "3", "4", "5"]);
+}
+
+#[tokio::test]
+async fn a_redrive_whose_dead_letter_topic_goes_meanwhile_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let name = named("orders", "billing");
+    let _member = bury(&broker, &name, SubscriptionSettings::default(), numbered(6)).await;
+    let redrive = slow_redrive(&broker, &name, 6).await;
+    broker.delete_topic(&topic("orders.billing.dlq")).await.unwrap();
+    let refused = redrive.await.unwrap().unwrap_err();
+    assert_eq!(refused.to_string(), "topic orders.billing.dlq has no subscription dlq");
+    assert_eq!(broker.stats(&name.topic).unwrap().message_count, 8);
 }

@@ -1,4 +1,4 @@
-//! Looking at messages without leasing them: peeking, dead letters, and what to do about them.
+//! Looking at messages without leasing them: peeking, and dead letters. What is done about those: [`super::resolving`].
 //!
 //! Dead letters are an ordinary topic. What is still to be done about them is a subscription on it, [`CARETAKER`]: listed is what
 //! it has not settled, dropping settles there, and redriving settles there and appends to the origin topic in one step,
@@ -7,33 +7,28 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use ratatoskr_log::{Record, RecordBatch, RecordChunk, RecordFacts, SegmentCursor, Tail};
-use tokio::sync::oneshot;
+use ratatoskr_log::{Record, RecordChunk, SegmentCursor, Tail};
 
 use super::book::Standing;
 use super::burial::{
-    DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_PREFIX, DEAD_REASON,
-    DEAD_SUBSCRIPTION, DEAD_TOPIC,
+    DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
+    DEAD_TOPIC,
 };
 use super::desk::{Facts, passes};
-use super::happening::{Happening, Round};
-use super::request::{Request, SettleError, SubscriptionError};
+use super::request::SubscriptionError;
+use super::resolving::RESOLVED_AT_ONCE;
 use super::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings};
 use crate::broker::Broker;
-use crate::command::{Records, Target};
 use crate::filter::{Filter, FilterFacts as _};
 use crate::id::{IdMask, MessageId};
 use crate::limits::READ_BYTES_MAX;
-use crate::message::{Message, Terms};
+use crate::message::Message;
 use crate::subscription::Start;
 use crate::topic::Topic;
 
 /// The subscription on a topic of dead letters that knows which of them are still to be resolved.
 const CARETAKER: &str = "dlq";
-/// Dead letters resolved in one step.
-const RESOLVED_AT_ONCE: usize = 500;
 /// Reasons told apart when dead letters are counted.
 const REASONS_MAX: usize = 1000;
 
@@ -69,17 +64,6 @@ pub struct DeadLetterQuery {
     pub from_offset: u64,
 }
 
-/// What to do about dead letters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resolution {
-    /// Send them to their subscription again, with attempts starting anew.
-    Redrive,
-    /// Drop them for good.
-    Drop,
-    /// Nothing: count them.
-    Count,
-}
-
 impl Broker {
     /// The oldest unsettled messages that pass the subscription's filter, leased or not, without leasing them.
     pub async fn peek_subscription(
@@ -111,8 +95,7 @@ impl Broker {
         letters_max: usize,
     ) -> Result<Vec<DeadLetter>, SubscriptionError> {
         let Some(place) = self.caretaker(name).await? else { return Ok(Vec::new()) };
-        let records =
-            self.unresolved(&place, &query, letters_max).await.map_err(|reason| read_failed(name, reason))?;
+        let records = self.unresolved(&place, &query, letters_max).await?;
         Ok(records.into_iter().map(|record| letter(self.message(&place.topic, record))).collect())
     }
 
@@ -126,10 +109,7 @@ impl Broker {
         let Some(place) = self.caretaker(name).await? else { return Ok(Vec::new()) };
         let mut query = query;
         loop {
-            let records = self
-                .unresolved(&place, &query, RESOLVED_AT_ONCE)
-                .await
-                .map_err(|reason| read_failed(name, reason))?;
+            let records = self.unresolved(&place, &query, RESOLVED_AT_ONCE).await?;
             let Some(last) = records.last().map(|record| record.offset) else { break };
             query.from_offset = last + 1;
             for record in records {
@@ -145,102 +125,45 @@ impl Broker {
         Ok(counts)
     }
 
-    /// Redrives, drops or counts dead letters, at most `rate_max` a second if given. Answers how many; what happened
-    /// before an error stays so.
-    pub async fn resolve_dead_letters(
-        &self,
-        name: &SubscriptionRef,
-        query: DeadLetterQuery,
-        resolution: Resolution,
-        rate_max: Option<u32>,
-    ) -> Result<u64, SettleError> {
-        let subscription = self.find_subscription(name)?;
-        let Some(place) = self.caretaker(name).await? else { return Ok(0) };
-        // Those that die meanwhile are not meant.
-        let end = place.topic.log.next();
-        let (mut query, mut count, started) = (query, 0, Instant::now());
-        loop {
-            let at_once =
-                rate_max.map_or(RESOLVED_AT_ONCE, |rate| (rate as usize).clamp(1, RESOLVED_AT_ONCE));
-            let records =
-                self.unresolved(&place, &query, at_once).await.map_err(|reason| read_failed(name, reason))?;
-            let records: Vec<_> = records.into_iter().filter(|record| record.offset < end).collect();
-            let Some(last) = records.last().map(|record| record.offset) else { return Ok(count) };
-            query.from_offset = last + 1;
-            count += records.len() as u64;
-            if resolution == Resolution::Count {
-                continue;
-            }
-            self.resolve(&place, name, &records, (resolution == Resolution::Redrive).then_some(subscription))
-                .await?;
-            if let Some(rate) = rate_max {
-                let due = Duration::from_secs_f64(count as f64 / f64::from(rate.max(1)));
-                tokio::time::sleep(due.saturating_sub(started.elapsed())).await;
-            }
-        }
-    }
-
-    async fn resolve(
-        &self,
-        place: &Caretaker,
-        name: &SubscriptionRef,
-        records: &[Record],
-        redrive_to: Option<u32>,
-    ) -> Result<(), SettleError> {
-        let round = Round { acked: records.iter().map(|record| record.offset).collect(), ..Round::default() };
-        let mut appends = Vec::new();
-        if let Some(subscription) = redrive_to {
-            let mut batch = RecordBatch::default();
-            for record in records {
-                let own = record.body.metadata().filter(|(name, _)| !name.starts_with(DEAD_PREFIX));
-                let metadata: Vec<_> = own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-                let facts = RecordFacts { addressed_to: subscription, ..RecordFacts::default() };
-                batch.push_with(&facts, record.body.key(), &metadata, &record.body.payload());
-            }
-            let target = Target::Topic(self.topic_of(name)?);
-            appends.push(Records { target, batch, terms: Terms::default() });
-        }
-        let core = self.core();
-        let happening = Happening::Settled { number: place.number, round };
-        let (reply, answer) = oneshot::channel();
-        core.courier.push(Request::Resolve { happening, appends, reply }).map_err(|_| core.closed())?;
-        answer.await.map_err(|_| core.closed())??;
-        Ok(())
-    }
-
     /// Where unresolved dead letters are looked after; `None` while there never was one.
-    async fn caretaker(&self, name: &SubscriptionRef) -> Result<Option<Caretaker>, SubscriptionError> {
-        let subscription = self.find_subscription(name)?;
-        let settings = self.core().books.with(subscription, |book| book.settings.clone());
-        let Some(settings) = settings else { return Err(SubscriptionError::NotFound(name.clone())) };
-        let dead = settings.dead_letters(name)?;
-        let Some(topic) = self.core().topic(&dead) else { return Ok(None) };
-        let own = SubscriptionRef {
-            topic: dead,
+    pub(super) async fn caretaker(
+        &self,
+        owner: &SubscriptionRef,
+    ) -> Result<Option<Caretaker>, SubscriptionError> {
+        let gone = || SubscriptionError::NotFound(owner.clone());
+        let origin = self.topic_of(owner)?;
+        let owner_number = self.core().books.find(origin.log.number, &owner.name).ok_or_else(gone)?;
+        let settings = self.core().books.with(owner_number, |book| book.settings.clone()).ok_or_else(gone)?;
+        let Some(topic) = self.core().topic(&settings.dead_letters(owner)?) else { return Ok(None) };
+        let name = SubscriptionRef {
+            topic: topic.name.clone(),
             name: SubscriptionName::parse(CARETAKER).expect("the name is one of ours"),
         };
-        if self.find_subscription(&own).is_err() {
+        if self.find_subscription(&name).is_err() {
             let settings = SubscriptionSettings {
-                dead_letter_topic: Some(own.topic.to_string()),
+                dead_letter_topic: Some(name.topic.to_string()),
                 ..SubscriptionSettings::default()
             };
-            match self.create_subscription(&own, Start::Earliest, settings).await {
+            match self.create_subscription(&name, Start::Earliest, settings).await {
                 Ok(_) | Err(SubscriptionError::AlreadyExists(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        let number = self.find_subscription(&own)?;
-        Ok(Some(Caretaker { number, topic, owner: name.clone() }))
+        let number = self.find_subscription(&name)?;
+        Ok(Some(Caretaker { number, name, topic, owner_number, owner: owner.clone(), origin }))
     }
 
-    async fn unresolved(
+    /// The letters of one subscription that are still to be resolved.
+    pub(super) async fn unresolved(
         &self,
         place: &Caretaker,
         query: &DeadLetterQuery,
         letters_max: usize,
-    ) -> Result<Vec<Record>, String> {
+    ) -> Result<Vec<Record>, SubscriptionError> {
         let mask = self.core().id_mask;
-        let standing = self.core().books.with(place.number, |book| book.standing.clone()).unwrap_or_default();
+        let Some(standing) = self.core().books.with(place.number, |book| book.standing.clone()) else {
+            return Err(SubscriptionError::NotFound(place.name.clone()));
+        };
         let floor = standing.floor().max(query.from_offset);
         let standing = Standing { origin: floor, ..standing };
         let ids: HashSet<MessageId> = query.ids.iter().copied().collect();
@@ -252,7 +175,8 @@ impl Broker {
                 && (ids.is_empty() || ids.contains(&id_of(mask, topic, record)))
                 && filter.as_ref().is_none_or(|filter| filter.passes(&facts))
         };
-        scan(place.topic.clone(), standing, letters_max, wanted).await
+        let found = scan(place.topic.clone(), standing, letters_max, wanted).await;
+        found.map_err(|reason| read_failed(&place.name, reason))
     }
 
     fn message(&self, topic: &Topic, record: Record) -> Message {
@@ -267,11 +191,16 @@ impl Broker {
 }
 
 /// Who looks after a subscription's dead letters.
-struct Caretaker {
-    number: u32,
-    topic: Arc<Topic>,
-    /// The subscription they come from. Others may have theirs in the same topic.
-    owner: SubscriptionRef,
+pub(super) struct Caretaker {
+    pub(super) number: u32,
+    pub(super) name: SubscriptionRef,
+    /// The topic of dead letters. Others may have theirs in it, too.
+    pub(super) topic: Arc<Topic>,
+    /// The subscription the letters come from, as it was found: another of the same name has another number.
+    pub(super) owner_number: u32,
+    pub(super) owner: SubscriptionRef,
+    /// The topic they come from.
+    pub(super) origin: Arc<Topic>,
 }
 
 fn read_failed(name: &SubscriptionRef, reason: String) -> SubscriptionError {
@@ -311,7 +240,8 @@ async fn scan(
         let mut found = Vec::new();
         let mut cursor = standing.floor().max(topic.log.extent().first);
         let mut segments = SegmentCursor::default();
-        while found.len() < records_max {
+        // What is deleted may be gone from memory and from disk alike, and nothing comes any more.
+        while found.len() < records_max && !topic.log.is_deleted() {
             if let Some(end) = standing.settled.end_of(cursor) {
                 cursor = end;
                 continue;

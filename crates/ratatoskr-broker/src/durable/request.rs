@@ -9,6 +9,7 @@ use super::desk::Burial;
 use super::event::{Leaving, MemberId, Outcome, OutcomeError, Window};
 use super::happening::Happening;
 use super::member::Seat;
+use super::resolving::Resolving;
 use super::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings, SubscriptionSettingsError};
 use super::token::Token;
 use super::trace::TraceStep;
@@ -251,12 +252,8 @@ pub(crate) enum Request {
     Lost {
         token: Token,
     },
-    /// Settles what no member holds: dead letters that are sent again or dropped. With what is to be published in the same step.
-    Resolve {
-        happening: Happening,
-        appends: Vec<Records>,
-        reply: Reply<Result<Vec<Appended>, SettleError>>,
-    },
+    /// Dead letters are sent again or dropped.
+    Resolve(Resolving),
     /// From the same thread, about the schedule.
     Schedule(ScheduleRead),
     TopicGrew {

@@ -7,14 +7,17 @@
 //!
 //! Many steps share a block. All that can be refused is found out before anything is staged; a panic of an owner amid a step is the one
 //! thing that cannot, and then everybody in the block is told to try again.
+//!
+//! What is final only here is checked here: that dead letters which are to be resolved still are open, and their subscription still
+//! there.
 
 use tokio::sync::oneshot;
 
 use super::{Prepared, Sequencer};
 use crate::broken::Broken;
-use crate::command::{AppendError, Appended, Records};
+use crate::command::{AppendError, Appended, Records, Reply};
 use crate::core::Core;
-use crate::durable::{Happening, Refused, Request};
+use crate::durable::{Happening, NotResolved, Refused, Request, Resolving};
 use crate::error::Unavailable;
 
 /// A step of durable subscriptions on its way into the journal.
@@ -25,9 +28,15 @@ pub(super) struct Step {
     /// The topics appended to.
     topics: Vec<u32>,
     ticket: u64,
+    /// How many dead letters it resolves, and who wants to know.
+    resolved: Option<(u64, Reply<Result<u64, NotResolved>>)>,
 }
 
 impl Step {
+    fn new(ticket: u64, happenings: Vec<Happening>) -> Step {
+        Step { happenings, appended: Vec::new(), topics: Vec::new(), ticket, resolved: None }
+    }
+
     /// The block is durable: the books follow, before anybody is answered.
     pub(super) fn apply(&self, core: &Core) {
         for happening in &self.happenings {
@@ -40,6 +49,9 @@ impl Step {
         let appended =
             self.appended.into_iter().filter_map(|mut appended| appended.try_recv().ok()?.ok()).collect();
         let _ = core.courier.push(Request::Committed { ticket: self.ticket, appended });
+        if let Some((count, reply)) = self.resolved {
+            let _ = reply.send(Ok(count));
+        }
     }
 
     pub(super) fn appends_to(&self, topic: u32) -> bool {
@@ -47,15 +59,43 @@ impl Step {
     }
 
     pub(super) fn fail(self, core: &Core, reason: AppendError) {
-        let refused = Refused { reason, happenings: self.happenings };
+        let refused = Refused { reason: reason.clone(), happenings: self.happenings };
         let _ = core.courier.push(Request::Refused { ticket: self.ticket, refused });
+        if let Some((_, reply)) = self.resolved {
+            let _ = reply.send(Err(NotResolved::Refused(reason)));
+        }
     }
 }
 
 impl Sequencer {
     /// Stages what is to be written about durable subscriptions, and what is to be appended with it, in one block.
     pub(super) fn stage_step(&mut self, happenings: Vec<Happening>, appends: Vec<Records>, ticket: u64) {
-        let mut step = Step { happenings, appended: Vec::new(), topics: Vec::new(), ticket };
+        self.stage(Step::new(ticket, happenings), appends);
+    }
+
+    /// Stages what is still to be done about dead letters.
+    pub(super) fn stage_resolving(&mut self, mut resolving: Resolving, ticket: u64) {
+        // What is staged may settle the same letters, or delete a subscription: the books have to know it.
+        self.commit();
+        match resolving.keep_open(&self.core.books) {
+            Ok((happening, count)) => {
+                let resolved = Some((count, resolving.reply));
+                if count == 0 {
+                    return Step { resolved, ..Step::new(ticket, Vec::new()) }.succeed(&self.core);
+                }
+                let step = Step { resolved, ..Step::new(ticket, vec![happening]) };
+                self.stage(step, resolving.redrive.into_iter().collect());
+            }
+            Err(gone) => {
+                // The courier has nobody to tell a reason: it lets go of its ticket.
+                let reason = AppendError::Unavailable(Unavailable::ShuttingDown);
+                Step::new(ticket, Vec::new()).fail(&self.core, reason);
+                let _ = resolving.reply.send(Err(gone));
+            }
+        }
+    }
+
+    fn stage(&mut self, mut step: Step, appends: Vec<Records>) {
         for happening in &step.happenings {
             // A subscription of a topic that is gone could not be replayed.
             if let Happening::Created(created) = happening

@@ -164,7 +164,7 @@ impl Courier {
     // ---- starting anew ----
 
     /// A move of a subscription is on its way through the journal, or (with -1) could not be made.
-    pub(super) fn note_move(&mut self, number: u32, change: isize) {
+    pub(in crate::durable) fn note_move(&mut self, number: u32, change: isize) {
         if let Some(desk) = self.desks.get_mut(&number) {
             desk.note_move(change);
             self.touched.insert(number);

@@ -113,11 +113,7 @@ impl Courier {
                     desks.flat_map(|desk| self.memory.steps(desk, &self.core.books, offset)).collect();
                 let _ = reply.send(steps);
             }
-            Request::Resolve { happening, appends, reply } => {
-                self.note_move(happening.number(), 1);
-                let after = After::Append { restart: Some(happening.number()), reply };
-                self.send(vec![happening], appends, Vec::new(), after);
-            }
+            Request::Resolve(resolving) => self.resolve(resolving),
             Request::TopicDeleted { topic } => self.forget_topic(topic),
             Request::Stop => {
                 self.stopping_since = Some(Instant::now());
