@@ -53,6 +53,9 @@ pub const READ_AHEAD_BYTES_MAX: u64 = 1 << 20;
 pub const REASON_BYTES_MAX: usize = 1024;
 /// Settlements in one call.
 pub const SETTLEMENTS_MAX: usize = 10_000;
+/// Bytes of messages one peek or listing answers, unless a single message is larger: with what the wire adds, a client that takes
+/// 4 MiB, as gRPC clients do by default, takes it.
+pub const LISTED_BYTES_MAX: usize = 3 << 20;
 /// Durable subscriptions that may exist at a time.
 pub const SUBSCRIPTIONS_MAX: usize = 100_000;
 /// States of one subscription that can be saved.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ratatoskr_broker::{
     Broker, BrokerConfig, DeadLetterQuery, Delivered, Fate, JoinOptions, Member, NewMessage, Outcome,
     Resolution, SettleError, Start, SubscriptionError, SubscriptionName, SubscriptionRef,
-    SubscriptionSettings, TopicName, Window,
+    SubscriptionSettings, TopicName, TopicSettings, Window,
 };
 
 fn topic(name: &str) -> TopicName {
@@ -76,7 +76,12 @@ async fn bury(
 ) -> Member {
     let count = payloads.len();
     publish(broker, name.topic.as_str(), payloads).await;
-    let mut member = join(broker, name, settings).await;
+    let member = join(broker, name, settings).await;
+    bury_waiting(member, count).await
+}
+
+/// Has what waits for a member rejected.
+async fn bury_waiting(mut member: Member, count: usize) -> Member {
     let delivered = next(&mut member, count).await;
     settle(&member, &delivered, reject()).await;
     member
@@ -195,4 +200,53 @@ async fn a_redrive_whose_dead_letter_topic_goes_meanwhile_is_refused() {
     let refused = redrive.await.unwrap().unwrap_err();
     assert_eq!(refused.to_string(), "topic orders.billing.dlq has no subscription dlq");
     assert_eq!(broker.stats(&name.topic).unwrap().message_count, 8);
+}
+
+#[tokio::test]
+async fn a_redrive_of_large_letters_goes_in_steps_of_a_megabyte() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let name = named("orders", "billing");
+    let payloads = vec![vec![7; 400 << 10]; 8];
+    let _member = bury(&broker, &name, SubscriptionSettings::default(), payloads).await;
+    assert_eq!(unresolved(&broker, &name).await, 8);
+    let before = broker.counters().commits;
+    let redriven = broker.resolve_dead_letters(&name, all(), Resolution::Redrive, None).await.unwrap();
+    assert_eq!((redriven, unresolved(&broker, &name).await), (8, 0));
+    let commits = broker.counters().commits - before;
+    assert!(commits >= 3, "two letters go in one step: {commits} commits");
+}
+
+#[tokio::test]
+async fn what_is_listed_or_peeked_at_fits_an_answer_and_goes_on_from_its_last_offset() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let name = named("orders", "billing");
+    publish(&broker, "orders", vec![vec![7; 900 << 10]; 4]).await;
+    broker.create_subscription(&name, Start::Earliest, SubscriptionSettings::default()).await.unwrap();
+    assert_eq!(broker.peek_subscription(&name, 1000).await.unwrap().len(), 3);
+    let member = join(&broker, &name, SubscriptionSettings::default()).await;
+    let _member = bury_waiting(member, 4).await;
+    let mut listed = Vec::new();
+    for wanted in [3, 1, 0] {
+        let from_offset = listed.last().map_or(0, |offset| offset + 1);
+        let query = DeadLetterQuery { from_offset, ..all() };
+        let letters = broker.list_dead_letters(&name, query, 1000).await.unwrap();
+        assert_eq!(letters.len(), wanted);
+        listed.extend(letters.iter().map(|letter| letter.message.offset));
+    }
+    assert_eq!(listed, [0, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_message_larger_than_an_answer_is_shown_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let name = named("orders", "billing");
+    let settings = TopicSettings { message_bytes_max: 16 << 20, ..TopicSettings::default() };
+    broker.create_topic(&name.topic, settings).await.unwrap();
+    publish(&broker, "orders", vec![vec![7; 5 << 20], vec![8; 10]]).await;
+    broker.create_subscription(&name, Start::Earliest, SubscriptionSettings::default()).await.unwrap();
+    let peeked = broker.peek_subscription(&name, 1000).await.unwrap();
+    assert_eq!(peeked.iter().map(|message| message.payload().len()).collect::<Vec<_>>(), [5 << 20]);
 }

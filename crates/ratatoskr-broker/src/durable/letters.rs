@@ -17,18 +17,20 @@ use super::burial::{
 };
 use super::desk::{Facts, passes};
 use super::request::SubscriptionError;
-use super::resolving::RESOLVED_AT_ONCE;
+use super::resolving::AT_ONCE;
 use super::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings};
 use crate::broker::Broker;
 use crate::filter::{Filter, FilterFacts as _};
 use crate::id::{IdMask, MessageId};
-use crate::limits::READ_BYTES_MAX;
+use crate::limits::{LISTED_BYTES_MAX, READ_BYTES_MAX};
 use crate::message::Message;
 use crate::subscription::Start;
 use crate::topic::Topic;
 
 /// The subscription on a topic of dead letters that knows which of them are still to be resolved.
 const CARETAKER: &str = "dlq";
+/// Bytes of an answer that a message takes besides its own: id, topic, and what a dead letter repeats of its metadata.
+const AROUND_BYTES: usize = 1024;
 /// Reasons told apart when dead letters are counted.
 const REASONS_MAX: usize = 1000;
 
@@ -65,7 +67,8 @@ pub struct DeadLetterQuery {
 }
 
 impl Broker {
-    /// The oldest unsettled messages that pass the subscription's filter, leased or not, without leasing them.
+    /// The oldest unsettled messages that pass the subscription's filter, leased or not, without leasing them. At most so many, and
+    /// about [`LISTED_BYTES_MAX`]; one always.
     pub async fn peek_subscription(
         &self,
         name: &SubscriptionRef,
@@ -79,7 +82,7 @@ impl Broker {
         let filter = if filter.is_empty() { None } else { Filter::parse(&filter).ok() };
         let topic = self.topic_of(name)?;
         let wanted = move |topic: &Topic, record: &Record| passes(topic, record, number, filter.as_ref());
-        let records = scan(topic.clone(), standing, messages_max, wanted).await;
+        let records = scan(topic.clone(), standing, Page::of(messages_max), wanted).await;
         Ok(records
             .map_err(|reason| read_failed(name, reason))?
             .into_iter()
@@ -87,7 +90,8 @@ impl Broker {
             .collect())
     }
 
-    /// A subscription's dead letters that are not resolved, oldest first.
+    /// A subscription's dead letters that are not resolved, oldest first. At most so many, and about [`LISTED_BYTES_MAX`]; one always.
+    /// The rest comes with `from_offset` after the last one's, until there is none.
     pub async fn list_dead_letters(
         &self,
         name: &SubscriptionRef,
@@ -95,7 +99,7 @@ impl Broker {
         letters_max: usize,
     ) -> Result<Vec<DeadLetter>, SubscriptionError> {
         let Some(place) = self.caretaker(name).await? else { return Ok(Vec::new()) };
-        let records = self.unresolved(&place, &query, letters_max).await?;
+        let records = self.unresolved(&place, &query, Page::of(letters_max)).await?;
         Ok(records.into_iter().map(|record| letter(self.message(&place.topic, record))).collect())
     }
 
@@ -109,7 +113,7 @@ impl Broker {
         let Some(place) = self.caretaker(name).await? else { return Ok(Vec::new()) };
         let mut query = query;
         loop {
-            let records = self.unresolved(&place, &query, RESOLVED_AT_ONCE).await?;
+            let records = self.unresolved(&place, &query, AT_ONCE).await?;
             let Some(last) = records.last().map(|record| record.offset) else { break };
             query.from_offset = last + 1;
             for record in records {
@@ -158,7 +162,7 @@ impl Broker {
         &self,
         place: &Caretaker,
         query: &DeadLetterQuery,
-        letters_max: usize,
+        page: Page,
     ) -> Result<Vec<Record>, SubscriptionError> {
         let mask = self.core().id_mask;
         let Some(standing) = self.core().books.with(place.number, |book| book.standing.clone()) else {
@@ -175,7 +179,7 @@ impl Broker {
                 && (ids.is_empty() || ids.contains(&id_of(mask, topic, record)))
                 && filter.as_ref().is_none_or(|filter| filter.passes(&facts))
         };
-        let found = scan(place.topic.clone(), standing, letters_max, wanted).await;
+        let found = scan(place.topic.clone(), standing, page, wanted).await;
         found.map_err(|reason| read_failed(&place.name, reason))
     }
 
@@ -229,40 +233,60 @@ fn letter(message: Message) -> DeadLetter {
     }
 }
 
+/// How much one look brings at most.
+#[derive(Clone, Copy)]
+pub(super) struct Page {
+    pub(super) records: usize,
+    /// As [`shown_bytes`] counts them. The first record comes however large it is.
+    pub(super) bytes: usize,
+}
+
+impl Page {
+    /// So many records, in an answer that a client takes.
+    fn of(records: usize) -> Page {
+        Page { records, bytes: LISTED_BYTES_MAX }
+    }
+}
+
+/// What a record takes in an answer, names and places around it included.
+fn shown_bytes(record: &Record) -> usize {
+    record.body.bytes() + AROUND_BYTES
+}
+
 /// Unsettled records that are wanted, from the origin on, on a thread that may wait for the disk.
 async fn scan(
     topic: Arc<Topic>,
     standing: Standing,
-    records_max: usize,
+    page: Page,
     wanted: impl Fn(&Topic, &Record) -> bool + Send + 'static,
 ) -> Result<Vec<Record>, String> {
     let scanning = tokio::task::spawn_blocking(move || {
-        let mut found = Vec::new();
-        let mut cursor = standing.floor().max(topic.log.extent().first);
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        let mut cursor = standing.floor();
         let mut segments = SegmentCursor::default();
         // What is deleted may be gone from memory and from disk alike, and nothing comes any more.
-        while found.len() < records_max && !topic.log.is_deleted() {
+        while found.len() < page.records && !topic.log.is_deleted() {
+            // Retention goes on meanwhile.
+            cursor = cursor.max(topic.log.extent().first);
             if let Some(end) = standing.settled.end_of(cursor) {
                 cursor = end;
                 continue;
             }
-            let chunks =
-                match topic.log.read_tail(cursor, READ_BYTES_MAX).map_err(|error| error.to_string())? {
-                    Tail::Records(chunks) => chunks,
-                    Tail::End => break,
-                    Tail::Cold => {
-                        let chunk = topic.log.read_segments(cursor, &mut segments, READ_BYTES_MAX);
-                        chunk.map_err(|error| error.to_string())?.into_iter().collect()
-                    }
-                };
-            for record in
-                chunks.iter().flat_map(RecordChunk::records).skip_while(|record| record.offset < cursor)
-            {
-                if found.len() < records_max
-                    && !standing.settled.contains(record.offset)
-                    && wanted(&topic, &record)
-                {
-                    found.push(record);
+            let Some(chunks) = read(&topic, cursor, &mut segments)? else { break };
+            for record in chunks.iter().flat_map(RecordChunk::records) {
+                if record.offset < cursor || standing.settled.contains(record.offset) {
+                    continue;
+                }
+                if !wanted(&topic, &record) {
+                    continue;
+                }
+                bytes += shown_bytes(&record);
+                if bytes > page.bytes && !found.is_empty() {
+                    return Ok(found);
+                }
+                found.push(record);
+                if found.len() == page.records {
+                    return Ok(found);
                 }
             }
             cursor = chunks.last().map_or(cursor, RecordChunk::end);
@@ -270,4 +294,22 @@ async fn scan(
         Ok(found)
     });
     scanning.await.map_err(|error| error.to_string())?
+}
+
+/// What stands at a place, in memory or on disk; `None` past the end.
+fn read(
+    topic: &Topic,
+    cursor: u64,
+    segments: &mut SegmentCursor,
+) -> Result<Option<Vec<RecordChunk>>, String> {
+    let read = match topic.log.read_tail(cursor, READ_BYTES_MAX) {
+        Ok(Tail::Records(chunks)) => Ok(Some(chunks)),
+        Ok(Tail::End) => Ok(None),
+        Ok(Tail::Cold) => topic
+            .log
+            .read_segments(cursor, segments, READ_BYTES_MAX)
+            .map(|chunk| Some(chunk.into_iter().collect())),
+        Err(error) => Err(error),
+    };
+    read.map_err(|error| error.to_string())
 }

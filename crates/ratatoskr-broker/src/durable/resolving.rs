@@ -18,7 +18,7 @@ use super::book::{Book, Books};
 use super::burial::DEAD_PREFIX;
 use super::courier::Courier;
 use super::happening::{Happening, Round};
-use super::letters::{Caretaker, DeadLetterQuery};
+use super::letters::{Caretaker, DeadLetterQuery, Page};
 use super::request::{Request, SettleError, SubscriptionError};
 use super::settings::SubscriptionRef;
 use super::tickets::After;
@@ -26,8 +26,8 @@ use crate::broker::Broker;
 use crate::command::{AppendError, Command, Records, Reply, Target};
 use crate::message::Terms;
 
-/// Dead letters resolved in one step.
-pub(super) const RESOLVED_AT_ONCE: usize = 500;
+/// Dead letters resolved in one step: few enough that a step neither fills memory nor keeps others waiting for the disk.
+pub(super) const AT_ONCE: Page = Page { records: 500, bytes: 1 << 20 };
 
 /// What to do about dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,9 +120,10 @@ impl Broker {
         // Those that die meanwhile are not meant.
         let end = place.topic.log.next();
         let (mut query, mut count, started) = (query, 0, Instant::now());
-        let at_once = rate_max.map_or(RESOLVED_AT_ONCE, |rate| (rate as usize).clamp(1, RESOLVED_AT_ONCE));
+        let at_once = rate_max.map_or(AT_ONCE.records, |rate| (rate as usize).clamp(1, AT_ONCE.records));
+        let page = Page { records: at_once, ..AT_ONCE };
         loop {
-            let mut records = self.unresolved(&place, &query, at_once).await?;
+            let mut records = self.unresolved(&place, &query, page).await?;
             records.retain(|record| record.offset < end);
             let Some(last) = records.last().map(|record| record.offset) else { return Ok(count) };
             query.from_offset = last + 1;
