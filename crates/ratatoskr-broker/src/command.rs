@@ -19,10 +19,14 @@ pub(crate) type Reply<T> = oneshot::Sender<T>;
 /// What becomes of a topic's settings, given what they are when the change is made.
 pub(crate) type SettingsChange = Box<dyn FnOnce(&TopicSettings) -> TopicSettings + Send>;
 
-/// Where records go: the topic as the publisher found it, or a name that had none.
+/// Where records go.
 pub(crate) enum Target {
+    /// To the topic as the publisher found it.
     Topic(Arc<Topic>),
-    Name(TopicName),
+    /// To whatever has this name by then; to a new topic with these settings if nothing has.
+    Name(TopicName, TopicSettings),
+    /// As `Name`, but not to a topic that keeps messages in memory only: the step is refused.
+    Lasting(TopicName, TopicSettings),
 }
 
 impl Target {
@@ -30,7 +34,7 @@ impl Target {
     pub(crate) fn needs_disk(&self) -> bool {
         match self {
             Target::Topic(topic) => !topic.log.is_in_memory(),
-            Target::Name(_) => true,
+            Target::Name(..) | Target::Lasting(..) => true,
         }
     }
 }

@@ -69,6 +69,14 @@ pub enum Unavailable {
         /// The system's reason.
         reason: String,
     },
+    /// Dead letters of a topic on disk would go to one that forgets them with the broker. They wait where they are.
+    #[error(
+        "topic {topic} keeps messages in memory only and would lose the dead letters of a topic on disk; set another dead_letter_topic, or delete {topic}"
+    )]
+    DeadLettersInMemory {
+        /// The topic they would go to.
+        topic: TopicName,
+    },
     /// The broker is stopping.
     #[error("the broker is shutting down; connect again once it is back")]
     ShuttingDown,

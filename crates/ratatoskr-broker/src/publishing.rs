@@ -176,7 +176,11 @@ impl Broker {
                 let bytes_max = topic.message_bytes_max();
                 (Target::Topic(topic), bytes_max)
             }
-            None => (Target::Name(name.clone()), self.core().topic_defaults.message_bytes_max),
+            None => {
+                let settings = self.core().topic_defaults.clone();
+                let bytes_max = settings.message_bytes_max;
+                (Target::Name(name.clone(), settings), bytes_max)
+            }
         }
     }
 

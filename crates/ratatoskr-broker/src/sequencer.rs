@@ -282,7 +282,7 @@ impl Sequencer {
     /// Looks at everything that an append can be refused for.
     fn prepare(&mut self, records: Records) -> Result<Prepared, AppendError> {
         let Records { target, mut batch, terms } = records;
-        let topic = self.resolve(target).ok_or(AppendError::TooManyTopics)?;
+        let topic = self.resolve(target)?;
         if self.owners.get_mut(&topic.log.number).is_some_and(Owner::is_down) {
             let topic = topic.name.clone();
             return Err(AppendError::Unavailable(Unavailable::TopicRestarting { topic }));
@@ -314,22 +314,27 @@ impl Sequencer {
         Ok(())
     }
 
-    /// The topic an append goes to, created if need be. `None` when there are too many.
-    fn resolve(&mut self, target: Target) -> Option<Arc<Topic>> {
-        let name = match target {
-            Target::Topic(topic) if !topic.log.is_deleted() => return Some(topic),
-            Target::Topic(topic) => topic.name.clone(),
-            Target::Name(name) => name,
+    /// The topic an append goes to, created if need be.
+    fn resolve(&mut self, target: Target) -> Result<Arc<Topic>, AppendError> {
+        let must_last = matches!(target, Target::Lasting(..));
+        let (name, settings) = match target {
+            Target::Topic(topic) if !topic.log.is_deleted() => return Ok(topic),
+            Target::Topic(topic) => (topic.name.clone(), self.core.topic_defaults.clone()),
+            Target::Name(name, settings) | Target::Lasting(name, settings) => (name, settings),
         };
         if let Some(topic) = self.core.topic(&name).or_else(|| self.creating.get(&name).cloned()) {
-            return Some(topic);
+            if must_last && topic.log.is_in_memory() {
+                tracing::error!(topic = %name, "dead letters wait: their topic keeps messages in memory only");
+                return Err(AppendError::Unavailable(Unavailable::DeadLettersInMemory { topic: name }));
+            }
+            return Ok(topic);
         }
         if self.is_crowded() {
-            return None;
+            return Err(AppendError::TooManyTopics);
         }
-        let topic = self.stage_create(&name, self.core.topic_defaults.clone());
+        let topic = self.stage_create(&name, settings);
         self.wait_for(topic.clone(), Answer::Create(None));
-        Some(topic)
+        Ok(topic)
     }
 
     fn refuse(&self, count: u32, reply: Reply<Result<Appended, AppendError>>, error: AppendError) {

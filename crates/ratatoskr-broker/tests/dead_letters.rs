@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use ratatoskr_broker::{
-    Broker, BrokerConfig, DeadLetterQuery, Delivered, Fate, JoinOptions, Member, NewMessage, Outcome,
-    Resolution, SettleError, Start, SubscriptionError, SubscriptionName, SubscriptionRef,
+    Broker, BrokerConfig, DeadLetterQuery, Delivered, Durability, Fate, JoinOptions, Member, NewMessage,
+    Outcome, Resolution, SettleError, Start, SubscriptionError, SubscriptionName, SubscriptionRef,
     SubscriptionSettings, TopicName, TopicSettings, Window,
 };
 
@@ -249,4 +249,54 @@ async fn a_message_larger_than_an_answer_is_shown_alone() {
     broker.create_subscription(&name, Start::Earliest, SubscriptionSettings::default()).await.unwrap();
     let peeked = broker.peek_subscription(&name, 1000).await.unwrap();
     assert_eq!(peeked.iter().map(|message| message.payload().len()).collect::<Vec<_>>(), [5 << 20]);
+}
+
+#[tokio::test]
+async fn a_dead_letter_topic_deleted_while_letters_are_on_their_way_comes_back_without_an_age_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let (name, dead) = (named("orders", "billing"), topic("orders.billing.dlq"));
+    let mut member = bury(&broker, &name, SubscriptionSettings::default(), numbered(1)).await;
+    for round in 0..100 {
+        publish(&broker, "orders", numbered(1)).await;
+        let delivered = next(&mut member, 1).await;
+        let (deleted, ()) = tokio::join!(broker.delete_topic(&dead), settle(&member, &delivered, reject()));
+        deleted.unwrap();
+        if let Some(described) = broker.describe_topic(&dead) {
+            assert_eq!(described.settings.retention_age_ms, None, "round {round}");
+        } else {
+            let _ = broker
+                .create_topic(&dead, TopicSettings { retention_age_ms: None, ..TopicSettings::default() })
+                .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn letters_of_a_topic_on_disk_wait_rather_than_go_to_a_topic_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let in_memory = TopicSettings { durability: Durability::Memory, ..TopicSettings::default() };
+    broker.create_topic(&topic("graves"), in_memory.clone()).await.unwrap();
+    let name = named("orders", "billing");
+    publish(&broker, "orders", numbered(1)).await;
+    let mut member = join(&broker, &name, dead_letters_to("graves")).await;
+    let delivered = next(&mut member, 1).await;
+    let fates = member.settle(vec![(delivered[0].token, reject())]).unwrap().await;
+    let Fate::Unavailable(reason) = &fates[0] else { panic!("{fates:?}") };
+    assert!(reason.to_string().starts_with("topic graves keeps messages in memory only"), "{reason}");
+    assert_eq!(broker.stats(&topic("graves")).unwrap().message_count, 0);
+    let change = |settings: &SubscriptionSettings| SubscriptionSettings {
+        dead_letter_topic: None,
+        ..settings.clone()
+    };
+    broker.change_subscription(&name, change).await.unwrap();
+    settle(&member, &delivered, reject()).await;
+    assert_eq!(unresolved(&broker, &name).await, 1);
+
+    // What was never promised to survive may go where nothing survives.
+    broker.create_topic(&topic("ticks"), in_memory).await.unwrap();
+    let ticks = named("ticks", "chart");
+    let _member = bury(&broker, &ticks, dead_letters_to("graves"), numbered(1)).await;
+    assert_eq!(unresolved(&broker, &ticks).await, 1);
 }

@@ -352,6 +352,9 @@ pub(crate) fn unavailable(reason: &Unavailable) -> Status {
         Unavailable::ReadFailed { .. } => {
             Failure::new(Code::Unavailable, "READ_FAILED").retry_after(READ_FAILED_RETRY)
         }
+        Unavailable::DeadLettersInMemory { topic } => {
+            Failure::new(Code::FailedPrecondition, "DEAD_LETTERS_IN_MEMORY").fact("topic", topic)
+        }
         Unavailable::ShuttingDown => {
             Failure::new(Code::Unavailable, "SHUTTING_DOWN").retry_after(SHUTDOWN_RETRY)
         }
@@ -374,10 +377,16 @@ mod tests {
             (unavailable(&full), Code::ResourceExhausted, "DISK_FULL", true),
             (unavailable(&poisoned), Code::Unavailable, "JOURNAL_FAILED", false),
             (
-                unavailable(&Unavailable::TopicRestarting { topic }),
+                unavailable(&Unavailable::TopicRestarting { topic: topic.clone() }),
                 Code::Unavailable,
                 "TOPIC_RESTARTING",
                 true,
+            ),
+            (
+                unavailable(&Unavailable::DeadLettersInMemory { topic }),
+                Code::FailedPrecondition,
+                "DEAD_LETTERS_IN_MEMORY",
+                false,
             ),
             (shutting_down(), Code::Unavailable, "SHUTTING_DOWN", true),
             (no_topic("orders"), Code::NotFound, "TOPIC_NOT_FOUND", false),

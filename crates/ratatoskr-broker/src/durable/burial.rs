@@ -15,13 +15,14 @@ use super::request::{Fate, Request};
 use super::shelf::Shelf;
 use super::tickets::{After, Booked};
 use crate::broken::Broken;
-use crate::command::{Command, Records, Target};
+use crate::command::{Records, Target};
 use crate::core::Core;
 use crate::error::Unavailable;
 use crate::id::MessageId;
 use crate::message::Terms;
 use crate::name::TopicName;
 use crate::settings::TopicSettings;
+use crate::topic::Topic;
 
 /// Why it is dead: the reason of the last nack or reject, `lease ended`, or `member vanished`.
 pub const DEAD_REASON: &str = "ratatoskr-dead-reason";
@@ -127,7 +128,7 @@ impl Courier {
             desk.note_under_way(booked.len());
             let topic =
                 desk.settings.dead_letters(&desk.name).expect("settings were checked when they were set");
-            let target = place_for(&self.core, topic);
+            let target = place_for(&desk.topic, topic);
             let letters = Records { target, batch, terms: Terms::default() };
             let appends = if Broken::Dead.is_on() { Vec::new() } else { vec![letters] };
             self.send(vec![Happening::Settled { number, round }], appends, booked, After::Nothing);
@@ -135,16 +136,11 @@ impl Courier {
     }
 }
 
-/// The topic of dead letters, on its way if it does not exist: nothing goes from it by age.
-fn place_for(core: &Core, name: TopicName) -> Target {
-    if let Some(topic) = core.topic(&name) {
-        return Target::Topic(topic);
-    }
+/// The topic of dead letters, whatever becomes of it until they are appended. One that is made for them loses nothing by age;
+/// one in memory takes only what was promised no more.
+fn place_for(origin: &Topic, name: TopicName) -> Target {
     let settings = TopicSettings { retention_age_ms: None, ..TopicSettings::default() };
-    let (reply, _) = tokio::sync::oneshot::channel();
-    // Whether it came about is seen when the letters are appended.
-    let _ = core.inbox.push(Command::Create { name: name.clone(), settings, reply });
-    Target::Name(name)
+    if origin.log.is_in_memory() { Target::Name(name, settings) } else { Target::Lasting(name, settings) }
 }
 
 /// The message's own metadata, and what happened to it.
