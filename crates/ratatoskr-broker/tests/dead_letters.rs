@@ -300,3 +300,42 @@ async fn letters_of_a_topic_on_disk_wait_rather_than_go_to_a_topic_in_memory() {
     let _member = bury(&broker, &ticks, dead_letters_to("graves"), numbered(1)).await;
     assert_eq!(unresolved(&broker, &ticks).await, 1);
 }
+
+#[tokio::test]
+async fn a_subscription_cannot_be_its_own_dead_letter_topic() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let name = named("orders", "billing");
+    publish(&broker, "orders", numbered(1)).await;
+    let created = broker.create_subscription(&name, Start::Earliest, dead_letters_to("orders")).await;
+    let refused = created.unwrap_err().to_string();
+    assert!(
+        refused.starts_with("setting dead_letter_topic is \"orders\", the subscription's own topic"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn whoever_consumes_dead_letters_as_a_member_leaves_their_facts_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let name = named("orders", "billing");
+    let mut member = bury(&broker, &name, SubscriptionSettings::default(), numbered(1)).await;
+    assert_eq!(unresolved(&broker, &name).await, 1);
+    let mut undertaker =
+        join(&broker, &named("orders.billing.dlq", "dlq"), SubscriptionSettings::default()).await;
+    for attempt in 1..=5 {
+        let delivered = next(&mut undertaker, 1).await;
+        assert_eq!((delivered[0].message.offset, delivered[0].attempt), (0, attempt));
+        let nack = Outcome::Nack { delay_ms: Some(0), reason: "not yet".to_owned() };
+        settle(&undertaker, &delivered, nack).await;
+    }
+    let delivered = next(&mut undertaker, 1).await;
+    settle(&undertaker, &delivered, Outcome::Reject { reason: "not by me".to_owned() }).await;
+    let letters = broker.list_dead_letters(&name, all(), 10).await.unwrap();
+    let facts: Vec<_> =
+        letters.iter().map(|l| (l.origin_topic.as_str(), l.origin_offset, l.attempts)).collect();
+    assert_eq!((facts, letters[0].reason.as_str()), (vec![("orders", 0, 1)], "not by me"));
+    assert_eq!(broker.resolve_dead_letters(&name, all(), Resolution::Redrive, None).await.unwrap(), 1);
+    assert_eq!(next(&mut member, 1).await[0].message.payload(), "0");
+}

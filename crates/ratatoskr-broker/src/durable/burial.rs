@@ -148,6 +148,12 @@ fn metadata(core: &Core, desk: &Desk, booking: &Booking, record: &Record) -> Vec
     let Booking::Buried { attempts, first_ms, last_ms, reason } = booking else {
         unreachable!("only burials are buried")
     };
+    if desk.settings.dead_letters(&desk.name).is_ok_and(|dead| dead == desk.topic.name) {
+        // It is a dead letter already and stays one: whose, and since when, holds. Only the reason is new.
+        let facts = record.body.metadata().filter(|(name, _)| *name != DEAD_REASON);
+        let reason = std::iter::once((DEAD_REASON, &**reason));
+        return facts.chain(reason).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    }
     let id = MessageId::new(core.id_mask, desk.topic.log.number, record.offset, record.timestamp_ms);
     let own = record.body.metadata().filter(|(name, _)| !name.starts_with(DEAD_PREFIX));
     let mut metadata: Vec<_> = own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

@@ -18,7 +18,7 @@ use super::burial::{
 use super::desk::{Facts, passes};
 use super::request::SubscriptionError;
 use super::resolving::AT_ONCE;
-use super::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings};
+use super::settings::{CARETAKER, SubscriptionName, SubscriptionRef, SubscriptionSettings};
 use crate::broker::Broker;
 use crate::filter::{Filter, FilterFacts as _};
 use crate::id::{IdMask, MessageId};
@@ -27,8 +27,6 @@ use crate::message::Message;
 use crate::subscription::Start;
 use crate::topic::Topic;
 
-/// The subscription on a topic of dead letters that knows which of them are still to be resolved.
-const CARETAKER: &str = "dlq";
 /// Bytes of an answer that a message takes besides its own: id, topic, and what a dead letter repeats of its metadata.
 const AROUND_BYTES: usize = 1024;
 /// Reasons told apart when dead letters are counted.
@@ -145,7 +143,9 @@ impl Broker {
         };
         if self.find_subscription(&name).is_err() {
             let settings = SubscriptionSettings {
+                // A letter nobody could handle is where it belongs: it stays, with the facts it has.
                 dead_letter_topic: Some(name.topic.to_string()),
+                attempts_max: 0,
                 ..SubscriptionSettings::default()
             };
             match self.create_subscription(&name, Start::Earliest, settings).await {

@@ -11,6 +11,9 @@ use crate::limits::{
 };
 use crate::name::{TopicName, TopicNameError};
 
+/// The name of the subscription on a topic of dead letters that knows which of them are still to be resolved.
+pub(crate) const CARETAKER: &str = "dlq";
+
 /// A valid name of a durable subscription, unique on its topic; same letters and length as a topic's name.
 ///
 /// ```
@@ -97,7 +100,7 @@ pub struct SubscriptionSettings {
     pub retry_multiplier: f64,
     /// Each delay is changed by chance by at most this share of itself, 0 to 1. Default 0.1.
     pub retry_jitter: f64,
-    /// Where dead letters go; `None` for `<topic>.<subscription>.dlq`.
+    /// Where dead letters go; `None` for `<topic>.<subscription>.dlq`. Not the subscription's own topic.
     pub dead_letter_topic: Option<String>,
     /// Messages one member may hold unsettled. Default 1,000.
     pub member_outstanding_max: u32,
@@ -148,6 +151,14 @@ pub enum SubscriptionSettingsError {
     /// The topic of dead letters has no valid name.
     #[error("setting dead_letter_topic: {0}")]
     DeadLetterTopic(TopicNameError),
+    /// Dead letters would come back to the subscription they come from, for ever.
+    #[error(
+        "setting dead_letter_topic is {topic:?}, the subscription's own topic: what it rejects would come back to it for ever; name another topic"
+    )]
+    OwnTopic {
+        /// The topic.
+        topic: TopicName,
+    },
     /// The default name of the topic of dead letters would be too long.
     #[error(
         "the dead letters of this subscription would go to a topic with a name of {bytes} bytes, and {TOPIC_NAME_BYTES_MAX} are allowed; set dead_letter_topic, or choose a shorter name"
@@ -197,8 +208,18 @@ impl SubscriptionSettings {
         if !self.filter.is_empty() {
             Filter::parse(&self.filter).map_err(SubscriptionSettingsError::Filter)?;
         }
-        self.dead_letters(name)?;
-        Ok(self)
+        let dead = self.dead_letters(name)?;
+        if dead != name.topic {
+            return Ok(self);
+        }
+        // Only what looks after dead letters leaves them where they are, and never counts their attempts.
+        match (name.name.as_str(), self.attempts_max) {
+            (CARETAKER, 0) => Ok(self),
+            (CARETAKER, _) => {
+                out_of_range("attempts_max", self.attempts_max.to_string(), "0 where dead letters end")
+            }
+            _ => Err(SubscriptionSettingsError::OwnTopic { topic: dead }),
+        }
     }
 
     /// The topic dead letters go to.
@@ -262,6 +283,21 @@ mod tests {
         assert!(
             settings.validate(&name()).unwrap_err().to_string().contains("dead_letter_topic: topic name")
         );
+    }
+
+    #[test]
+    fn only_the_caretaker_of_dead_letters_leaves_them_in_its_own_topic_and_counts_no_attempts() {
+        let own = SubscriptionSettings {
+            dead_letter_topic: Some("orders".to_owned()),
+            attempts_max: 0,
+            ..SubscriptionSettings::default()
+        };
+        let refused = own.clone().validate(&name()).unwrap_err();
+        assert!(matches!(refused, SubscriptionSettingsError::OwnTopic { .. }), "{refused}");
+        let caretaker = SubscriptionRef { name: SubscriptionName::parse(CARETAKER).unwrap(), ..name() };
+        own.clone().validate(&caretaker).unwrap();
+        let refused = SubscriptionSettings { attempts_max: 3, ..own }.validate(&caretaker).unwrap_err();
+        assert_eq!(refused.to_string(), "setting attempts_max is 3; allowed are 0 where dead letters end");
     }
 
     #[test]
