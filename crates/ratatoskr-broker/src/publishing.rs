@@ -171,17 +171,13 @@ impl Broker {
 
     /// Where records for a topic go, and what its payloads may have.
     pub(crate) fn target(&self, name: &TopicName) -> (Target, u32) {
-        match self.core().topic(name) {
-            Some(topic) => {
-                let bytes_max = topic.message_bytes_max();
-                (Target::Topic(topic), bytes_max)
-            }
-            None => {
-                let settings = self.core().topic_defaults.clone();
-                let bytes_max = settings.message_bytes_max;
-                (Target::Name(name.clone(), settings), bytes_max)
-            }
+        if let Some(topic) = self.core().topic(name) {
+            let bytes_max = topic.message_bytes_max();
+            return (Target::Topic(topic), bytes_max);
         }
+        let settings = self.core().topic_defaults.clone();
+        let bytes_max = settings.message_bytes_max;
+        (Target::Name(name.clone(), settings), bytes_max)
     }
 
     async fn append_all(&self, records: Records) -> Result<Vec<Receipt>, PublishError> {
