@@ -339,3 +339,45 @@ async fn whoever_consumes_dead_letters_as_a_member_leaves_their_facts_alone() {
     assert_eq!(broker.resolve_dead_letters(&name, all(), Resolution::Redrive, None).await.unwrap(), 1);
     assert_eq!(next(&mut member, 1).await[0].message.payload(), "0");
 }
+
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_journal_in_which_a_dead_letter_topic_goes_while_letters_come_can_be_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let (name, dead, other) = (named("orders", "billing"), topic("orders.billing.dlq"), topic("other"));
+    let mut member = bury(&broker, &name, SubscriptionSettings::default(), numbered(1)).await;
+    for _ in 0..100 {
+        publish(&broker, "orders", numbered(1)).await;
+        let delivered = next(&mut member, 1).await;
+        // The first keeps the disk busy, so that the other two wait for the same block.
+        let (_, deleted, ()) = tokio::join!(
+            broker.publish(&other, NewMessage::new(vec![7; 100_000])),
+            broker.delete_topic(&dead),
+            settle(&member, &delivered, reject())
+        );
+        deleted.unwrap();
+        if !broker.topic_exists(&dead) {
+            let settings = TopicSettings { retention_age_ms: None, ..TopicSettings::default() };
+            broker.create_topic(&dead, settings).await.unwrap();
+        }
+    }
+    let copy = tempfile::tempdir().unwrap();
+    copy_folder(folder.path(), copy.path());
+    let again = open(copy.path());
+    let letters = |broker: &Broker| broker.stats(&dead).unwrap().message_count;
+    assert_eq!(letters(&again), letters(&broker));
+    assert_eq!(again.describe_subscription(&name).await.unwrap().dead, 101);
+}

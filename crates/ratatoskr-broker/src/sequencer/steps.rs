@@ -136,6 +136,10 @@ impl Sequencer {
         if appends.is_empty() {
             return Ok(Vec::new());
         }
+        // Nothing may follow a topic's deletion in its block: the journal could not be read again.
+        if !self.deleting.is_empty() {
+            self.commit();
+        }
         if let Some(reason) = self.wait_for_room() {
             return Err(AppendError::Unavailable(reason));
         }
