@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use ratatoskr_log::{Log, LogError, Pressure, Promise, RecordBatch};
 
 use crate::answer::{Answer, Waiting};
-use crate::command::{AppendError, Appended, Command, Records, Reply, SettingsChange, Target};
+use crate::command::{AppendError, Appended, Command, Records, Reply, SettingsChange};
 use crate::core::{Alarm, Core, Health, Tally};
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::limits::TOPICS_MAX;
@@ -279,18 +279,6 @@ impl Sequencer {
         }
     }
 
-    /// Looks at everything that an append can be refused for.
-    fn prepare(&mut self, records: Records) -> Result<Prepared, AppendError> {
-        let Records { target, mut batch, terms } = records;
-        let topic = self.resolve(target)?;
-        if self.owners.get_mut(&topic.log.number).is_some_and(Owner::is_down) {
-            let topic = topic.name.clone();
-            return Err(AppendError::Unavailable(Unavailable::TopicRestarting { topic }));
-        }
-        let duplicates = self.meet_terms(&topic, &mut batch, &terms)?;
-        Ok(Prepared { topic, batch, terms, duplicates })
-    }
-
     /// Stages an append. `Err` names the topic whose owner has failed: nothing staged for it remains.
     fn place(
         &mut self,
@@ -312,29 +300,6 @@ impl Sequencer {
         let appended = Appended { topic: number, placed, durability, duplicates };
         self.wait_for(topic, Answer::Append { count, appended, reply });
         Ok(())
-    }
-
-    /// The topic an append goes to, created if need be.
-    fn resolve(&mut self, target: Target) -> Result<Arc<Topic>, AppendError> {
-        let must_last = matches!(target, Target::Lasting(..));
-        let (name, settings) = match target {
-            Target::Topic(topic) if !topic.log.is_deleted() => return Ok(topic),
-            Target::Topic(topic) => (topic.name.clone(), self.core.topic_defaults.clone()),
-            Target::Name(name, settings) | Target::Lasting(name, settings) => (name, settings),
-        };
-        if let Some(topic) = self.core.topic(&name).or_else(|| self.creating.get(&name).cloned()) {
-            if must_last && topic.log.is_in_memory() {
-                tracing::error!(topic = %name, "dead letters wait: their topic keeps messages in memory only");
-                return Err(AppendError::Unavailable(Unavailable::DeadLettersInMemory { topic: name }));
-            }
-            return Ok(topic);
-        }
-        if self.is_crowded() {
-            return Err(AppendError::TooManyTopics);
-        }
-        let topic = self.stage_create(&name, settings);
-        self.wait_for(topic.clone(), Answer::Create(None));
-        Ok(topic)
     }
 
     fn refuse(&self, count: u32, reply: Reply<Result<Appended, AppendError>>, error: AppendError) {

@@ -1,19 +1,60 @@
-//! What has to hold for records to be appended: they are no duplicates, and get the offsets they are expected to have.
+//! What has to hold for records to be appended: their topic takes them, they are no duplicates, and get the offsets they are expected
+//! to have.
 //!
 //! Decided here, on the sequencer's thread, because only here is it known what comes before. Duplicates are taken out first: a
 //! publisher that tries a conditional append again is told where its first try went.
 
+use std::sync::Arc;
+
 use ratatoskr_log::{Placed, RecordBatch};
 
-use super::Sequencer;
-use crate::command::AppendError;
+use super::{Prepared, Sequencer};
+use crate::answer::Answer;
+use crate::command::{AppendError, Records, Target};
 use crate::dedup::{First, TooManyIds};
+use crate::error::Unavailable;
 use crate::message::Terms;
+use crate::owner::Owner;
 use crate::topic::Topic;
 
 impl Sequencer {
+    /// Looks at everything that an append can be refused for.
+    pub(super) fn prepare(&mut self, records: Records) -> Result<Prepared, AppendError> {
+        let Records { target, mut batch, terms } = records;
+        let topic = self.resolve(target)?;
+        if self.owners.get_mut(&topic.log.number).is_some_and(Owner::is_down) {
+            let topic = topic.name.clone();
+            return Err(AppendError::Unavailable(Unavailable::TopicRestarting { topic }));
+        }
+        let duplicates = self.meet_terms(&topic, &mut batch, &terms)?;
+        Ok(Prepared { topic, batch, terms, duplicates })
+    }
+
+    /// The topic an append goes to, created if need be.
+    fn resolve(&mut self, target: Target) -> Result<Arc<Topic>, AppendError> {
+        let must_last = matches!(target, Target::Lasting(..));
+        let (name, settings) = match target {
+            Target::Topic(topic) if !topic.log.is_deleted() => return Ok(topic),
+            Target::Topic(topic) => (topic.name.clone(), self.core.topic_defaults.clone()),
+            Target::Name(name, settings) | Target::Lasting(name, settings) => (name, settings),
+        };
+        if let Some(topic) = self.core.topic(&name).or_else(|| self.creating.get(&name).cloned()) {
+            if must_last && topic.log.is_in_memory() {
+                tracing::error!(topic = %name, "dead letters wait: their topic keeps messages in memory only");
+                return Err(AppendError::Unavailable(Unavailable::DeadLettersInMemory { topic: name }));
+            }
+            return Ok(topic);
+        }
+        if self.is_crowded() {
+            return Err(AppendError::TooManyTopics);
+        }
+        let topic = self.stage_create(&name, settings);
+        self.wait_for(topic.clone(), Answer::Create(None));
+        Ok(topic)
+    }
+
     /// Takes the duplicates out of a batch, and checks what is expected of the rest. Answers the duplicates' indices.
-    pub(super) fn meet_terms(
+    fn meet_terms(
         &self,
         topic: &Topic,
         batch: &mut RecordBatch,
