@@ -203,9 +203,9 @@ impl Schedule {
         }
         let oldest: Vec<Due> = scan.oldest.into_iter().filter(|&due| !self.progress.is_done(due)).collect();
         let floor = oldest.first().map_or(scan.end, |due| due.offset);
-        let span = |count: &usize| oldest[*count - 1].offset + 1 - floor;
+        let reach = |count: usize| oldest[count - 1].offset + 1 - floor;
         let carried =
-            (1..=oldest.len()).rev().find(|count| span(count) >= SPARSE * *count as u64).unwrap_or(0);
+            (1..=oldest.len()).rev().find(|&count| reach(count) >= SPARSE * count as u64).unwrap_or(0);
         Remains { floor, carry: oldest[..carried].to_vec() }
     }
 

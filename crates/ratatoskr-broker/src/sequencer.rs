@@ -404,7 +404,7 @@ impl Sequencer {
 
     /// Gives up the block being made; nothing of it remains.
     fn abandon_block(&mut self, reason: &Unavailable) {
-        self.log.abandon();
+        self.log.take_back();
         self.fail_all(reason);
     }
 

@@ -207,7 +207,7 @@ impl Story {
         let _ = broker.create_topic(&topic("in"), TopicSettings::default()).await;
         let _ = broker.create_subscription(&subscription(), Start::Earliest, settings()).await;
         let mut member = join(&broker).await.expect("the subscription is there");
-        let mut seen = BTreeSet::new();
+        let mut delivered_last = BTreeSet::new();
         loop {
             let standing = broker.describe_subscription(&subscription()).await.unwrap();
             if standing.lag_messages == 0 {
@@ -216,12 +216,12 @@ impl Story {
             let batch = tokio::time::timeout(PATIENCE, member.next_batch()).await;
             for delivered in batch.unwrap_or_else(|_| panic!("seed {seed}: stuck: {standing:?}")).unwrap() {
                 self.judge(&delivered);
-                seen.insert(delivered.message.offset);
+                delivered_last.insert(delivered.message.offset);
                 let fates = broker.settle(vec![(delivered.token, Outcome::Ack)]).unwrap().await;
                 assert_eq!(fates, [Fate::Settled]);
             }
         }
-        self.judge_topics(&broker, &seen).await;
+        self.judge_topics(&broker, &delivered_last).await;
         broker.shutdown().unwrap();
     }
 

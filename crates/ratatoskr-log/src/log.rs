@@ -421,13 +421,8 @@ impl Log {
         self.in_block.push((topic.clone(), chunk));
     }
 
-    /// Gives up everything staged; offsets are given out again. What was promised is untouched.
-    pub fn abandon(&mut self) {
-        self.take_back();
-    }
-
-    /// Forgets everything staged. What was promised is untouched.
-    fn take_back(&mut self) {
+    /// Forgets everything staged; offsets are given out again. What was promised is untouched.
+    pub fn take_back(&mut self) {
         for topic in self.touched.drain(..).chain(self.in_block.drain(..).map(|(topic, _)| topic)) {
             topic.unstage();
         }

@@ -12,8 +12,8 @@ use ratatoskr_proto::consume_response::Step as Tell;
 use ratatoskr_proto::message_broker_client::MessageBrokerClient;
 use ratatoskr_proto::settlement::Outcome;
 use ratatoskr_proto::{
-    ConsumeOpen, ConsumeRequest, ConsumeResponse, ConsumeSettle, Extend, FateCode, Fates, Message, Nack,
-    PublishBatchRequest, PullRequest, Settlement, SubscriptionName, SubscriptionSettings,
+    ConsumeOpen, ConsumeRequest, ConsumeResponse, ConsumeSettle, Done, Extend, FateCode, Fates, Message,
+    Nack, PublishBatchRequest, PullRequest, Settlement, SubscriptionName, SubscriptionSettings,
 };
 use support::{Fixture, PATIENCE, message, publish};
 use tokio::sync::mpsc;
@@ -119,7 +119,7 @@ async fn acks_are_heard_while_the_client_reads_nothing() {
     until(&fixture, |description| description.leased == 21).await;
     let extend = Outcome::Extend(Extend { lease_ms: 60_000 });
     consumer.settle(vec![settlement(&small[0], extend)]).await;
-    consumer.settle(vec![settlement(&small[0], Outcome::Ack(Default::default()))]).await;
+    consumer.settle(vec![settlement(&small[0], Outcome::Ack(Done {}))]).await;
     until(&fixture, |description| description.acked == 1).await;
     // What waited is there once it is read.
     assert_eq!(consumer.take(20).await.len(), 20);

@@ -67,9 +67,9 @@ impl Courier {
         let (core, topic, generation) = (self.core.clone(), desk.topic.clone(), desk.generation);
         self.read(Box::new(move || {
             burials.sort_unstable_by_key(|burial| burial.offset);
-            let mut shelf = Shelf::new(&topic.log);
+            let mut reader = Shelf::new(&topic.log);
             let exhumed = burials.into_iter().map(|burial| {
-                let read = shelf.read(burial.offset);
+                let read = reader.read(burial.offset);
                 (burial, read)
             });
             let exhumed = exhumed.collect();

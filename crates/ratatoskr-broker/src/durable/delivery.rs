@@ -228,9 +228,9 @@ impl<Cargo> Delivery<Cargo> {
 
     /// The lease goes on without its member.
     fn detach(&mut self, offset: u64) {
-        match self.held.get_mut(&offset) {
-            Some((Hold::Leased(lease) | Hold::Booking { lease: Some(lease), .. }, _)) => lease.member = None,
-            _ => {}
+        let held = self.held.get_mut(&offset);
+        if let Some((Hold::Leased(lease) | Hold::Booking { lease: Some(lease), .. }, _)) = held {
+            lease.member = None;
         }
     }
 

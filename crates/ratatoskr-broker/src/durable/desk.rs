@@ -12,30 +12,27 @@
 //! A desk starts anew from its book when its subscription is moved, and when its logic has panicked. Until then nothing of it may be on
 //! its way through the journal that the book does not show yet, so meanwhile it settles nothing (tokens are stale) and books nothing.
 
+mod feeding;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::RandomState;
 use std::sync::Arc;
 
-use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor, Tail};
+use ratatoskr_log::{Record, SegmentCursor};
 
 use super::book::{Book, Standing};
 use super::delivery::Delivery;
-use super::event::{Booking, Effect, Event, Leaving, Letter, MemberId, Outcome, Window};
+use super::event::{Booking, Effect, Event, Leaving, MemberId, Outcome, Window};
 use super::happening::Round;
 use super::member::{MemberEnd, Parcel, Seat};
 use super::settings::{SubscriptionRef, SubscriptionSettings};
 use super::tickets::{Asker, Booked};
 use super::token::Token;
 use super::trace::{Passage, What};
-use crate::broken::Broken;
-use crate::filter::{Filter, FilterFacts};
-use crate::limits::READ_BYTES_MAX;
+use crate::filter::Filter;
 use crate::topic::Topic;
-
-/// Chunks read in one go before other subscriptions have their turn.
-const CHUNKS_IN_A_ROW: usize = 4;
-/// So many passed over are written down even when nothing else is.
-const PASSED_UNWRITTEN_MAX: u64 = 10_000;
+use feeding::filter_of;
+pub(crate) use feeding::{ColdRead, Facts, passes};
 
 /// See the file's head.
 pub(crate) struct Desk {
@@ -100,13 +97,6 @@ pub(crate) struct Burial {
     pub(crate) offset: u64,
     pub(crate) booking: Booking,
     pub(crate) asker: Option<Asker>,
-}
-
-/// What is to be read from segments.
-pub(crate) struct ColdRead {
-    pub(crate) topic: Arc<Topic>,
-    pub(crate) cursor: u64,
-    pub(crate) segments: SegmentCursor,
 }
 
 impl Desk {
@@ -367,175 +357,10 @@ impl Desk {
         self.urgent = true;
     }
 
-    // ---- feeding ----
-
-    /// Reads on while the delivery wants more. Answers a read that another thread has to do, and whether there may be more at once.
-    pub(crate) fn feed(&mut self, now_ms: u64) -> (Option<ColdRead>, bool) {
-        if self.is_broken {
-            return (None, false);
-        }
-        for _ in 0..CHUNKS_IN_A_ROW {
-            if self.segments.is_none() || !self.delivery.wants_feed() {
-                return (None, false);
-            }
-            let cursor = self.delivery.cursor();
-            if let Some(to) = self.recall.settled.end_of(cursor) {
-                self.read_to(to, Vec::new(), now_ms);
-                continue;
-            }
-            match self.topic.log.read_tail(cursor, READ_BYTES_MAX) {
-                Ok(Tail::Records(chunks)) => chunks.iter().for_each(|chunk| self.take_in(chunk, now_ms)),
-                Ok(Tail::End) => return (None, false),
-                Ok(Tail::Cold) => {
-                    let segments = self.segments.take().unwrap_or_default();
-                    return (Some(ColdRead { topic: self.topic.clone(), cursor, segments }), false);
-                }
-                Err(error) => {
-                    let may_go_on = !matches!(error, ReadError::Io { .. });
-                    self.pass_unreadable(&error, now_ms);
-                    return (None, may_go_on);
-                }
-            }
-        }
-        (None, true)
-    }
-
-    /// What the reading thread found.
-    pub(crate) fn take_cold(
-        &mut self,
-        read: Result<Option<RecordChunk>, ReadError>,
-        segments: SegmentCursor,
-        now_ms: u64,
-    ) {
-        if self.is_broken {
-            return;
-        }
-        self.segments = Some(segments);
-        match read {
-            Ok(Some(chunk)) => self.take_in(&chunk, now_ms),
-            Ok(None) => {}
-            Err(error) => self.pass_unreadable(&error, now_ms),
-        }
-    }
-
-    fn take_in(&mut self, chunk: &RecordChunk, now_ms: u64) {
-        let cursor = self.delivery.cursor();
-        let mut letters = Vec::with_capacity(chunk.count as usize);
-        for record in chunk.records().skip_while(|record| record.offset < cursor) {
-            if !self.recall.settled.is_empty() && self.recall.settled.contains(record.offset) {
-                continue;
-            }
-            self.looked_at += 1;
-            let offset = record.offset;
-            if passes(&self.topic, &record, self.number, self.filter.as_ref()) {
-                letters.push(self.letter(record));
-            } else {
-                self.passed += 1;
-                self.round.passed.insert(offset..offset + 1);
-                self.unwritten += 1;
-                self.urgent |= self.unwritten >= PASSED_UNWRITTEN_MAX;
-            }
-        }
-        if chunk.end() > cursor {
-            self.read_to(chunk.end(), letters, now_ms);
-        }
-    }
-
-    fn letter(&mut self, record: Record) -> (u64, u64, Letter<Record>) {
-        let returned = self.recall.returned.remove(&record.offset);
-        let key = if Broken::Order.is_on() { "" } else { record.body.key() };
-        let letter = Letter {
-            // 0 is for no key.
-            lane: if key.is_empty() { 0 } else { self.hasher.hash_one(key) | 1 },
-            bytes: record.body.payload_bytes() as u32,
-            expires_ms: record.body.facts().expires_ms,
-            attempts: returned.as_ref().map_or(0, |returned| returned.attempts),
-            first_ms: returned.as_ref().map_or(0, |returned| returned.first_ms),
-            last_ms: returned.as_ref().map_or(0, |returned| returned.last_ms),
-            cargo: None,
-        };
-        let not_before_ms = returned.map_or(0, |returned| returned.until_ms);
-        (record.offset, not_before_ms, Letter { cargo: Some(record), ..letter })
-    }
-
-    fn read_to(&mut self, to: u64, letters: Vec<(u64, u64, Letter<Record>)>, now_ms: u64) {
-        self.apply(Event::Feed { to, letters }, now_ms);
-        if !self.recall.settled.is_empty() {
-            self.recall.settled.remove_before(to);
-        }
-    }
-
-    /// What retention or damage took before it was settled is counted as expired, and said aloud.
-    fn pass_unreadable(&mut self, error: &ReadError, now_ms: u64) {
-        let cursor = self.delivery.cursor();
-        let to = match error {
-            ReadError::Trimmed { first, .. } => {
-                tracing::warn!(subscription = %self.name, from = cursor, to = first, "messages went by retention before they were settled");
-                *first
-            }
-            ReadError::Damaged { offset, resume, path, position } => {
-                tracing::error!(subscription = %self.name, offset, resume, path = %path.display(), position, "damaged messages cannot be delivered");
-                *resume
-            }
-            ReadError::Io { path, reason } => {
-                tracing::error!(subscription = %self.name, path = %path.display(), reason, "messages cannot be read; tried again in a second");
-                return;
-            }
-        };
-        let to = to.max(cursor);
-        for offset_range in self.recall.gaps(cursor, to) {
-            self.round.expired.insert(offset_range);
-        }
-        self.urgent = true;
-        self.read_to(to, Vec::new(), now_ms);
-    }
-
     // ---- questions ----
 
     /// True when a filter has passed over everything it saw.
     pub(crate) fn filter_matches_nothing(&self) -> bool {
         self.filter.is_some() && self.looked_at > 0 && self.passed == self.looked_at
-    }
-}
-
-/// True when a message is for this subscription, and its filter wants it.
-pub(crate) fn passes(topic: &Topic, record: &Record, number: u32, filter: Option<&Filter>) -> bool {
-    let addressed_to = record.body.facts().addressed_to;
-    (addressed_to == 0 || addressed_to == number)
-        && filter.is_none_or(|filter| filter.passes(&Facts { topic, record }))
-}
-
-fn filter_of(settings: &SubscriptionSettings) -> Option<Filter> {
-    if settings.filter.is_empty() {
-        return None;
-    }
-    Some(Filter::parse(&settings.filter).expect("settings were checked when they were set"))
-}
-
-/// A record as a filter sees it.
-pub(crate) struct Facts<'a> {
-    pub(crate) topic: &'a Topic,
-    pub(crate) record: &'a Record,
-}
-
-impl FilterFacts for Facts<'_> {
-    fn metadata(&self, name: &str) -> Option<&str> {
-        self.record.body.metadata().find(|(found, _)| *found == name).map(|(_, value)| value)
-    }
-
-    fn key(&self) -> &str {
-        self.record.body.key()
-    }
-
-    fn topic(&self) -> &str {
-        self.topic.name.as_str()
-    }
-
-    fn size_bytes(&self) -> u64 {
-        self.record.body.payload_bytes() as u64
-    }
-
-    fn time_ms(&self) -> u64 {
-        self.record.timestamp_ms
     }
 }

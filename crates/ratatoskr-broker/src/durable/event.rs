@@ -93,8 +93,11 @@ impl Outcome {
 
     /// Cuts a reason that is too long: a stack trace is no reason to refuse a nack.
     pub(crate) fn cut_reason(&mut self) {
-        if let Outcome::Nack { reason, .. } | Outcome::Reject { reason } = self {
-            reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        if let Outcome::Nack { reason, .. } | Outcome::Reject { reason } = self
+            && reason.len() > REASON_BYTES_MAX
+        {
+            let cut = (0..=REASON_BYTES_MAX).rev().find(|&bytes| reason.is_char_boundary(bytes)).unwrap_or(0);
+            reason.truncate(cut);
         }
     }
 }

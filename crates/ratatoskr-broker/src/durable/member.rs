@@ -234,8 +234,8 @@ impl Member {
             let topic = self.topic.clone();
             self.reading = Some(tokio::task::spawn_blocking(move || {
                 cold.sort_unstable();
-                let mut shelf = Shelf::new(&topic.log);
-                cold.into_iter().map(|offset| (offset, shelf.read(offset))).collect()
+                let mut reader = Shelf::new(&topic.log);
+                cold.into_iter().map(|offset| (offset, reader.read(offset))).collect()
             }));
         }
         let Some(reading) = &mut self.reading else { return HashMap::new() };

@@ -45,7 +45,7 @@ impl Courier {
             Request::Lost { token } => {
                 let (offset, lease) = (token.offset, token.lease);
                 self.guarded(token.subscription, now_ms, |desk| {
-                    desk.apply(Event::Lost { offset, lease }, now_ms)
+                    desk.apply(Event::Lost { offset, lease }, now_ms);
                 });
             }
             Request::TopicGrew { topic } => self.touch_topic(topic),
@@ -81,7 +81,7 @@ impl Courier {
                 self.create(topic, name, created, reply);
             }
             Request::Change { subscription, change, reply } => {
-                self.change_settings(subscription, change, reply)
+                self.change_settings(subscription, change, reply);
             }
             Request::Delete { subscription, reply } => {
                 self.change(subscription, reply, After::Delete, |_| {
