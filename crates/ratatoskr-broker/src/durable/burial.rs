@@ -9,7 +9,7 @@ use ratatoskr_log::{ReadError, Record, RecordBatch};
 
 use super::courier::Courier;
 use super::desk::{Burial, Desk};
-use super::event::{Booking, Event};
+use super::event::{Booking, Event, Spent};
 use super::happening::{Happening, Round};
 use super::request::{Fate, Request};
 use super::shelf::Shelf;
@@ -145,9 +145,8 @@ fn place_for(origin: &Topic, name: TopicName) -> Target {
 
 /// The message's own metadata, and what happened to it.
 fn metadata(core: &Core, desk: &Desk, booking: &Booking, record: &Record) -> Vec<(String, String)> {
-    let Booking::Buried { attempts, first_ms, last_ms, reason } = booking else {
-        unreachable!("only burials are buried")
-    };
+    let Booking::Buried(spent) = booking else { unreachable!("only burials are buried") };
+    let Spent { attempts, first_ms, last_ms, reason } = &**spent;
     if desk.settings.dead_letters(&desk.name).is_ok_and(|dead| dead == desk.topic.name) {
         // It is a dead letter already and stays one: whose, and since when, holds. Only the reason is new.
         let facts = record.body.metadata().filter(|(name, _)| *name != DEAD_REASON);

@@ -27,10 +27,12 @@
 //! room, one message each, lowest offset first; of one key (`ordered`) only one message is in play, the others park.
 //! No I/O and no clock in here: time is an argument, what is to be done are effects.
 
+mod questions;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::event::{Booking, Census, Effect, Event, Leaving, Letter, MemberId, Outcome};
+use super::event::{Booking, Effect, Event, Fed, Leaving, Letter, MemberId, Outcome, Spent};
 use super::lanes::Lanes;
 use super::settings::SubscriptionSettings;
 use super::turns::Turns;
@@ -72,18 +74,20 @@ pub(crate) struct Delivery<Cargo> {
     settings: Arc<SubscriptionSettings>,
     /// Everything before it has been read.
     cursor: u64,
-    ready: BTreeMap<u64, Letter<Cargo>>,
+    /// With the message itself, if it is at hand.
+    ready: BTreeMap<u64, (Letter, Option<Cargo>)>,
     ready_bytes: u64,
-    held: HashMap<u64, (Hold, Letter<Cargo>)>,
+    held: HashMap<u64, (Hold, Letter)>,
     /// Leased or booking.
     leased: usize,
     /// When leases end, waiting ends, and burials are tried again.
     due: BTreeSet<(u64, u64)>,
-    lanes: Lanes<Cargo>,
+    lanes: Lanes,
     turns: Turns,
     next_lease: u64,
     redelivered: u64,
     chance: fastrand::Rng,
+    last_reason: Arc<str>,
     /// The time of the event being applied, and its effects so far.
     now_ms: u64,
     effects: Vec<Effect<Cargo>>,
@@ -105,6 +109,7 @@ impl<Cargo> Delivery<Cargo> {
             next_lease,
             redelivered: 0,
             chance: fastrand::Rng::with_seed(cursor ^ next_lease),
+            last_reason: Arc::default(),
             now_ms: 0,
             effects: Vec::new(),
         }
@@ -118,7 +123,7 @@ impl<Cargo> Delivery<Cargo> {
             Event::Join { member, window } => self.turns.join(member, window),
             Event::Widen { member, window } => self.turns.widen(member, window),
             Event::Leave { member, leaving } => self.leave(member, leaving),
-            Event::Feed { to, letters } => self.feed(to, letters),
+            Event::Feed { to, messages } => self.feed(to, messages),
             Event::Settle { offset, lease, outcome } => self.settle(offset, lease, outcome),
             Event::Committed { offset } => self.committed(offset),
             Event::Refused { offset } => self.refused(offset),
@@ -162,56 +167,6 @@ impl<Cargo> Delivery<Cargo> {
         self.turns.has_room()
     }
 
-    /// The lease a message is out on.
-    pub(crate) fn lease_of(&self, offset: u64, now_ms: u64) -> Option<u64> {
-        match self.held.get(&offset)?.0 {
-            Hold::Leased(lease) if lease.until_ms > now_ms => Some(lease.number),
-            _ => None,
-        }
-    }
-
-    /// Where a message is, in words; `None` when it is not in play.
-    pub(crate) fn place_of(&self, offset: u64) -> Option<(&'static str, u64, u32)> {
-        if let Some(letter) = self.ready.get(&offset) {
-            return Some(("ready for the next member with room", 0, letter.attempts));
-        }
-        if let Some((hold, letter)) = self.held.get(&offset) {
-            return Some(match hold {
-                Hold::Leased(lease) => ("leased to a member", lease.until_ms, letter.attempts),
-                Hold::Waiting { until_ms } => ("waits for its retry", *until_ms, letter.attempts),
-                Hold::Booking { .. } => ("is being settled", 0, letter.attempts),
-                Hold::Unburied { until_ms, .. } => {
-                    ("is to become a dead letter, which failed", *until_ms, letter.attempts)
-                }
-            });
-        }
-        let parked = self.lanes.find(offset)?;
-        Some(("parked behind an earlier message of its key", 0, parked.attempts))
-    }
-
-    /// The next retry there will be, and a message that holds back others of its key.
-    pub(crate) fn obstacles(&self) -> (Option<u64>, Option<u64>) {
-        let waits = |offset: &u64| matches!(self.held.get(offset), Some((Hold::Waiting { .. }, _)));
-        let retry = self.due.iter().find(|(_, offset)| waits(offset)).map(|&(at_ms, _)| at_ms);
-        let in_play = self.held.iter().find(|(_, (_, letter))| self.lanes.is_waited_for(letter.lane));
-        (retry, in_play.map(|(&offset, _)| offset))
-    }
-
-    /// How many messages a member holds.
-    pub(crate) fn held_by(&self, member: MemberId) -> usize {
-        self.turns.held_by(member)
-    }
-
-    pub(crate) fn census(&self) -> Census {
-        Census {
-            ready: self.ready.len(),
-            parked: self.lanes.parked(),
-            parked_keys: self.lanes.waited_for(),
-            leased: self.leased,
-            waiting: self.held.len() - self.leased,
-        }
-    }
-
     // ---- members ----
 
     fn leave(&mut self, member: MemberId, leaving: Leaving) {
@@ -236,10 +191,10 @@ impl<Cargo> Delivery<Cargo> {
 
     // ---- messages in ----
 
-    fn feed(&mut self, to: u64, letters: Vec<(u64, u64, Letter<Cargo>)>) {
+    fn feed(&mut self, to: u64, messages: Vec<Fed<Cargo>>) {
         assert!(to >= self.cursor, "a subscription reads forward: from {} to {to}", self.cursor);
         self.cursor = to;
-        for (offset, not_before_ms, mut letter) in letters {
+        for Fed { offset, not_before_ms, mut letter, cargo } in messages {
             if !self.settings.ordered {
                 letter.lane = 0;
             }
@@ -249,26 +204,25 @@ impl<Cargo> Delivery<Cargo> {
             }
             if not_before_ms > self.now_ms {
                 self.due.insert((not_before_ms, offset));
-                letter.cargo = None;
                 self.held.insert(offset, (Hold::Waiting { until_ms: not_before_ms }, letter));
             } else {
-                self.make_ready(offset, letter);
+                self.make_ready(offset, letter, Some(cargo));
             }
         }
     }
 
-    fn make_ready(&mut self, offset: u64, letter: Letter<Cargo>) {
+    fn make_ready(&mut self, offset: u64, letter: Letter, cargo: Option<Cargo>) {
         self.ready_bytes += u64::from(letter.bytes);
-        self.ready.insert(offset, letter);
+        self.ready.insert(offset, (letter, cargo));
     }
 
     fn change(&mut self, settings: Arc<SubscriptionSettings>) {
         if !settings.ordered {
             for (offset, letter) in self.lanes.dissolve() {
-                self.make_ready(offset, Letter { lane: 0, ..letter });
+                self.make_ready(offset, Letter { lane: 0, ..letter }, None);
             }
             // Those in play have no lane to give free any more.
-            self.ready.values_mut().for_each(|letter| letter.lane = 0);
+            self.ready.values_mut().for_each(|(letter, _)| letter.lane = 0);
             self.held.values_mut().for_each(|(_, letter)| letter.lane = 0);
         }
         self.settings = settings;
@@ -280,17 +234,17 @@ impl<Cargo> Delivery<Cargo> {
     /// Leases what is ready to those that have room, one message each in turn.
     fn dispatch(&mut self) {
         while !self.settings.paused && self.leased < self.settings.outstanding_max as usize {
-            let Some((&offset, letter)) = self.ready.first_key_value() else { return };
+            let Some((&offset, (letter, _))) = self.ready.first_key_value() else { return };
             let (bytes, expired) =
                 (u64::from(letter.bytes), letter.expires_ms != 0 && letter.expires_ms <= self.now_ms);
             let member = if expired { None } else { self.turns.next(bytes) };
             if !expired && member.is_none() {
                 return;
             }
-            let Some((_, letter)) = self.ready.pop_first() else { return };
+            let Some((_, (letter, cargo))) = self.ready.pop_first() else { return };
             self.ready_bytes -= bytes;
             if let Some(member) = member {
-                self.lease(member, offset, letter);
+                self.lease(member, offset, letter, cargo);
             } else {
                 self.free_lane(letter.lane);
                 self.effects.push(Effect::Note { offset, booking: Booking::Expired });
@@ -298,7 +252,7 @@ impl<Cargo> Delivery<Cargo> {
         }
     }
 
-    fn lease(&mut self, member: MemberId, offset: u64, mut letter: Letter<Cargo>) {
+    fn lease(&mut self, member: MemberId, offset: u64, mut letter: Letter, cargo: Option<Cargo>) {
         let until_ms = self.now_ms + self.settings.lease_ms;
         let number = self.next_lease;
         self.next_lease += 1;
@@ -309,7 +263,7 @@ impl<Cargo> Delivery<Cargo> {
             letter.first_ms = self.now_ms;
         }
         self.turns.hold(member, offset, letter.bytes);
-        let (attempt, bytes, cargo) = (letter.attempts, letter.bytes, letter.cargo.take());
+        let (attempt, bytes) = (letter.attempts, letter.bytes);
         self.due.insert((until_ms, offset));
         self.held.insert(offset, (Hold::Leased(Lease { member: Some(member), number, until_ms }), letter));
         self.leased += 1;
@@ -326,6 +280,7 @@ impl<Cargo> Delivery<Cargo> {
             return self.effects.push(Effect::Stale);
         };
         let (attempts, first_ms, last_ms) = (letter.attempts, letter.first_ms, letter.last_ms);
+        let spent = |reason| Box::new(Spent { attempts, first_ms, last_ms, reason });
         let booking = match outcome {
             Outcome::Ack => Booking::Settled,
             Outcome::Extend { lease_ms } => {
@@ -339,16 +294,14 @@ impl<Cargo> Delivery<Cargo> {
                 return self.effects.push(Effect::Done);
             }
             Outcome::Nack { reason, .. } if self.settings.is_exhausted(attempts) => {
-                Booking::Buried { attempts, first_ms, last_ms, reason: reason.into() }
+                Booking::Buried(spent(shared(&mut self.last_reason, &reason)))
             }
-            Outcome::Reject { reason } => {
-                Booking::Buried { attempts, first_ms, last_ms, reason: reason.into() }
-            }
+            Outcome::Reject { reason } => Booking::Buried(spent(shared(&mut self.last_reason, &reason))),
             Outcome::Nack { delay_ms, reason } => {
                 let chance = self.chance.f64();
                 let delay_ms = delay_ms.unwrap_or_else(|| self.settings.retry_delay_ms(attempts, chance));
                 let until_ms = self.now_ms + delay_ms;
-                Booking::Returned { attempts, until_ms, first_ms, last_ms, reason: reason.into() }
+                Booking::Returned { until_ms, spent: spent(shared(&mut self.last_reason, &reason)) }
             }
         };
         self.due.remove(&(lease.until_ms, offset));
@@ -384,8 +337,8 @@ impl<Cargo> Delivery<Cargo> {
                 self.due.insert((until_ms, offset));
                 self.held.insert(offset, (Hold::Waiting { until_ms }, letter));
             }
-            Booking::Returned { .. } => self.make_ready(offset, letter),
-            Booking::Settled | Booking::Expired | Booking::Buried { .. } => self.free_lane(letter.lane),
+            Booking::Returned { .. } => self.make_ready(offset, letter, None),
+            Booking::Settled | Booking::Expired | Booking::Buried(_) => self.free_lane(letter.lane),
         }
     }
 
@@ -400,7 +353,7 @@ impl<Cargo> Delivery<Cargo> {
                 self.due.insert((lease.until_ms, offset));
                 self.set_hold(offset, Hold::Leased(lease));
             }
-            (None, booking @ Booking::Buried { .. }) => {
+            (None, booking @ Booking::Buried(_)) => {
                 let until_ms = self.now_ms + BURIAL_RETRY_MS;
                 self.leave_member(lease, offset, bytes);
                 self.leased -= 1;
@@ -418,18 +371,19 @@ impl<Cargo> Delivery<Cargo> {
     /// A delivery that came to nothing: again at once, or to the dead letters.
     fn fail(&mut self, offset: u64, reason: &str) {
         let Some((Hold::Leased(lease), letter)) = self.held.get(&offset) else { return };
-        let (lease, reason) = (*lease, Arc::<str>::from(reason));
-        let (attempts, first_ms, last_ms) = (letter.attempts, letter.first_ms, letter.last_ms);
+        let (lease, attempts) = (*lease, letter.attempts);
+        let (first_ms, last_ms, reason) =
+            (letter.first_ms, letter.last_ms, shared(&mut self.last_reason, reason));
+        let spent = Box::new(Spent { attempts, first_ms, last_ms, reason });
         self.due.remove(&(lease.until_ms, offset));
         if self.settings.is_exhausted(attempts) {
-            let booking = Booking::Buried { attempts, first_ms, last_ms, reason };
-            return self.book(offset, Some(lease), booking);
+            return self.book(offset, Some(lease), Booking::Buried(spent));
         }
         let Some((_, letter)) = self.take_held(offset) else { return };
         self.leave_member(Some(lease), offset, letter.bytes);
-        let booking = Booking::Returned { attempts, until_ms: self.now_ms, first_ms, last_ms, reason };
+        let booking = Booking::Returned { until_ms: self.now_ms, spent };
         self.effects.push(Effect::Note { offset, booking });
-        self.make_ready(offset, letter);
+        self.make_ready(offset, letter, None);
     }
 
     /// Back to where it was before it was leased.
@@ -440,7 +394,7 @@ impl<Cargo> Delivery<Cargo> {
         self.due.remove(&(lease.until_ms, offset));
         self.leave_member(Some(lease), offset, letter.bytes);
         letter.attempts -= 1;
-        self.make_ready(offset, letter);
+        self.make_ready(offset, letter, None);
     }
 
     /// Ends leases, and makes ready what has waited long enough.
@@ -454,7 +408,7 @@ impl<Cargo> Delivery<Cargo> {
                 Hold::Leased(_) => self.fail(offset, "lease ended"),
                 Hold::Waiting { .. } => {
                     if let Some((_, letter)) = self.take_held(offset) {
-                        self.make_ready(offset, letter);
+                        self.make_ready(offset, letter, None);
                     }
                 }
                 Hold::Unburied { booking, .. } => {
@@ -473,7 +427,7 @@ impl<Cargo> Delivery<Cargo> {
         self.held.get_mut(&offset).expect("its hold was just looked at").0 = hold;
     }
 
-    fn take_held(&mut self, offset: u64) -> Option<(Hold, Letter<Cargo>)> {
+    fn take_held(&mut self, offset: u64) -> Option<(Hold, Letter)> {
         let taken = self.held.remove(&offset)?;
         if matches!(taken.0, Hold::Leased(_) | Hold::Booking { .. }) {
             self.leased -= 1;
@@ -490,9 +444,17 @@ impl<Cargo> Delivery<Cargo> {
     /// The message in play of a key is done: the next one's turn.
     fn free_lane(&mut self, lane: u64) {
         if let Some((offset, letter)) = self.lanes.leave(lane) {
-            self.make_ready(offset, letter);
+            self.make_ready(offset, letter, None);
         }
     }
+}
+
+/// A reason, shared with the one before if it is the same: a million messages may come back for one reason.
+fn shared(last: &mut Arc<str>, reason: &str) -> Arc<str> {
+    if **last != *reason {
+        *last = reason.into();
+    }
+    last.clone()
 }
 
 #[cfg(test)]

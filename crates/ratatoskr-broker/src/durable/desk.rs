@@ -246,7 +246,7 @@ impl Desk {
         let settling = effects.first().and_then(|effect| match effect {
             Effect::Done => Some(Settling::Done),
             Effect::Stale => Some(Settling::Stale),
-            Effect::Book { booking: Booking::Buried { .. }, .. } => Some(Settling::Burying),
+            Effect::Book { booking: Booking::Buried(_), .. } => Some(Settling::Burying),
             Effect::Book { .. } => Some(Settling::Booked),
             Effect::Deliver { .. } | Effect::Note { .. } => None,
         });
@@ -270,7 +270,7 @@ impl Desk {
                 self.remember(offset, handed, now_ms);
                 self.to_wake.insert(member);
             }
-            Effect::Book { offset, booking: booking @ Booking::Buried { .. } } => {
+            Effect::Book { offset, booking: booking @ Booking::Buried(_) } => {
                 self.burials.push(Burial { offset, booking, asker });
             }
             Effect::Book { offset, booking } => {

@@ -8,9 +8,9 @@ use crate::limits::{LEASE_MS_MAX, LEASE_MS_MIN, REASON_BYTES_MAX};
 /// Names a member within the broker.
 pub(crate) type MemberId = u64;
 
-/// A message on its way, with what the decisions need. `Cargo` is the message itself, if it is at hand.
+/// What the decisions need of a message on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Letter<Cargo> {
+pub(crate) struct Letter {
     /// Its key's lane; 0 for none.
     pub(crate) lane: u64,
     pub(crate) bytes: u32,
@@ -21,7 +21,17 @@ pub(crate) struct Letter<Cargo> {
     /// When it was first and last delivered; 0 for not yet.
     pub(crate) first_ms: u64,
     pub(crate) last_ms: u64,
-    pub(crate) cargo: Option<Cargo>,
+}
+
+/// A message that has been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fed<Cargo> {
+    pub(crate) offset: u64,
+    /// Not to be delivered before.
+    pub(crate) not_before_ms: u64,
+    pub(crate) letter: Letter,
+    /// The message itself.
+    pub(crate) cargo: Cargo,
 }
 
 /// How much a member may hold.
@@ -128,10 +138,10 @@ pub(crate) enum Event<Cargo> {
         member: MemberId,
         leaving: Leaving,
     },
-    /// Everything before `to` has been read; these are to be delivered, not before their time.
+    /// Everything before `to` has been read; these are to be delivered.
     Feed {
         to: u64,
-        letters: Vec<(u64, u64, Letter<Cargo>)>,
+        messages: Vec<Fed<Cargo>>,
     },
     Settle {
         offset: u64,
@@ -162,19 +172,21 @@ pub(crate) enum Booking {
     Expired,
     /// It comes again, not before `until_ms`.
     Returned {
-        attempts: u32,
         until_ms: u64,
-        first_ms: u64,
-        last_ms: u64,
-        reason: Arc<str>,
+        spent: Box<Spent>,
     },
     /// It becomes a dead letter.
-    Buried {
-        attempts: u32,
-        first_ms: u64,
-        last_ms: u64,
-        reason: Arc<str>,
-    },
+    Buried(Box<Spent>),
+}
+
+/// What a message has used up. Boxed where it is kept: most messages never come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Spent {
+    pub(crate) attempts: u32,
+    pub(crate) first_ms: u64,
+    pub(crate) last_ms: u64,
+    /// Why it came back the last time.
+    pub(crate) reason: Arc<str>,
 }
 
 /// What is to be done.

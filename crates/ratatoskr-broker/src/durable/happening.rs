@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::book::Returned;
-use super::event::Booking;
+use super::event::{Booking, Spent};
 use super::ranges::Ranges;
 use super::settings::SubscriptionSettings;
 use crate::code::{Reader, put_number, put_text};
@@ -35,10 +35,11 @@ impl Round {
         let done = match booking {
             Booking::Settled => &mut self.acked,
             Booking::Expired => &mut self.expired,
-            Booking::Buried { .. } => &mut self.dead,
-            Booking::Returned { attempts, until_ms, first_ms, last_ms, reason } => {
-                let (attempts, until_ms) = (*attempts, *until_ms);
-                let (first_ms, last_ms, reason) = (*first_ms, *last_ms, reason.clone());
+            Booking::Buried(_) => &mut self.dead,
+            Booking::Returned { until_ms, spent } => {
+                let Spent { attempts, first_ms, last_ms, reason } = &**spent;
+                let (attempts, first_ms, last_ms) = (*attempts, *first_ms, *last_ms);
+                let (until_ms, reason) = (*until_ms, reason.clone());
                 let returned = Returned { attempts, until_ms, first_ms, last_ms, reason };
                 self.returned.insert(offset, returned);
                 return;

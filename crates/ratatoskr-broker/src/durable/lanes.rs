@@ -11,31 +11,29 @@ use super::event::Letter;
 
 /// See the file's head. A lane exists while a message of its key is in play.
 #[derive(Debug)]
-pub(crate) struct Lanes<Cargo> {
-    lanes: HashMap<u64, VecDeque<(u64, Letter<Cargo>)>>,
+pub(crate) struct Lanes {
+    lanes: HashMap<u64, VecDeque<(u64, Letter)>>,
     parked: usize,
 }
 
-impl<Cargo> Lanes<Cargo> {
-    pub(crate) fn new() -> Lanes<Cargo> {
+impl Lanes {
+    pub(crate) fn new() -> Lanes {
         Lanes { lanes: HashMap::new(), parked: 0 }
     }
 
     /// A message of a lane arrives: it comes back if it is in play now, else it parks.
-    pub(crate) fn enter(&mut self, offset: u64, mut letter: Letter<Cargo>) -> Option<Letter<Cargo>> {
+    pub(crate) fn enter(&mut self, offset: u64, letter: Letter) -> Option<Letter> {
         let Some(parked) = self.lanes.get_mut(&letter.lane) else {
             self.lanes.insert(letter.lane, VecDeque::new());
             return Some(letter);
         };
-        // What may wait for long is not kept in memory.
-        letter.cargo = None;
         parked.push_back((offset, letter));
         self.parked += 1;
         None
     }
 
     /// The message in play is done with: answers the next one, which is in play now.
-    pub(crate) fn leave(&mut self, lane: u64) -> Option<(u64, Letter<Cargo>)> {
+    pub(crate) fn leave(&mut self, lane: u64) -> Option<(u64, Letter)> {
         let next = self.lanes.get_mut(&lane)?.pop_front();
         match next {
             Some(_) => self.parked -= 1,
@@ -45,7 +43,7 @@ impl<Cargo> Lanes<Cargo> {
     }
 
     /// There are no lanes any more: answers all that were parked.
-    pub(crate) fn dissolve(&mut self) -> impl Iterator<Item = (u64, Letter<Cargo>)> + use<Cargo> {
+    pub(crate) fn dissolve(&mut self) -> impl Iterator<Item = (u64, Letter)> + use<> {
         self.parked = 0;
         std::mem::take(&mut self.lanes).into_values().flatten()
     }
@@ -63,7 +61,7 @@ impl<Cargo> Lanes<Cargo> {
         self.lanes.values().filter(|parked| !parked.is_empty()).count()
     }
 
-    pub(crate) fn find(&self, offset: u64) -> Option<&Letter<Cargo>> {
+    pub(crate) fn find(&self, offset: u64) -> Option<&Letter> {
         self.lanes.values().flatten().find(|(parked, _)| *parked == offset).map(|(_, letter)| letter)
     }
 }

@@ -93,11 +93,12 @@ fn sentence(what: &What) -> String {
         What::Handed { member, attempt } => format!("handed to member {member:?}, attempt {attempt}"),
         What::Booked(Booking::Settled) => "acked".to_owned(),
         What::Booked(Booking::Expired) => "expired".to_owned(),
-        What::Booked(Booking::Returned { attempts, until_ms, reason, .. }) => {
-            format!("came back after attempt {attempts}: {reason:?}; to be delivered again at {until_ms} ms")
-        }
-        What::Booked(Booking::Buried { attempts, reason, .. }) => {
-            format!("became a dead letter after attempt {attempts}: {reason:?}")
+        What::Booked(Booking::Returned { until_ms, spent }) => format!(
+            "came back after attempt {}: {:?}; to be delivered again at {until_ms} ms",
+            spent.attempts, spent.reason
+        ),
+        What::Booked(Booking::Buried(spent)) => {
+            format!("became a dead letter after attempt {}: {:?}", spent.attempts, spent.reason)
         }
     }
 }

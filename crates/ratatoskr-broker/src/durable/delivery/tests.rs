@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::super::event::{Booking, Effect, Event, Leaving, Letter, MemberId, Outcome, Window};
+use super::super::event::{Booking, Effect, Event, Fed, Leaving, Letter, MemberId, Outcome, Window};
 use super::super::settings::SubscriptionSettings;
 use super::Delivery;
 
@@ -56,13 +56,14 @@ fn event(words: &[&str], delivery: &Delivery<()>, settings: &SubscriptionSetting
         "vanish" => Event::Leave { member: number(1), leaving: Leaving::Vanished },
         "detach" => Event::Leave { member: number(1), leaving: Leaving::Detached },
         "feed" => {
-            let letters = words[1..].iter().enumerate().map(|(at, key)| {
+            let messages = words[1..].iter().enumerate().map(|(at, key)| {
                 let (key, until) = key.split_once('@').unwrap_or((key, "0"));
                 let lane = if key == "-" { 0 } else { u64::from(key.as_bytes()[0]) };
                 let letter = letter(lane, 10, u64::from(key == "x"));
-                (delivery.cursor() + at as u64, until.parse().expect("a time"), letter)
+                let not_before_ms = until.parse().expect("a time");
+                Fed { not_before_ms, ..fed(delivery.cursor() + at as u64, letter) }
             });
-            Event::Feed { to: delivery.cursor() + words.len() as u64 - 1, letters: letters.collect() }
+            Event::Feed { to: delivery.cursor() + words.len() as u64 - 1, messages: messages.collect() }
         }
         "ack" => outcome(Outcome::Ack),
         "nack" => outcome(Outcome::Nack {
@@ -84,18 +85,22 @@ fn event(words: &[&str], delivery: &Delivery<()>, settings: &SubscriptionSetting
     }
 }
 
-fn letter(lane: u64, bytes: u32, expires_ms: u64) -> Letter<()> {
-    Letter { lane, bytes, expires_ms, attempts: 0, first_ms: 0, last_ms: 0, cargo: Some(()) }
+fn fed(offset: u64, letter: Letter) -> Fed<()> {
+    Fed { offset, not_before_ms: 0, letter, cargo: () }
+}
+
+fn letter(lane: u64, bytes: u32, expires_ms: u64) -> Letter {
+    Letter { lane, bytes, expires_ms, attempts: 0, first_ms: 0, last_ms: 0 }
 }
 
 fn sentence(effect: &Effect<()>) -> String {
     let booking = |booking: &Booking| match booking {
         Booking::Settled => "settled".to_owned(),
         Booking::Expired => "expired".to_owned(),
-        Booking::Returned { attempts, until_ms, reason, .. } => {
-            format!("returned after {attempts} until {until_ms}: {reason}")
+        Booking::Returned { until_ms, spent } => {
+            format!("returned after {} until {until_ms}: {}", spent.attempts, spent.reason)
         }
-        Booking::Buried { attempts, reason, .. } => format!("buried after {attempts}: {reason}"),
+        Booking::Buried(spent) => format!("buried after {}: {}", spent.attempts, spent.reason),
     };
     match effect {
         Effect::Deliver { member, offset, lease, attempt, until_ms, cargo, .. } => {
@@ -449,14 +454,11 @@ impl Run {
             }
             Step::Feed(keys) => {
                 let from = self.known.len() as u64;
-                let letters = keys
-                    .iter()
-                    .enumerate()
-                    .map(|(at, key)| (from + at as u64, 0, letter(u64::from(*key), 1, 0)));
-                let letters: Vec<_> = letters.collect();
+                let message = |(at, key): (usize, &u8)| fed(from + at as u64, letter(u64::from(*key), 1, 0));
+                let messages: Vec<_> = keys.iter().enumerate().map(message).collect();
                 self.keys.extend(keys.iter().map(|key| u64::from(*key)));
                 self.known.resize(self.keys.len(), Known::InPlay);
-                self.apply(Event::Feed { to: self.keys.len() as u64, letters })
+                self.apply(Event::Feed { to: self.keys.len() as u64, messages })
             }
             Step::Settle(pick, how, old) => self.settle(pick, how, old),
             Step::Journal(pick, taken) => self.journal(pick, taken),

@@ -10,7 +10,7 @@ use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor, Tail};
 
 use super::Desk;
 use crate::broken::Broken;
-use crate::durable::event::{Event, Letter};
+use crate::durable::event::{Event, Fed, Letter};
 use crate::durable::settings::SubscriptionSettings;
 use crate::filter::{Filter, FilterFacts};
 use crate::limits::READ_BYTES_MAX;
@@ -101,7 +101,7 @@ impl Desk {
         }
     }
 
-    fn letter(&mut self, record: Record) -> (u64, u64, Letter<Record>) {
+    fn letter(&mut self, record: Record) -> Fed<Record> {
         let returned = self.recall.returned.remove(&record.offset);
         let key = if Broken::Order.is_on() { "" } else { record.body.key() };
         let letter = Letter {
@@ -112,14 +112,13 @@ impl Desk {
             attempts: returned.as_ref().map_or(0, |returned| returned.attempts),
             first_ms: returned.as_ref().map_or(0, |returned| returned.first_ms),
             last_ms: returned.as_ref().map_or(0, |returned| returned.last_ms),
-            cargo: None,
         };
         let not_before_ms = returned.map_or(0, |returned| returned.until_ms);
-        (record.offset, not_before_ms, Letter { cargo: Some(record), ..letter })
+        Fed { offset: record.offset, not_before_ms, letter, cargo: record }
     }
 
-    fn read_to(&mut self, to: u64, letters: Vec<(u64, u64, Letter<Record>)>, now_ms: u64) {
-        self.apply(Event::Feed { to, letters }, now_ms);
+    fn read_to(&mut self, to: u64, messages: Vec<Fed<Record>>, now_ms: u64) {
+        self.apply(Event::Feed { to, messages }, now_ms);
         if !self.recall.settled.is_empty() {
             self.recall.settled.remove_before(to);
         }
