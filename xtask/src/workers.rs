@@ -76,7 +76,7 @@ pub(crate) fn short(broken: Option<Broken>) -> WorkersOptions {
 impl Broken {
     pub(crate) const ALL: [Broken; 3] = [Broken::Acks, Broken::Order, Broken::Dead];
 
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Broken::Acks => "acks",
             Broken::Order => "order",

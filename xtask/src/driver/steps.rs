@@ -95,6 +95,11 @@ fn mutants(workshop: &Workshop) -> Outcome {
             "--locked",
         ])?;
     }
+    for broken in [Broken::Acks, Broken::Dead] {
+        let arguments =
+            ["test", "-p", "ratatoskr-broker", "--test", "power", "--features", "broken", "--locked"];
+        run(workshop.command("cargo").args(arguments).env("E2E_BROKEN", broken.word()))?;
+    }
     Ok(())
 }
 
