@@ -187,6 +187,9 @@ impl Broker {
                 core.books.restart_topic(log.number);
                 core.dedup.topic_deleted(log.number);
             }
+            // A replay knows no windows.
+            let cutoff_ms = core.now_ms().saturating_sub(settings.dedup_window_ms);
+            core.dedup.forget_before(log.number, cutoff_ms);
             core.add_topic(Arc::new(Topic::new(name, log, settings)));
         }
         let recovery = opened.report.clone();

@@ -23,6 +23,8 @@ pub(crate) type SettingsChange = Box<dyn FnOnce(&TopicSettings) -> TopicSettings
 pub(crate) enum Target {
     /// To the topic as the publisher found it.
     Topic(Arc<Topic>),
+    /// To this very topic; refused once it is gone.
+    Living(Arc<Topic>),
     /// To whatever has this name by then; to a new topic with these settings if nothing has.
     Name(TopicName, TopicSettings),
     /// As `Name`, but not to a topic that keeps messages in memory only: the step is refused.
@@ -33,7 +35,7 @@ impl Target {
     /// False when a full disk is no reason to refuse.
     pub(crate) fn needs_disk(&self) -> bool {
         match self {
-            Target::Topic(topic) => !topic.log.is_in_memory(),
+            Target::Topic(topic) | Target::Living(topic) => !topic.log.is_in_memory(),
             Target::Name(..) | Target::Lasting(..) => true,
         }
     }
@@ -76,6 +78,10 @@ impl Appended {
 pub(crate) enum AppendError {
     TooManyTopics,
     TooManyDedupIds,
+    /// The very topic that is meant was deleted.
+    TopicGone {
+        topic: TopicName,
+    },
     /// A record would not get the offset it is expected to have.
     OtherOffset {
         expected: u64,

@@ -8,7 +8,7 @@
 //! What is known is a function of the journal: ids stand in their records, so a replay learns them again, and a checkpoint
 //! carries those of the time before it. Only a hash of 128 bits is kept of an id: two different ids of one topic that
 //! hash alike would take 2⁶⁴ ids to expect. Invariants: an id that is staged is not in a snapshot, since its block may fail; an
-//! id is forgotten only once its window is over, so memory is bounded by refusing new ids ([`DEDUP_IDS_MAX`]), not by forgetting.
+//! id is forgotten only once its window is over (by the broker's clock), so memory is bounded by refusing new ids ([`DEDUP_IDS_MAX`]), not by forgetting.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -45,11 +45,14 @@ pub(crate) struct First {
     pub(crate) timestamp_ms: u64,
 }
 
+/// A record's index in its batch, and where the first one with its id is; `None`: earlier in the same batch.
+pub(crate) type Duplicate = (u32, Option<First>);
+
 /// There are as many ids to remember as there may be.
 #[derive(Debug)]
 pub(crate) struct TooManyIds;
 
-/// See the file's head. Changed by the sequencer alone, once the broker runs.
+/// See the file's head. Once the broker runs, the sequencer adds to it, and retention's sweep forgets.
 #[derive(Default)]
 pub(crate) struct Dedup {
     known: Mutex<Known>,
@@ -73,18 +76,21 @@ struct Window {
 }
 
 impl Dedup {
-    /// Which of these ids (index in a batch, ascending, and id) a topic knows already, or get more than once: their indices.
+    /// Which of these ids (index in a batch, ascending, and id) a topic knows already, and where; or (`None`) come earlier in the batch.
     pub(crate) fn find(
         &self,
         topic: u32,
         ids: &[(u32, DedupId)],
         cutoff_ms: u64,
-    ) -> Result<Vec<u32>, TooManyIds> {
+    ) -> Result<Vec<Duplicate>, TooManyIds> {
         let mut known = self.known.lock();
         known.forget_before(topic, cutoff_ms);
         let mut given = HashSet::with_capacity(ids.len());
-        let is_known = |(_, id): &&(u32, DedupId)| known.first(topic, *id).is_some() || !given.insert(*id);
-        let duplicates: Vec<u32> = ids.iter().filter(is_known).map(|&(index, _)| index).collect();
+        let duplicate = |&(index, id): &(u32, DedupId)| match known.first(topic, id) {
+            Some(first) => Some((index, Some(first))),
+            None => (!given.insert(id)).then_some((index, None)),
+        };
+        let duplicates: Vec<Duplicate> = ids.iter().filter_map(duplicate).collect();
         let new = ids.len() - duplicates.len();
         if new > 0 && known.count + known.staged.len() + new > DEDUP_IDS_MAX {
             return Err(TooManyIds);
@@ -92,9 +98,9 @@ impl Dedup {
         Ok(duplicates)
     }
 
-    /// Where the first message with an id is.
-    pub(crate) fn first(&self, topic: u32, id: DedupId) -> Option<First> {
-        self.known.lock().first(topic, id)
+    /// Where the first message with an id is, once it is staged.
+    pub(crate) fn staged(&self, topic: u32, id: DedupId) -> Option<First> {
+        self.known.lock().staged.get(&(topic, id)).copied()
     }
 
     /// Notes an id whose message is staged.
@@ -234,9 +240,9 @@ mod tests {
     #[test]
     fn an_id_is_known_once_staged_and_forgotten_with_its_block_or_its_window() {
         let dedup = Dedup::default();
-        assert_eq!(dedup.find(1, &ids(&["a", "b", "a"]), 0).unwrap(), [2]);
+        assert_eq!(dedup.find(1, &ids(&["a", "b", "a"]), 0).unwrap(), [(2, None)]);
         dedup.stage(1, DedupId::of("a"), first(0));
-        assert_eq!(dedup.find(1, &ids(&["b", "a"]), 0).unwrap(), [1]);
+        assert_eq!(dedup.find(1, &ids(&["b", "a"]), 0).unwrap(), [(1, Some(first(0)))]);
         assert!(dedup.find(2, &ids(&["a"]), 0).unwrap().is_empty(), "topics know nothing of each other");
         dedup.take_back();
         assert!(dedup.find(1, &ids(&["a"]), 0).unwrap().is_empty());
@@ -244,13 +250,13 @@ mod tests {
             dedup.stage(1, DedupId::of(id), first(offset as u64));
             dedup.commit();
         }
-        assert_eq!(dedup.first(1, DedupId::of("b")), Some(first(1)));
-        assert_eq!(dedup.find(1, &ids(&["a", "b"]), 101).unwrap(), [1]);
+        assert_eq!(dedup.find(1, &ids(&["a", "b"]), 101).unwrap(), [(1, Some(first(1)))]);
         dedup.stage(1, DedupId::of("a"), first(5));
         dedup.commit();
-        assert_eq!(dedup.find(1, &ids(&["a", "b"]), 102).unwrap(), [0], "known anew, it counts from then on");
+        let found = dedup.find(1, &ids(&["a", "b"]), 102).unwrap();
+        assert_eq!(found, [(0, Some(first(5)))], "known anew, it counts from then on");
         dedup.topic_deleted(1);
-        assert_eq!((dedup.first(1, DedupId::of("b")), dedup.count()), (None, 0));
+        assert_eq!(dedup.count(), 0);
     }
 
     #[test]
@@ -267,7 +273,6 @@ mod tests {
             assert_eq!(reader.number(), Ok(2));
             restored.restore(&mut reader).unwrap();
         }
-        assert_eq!(restored.first(1, DedupId::of("a")), Some(first(7)));
-        assert_eq!(restored.first(1, DedupId::of("b")), None);
+        assert_eq!(restored.find(1, &ids(&["a", "b"]), 0).unwrap(), [(0, Some(first(7)))]);
     }
 }

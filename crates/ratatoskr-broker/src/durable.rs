@@ -46,7 +46,7 @@ pub(crate) use desk::Facts;
 pub use event::{Outcome, OutcomeError, Window};
 pub(crate) use happening::Happening;
 pub use letters::{DeadLetter, DeadLetterQuery};
-pub use member::{Delivered, Member, MemberEnd};
+pub use member::{Delivered, Member, MemberEnd, WindowSetter};
 pub use request::{Fate, SettleError, SubscriptionError};
 pub(crate) use request::{Refused, Request};
 pub use resolving::Resolution;

@@ -210,6 +210,8 @@ impl From<AppendError> for PublishError {
             AppendError::OtherOffset { expected, next_offset } => {
                 PublishError::OtherOffset { expected, next_offset }
             }
+            // Tried again, it goes to the topic there is then.
+            AppendError::TopicGone { topic } => Unavailable::TopicRestarting { topic }.into(),
             AppendError::Unavailable(reason) => PublishError::Unavailable(reason),
         }
     }

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::broker::Broker;
 use crate::command::{Appended, Command, Records, Target};
 use crate::core::Tally;
+use crate::durable::SettleError;
 use crate::error::{CreateTopicError, PublishError, Unavailable};
 use crate::id::MessageId;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, MESSAGE_BYTES_MAX};
@@ -41,8 +42,8 @@ impl Broker {
         Ok(self.receipt(&appended, 0))
     }
 
-    /// Publishes messages to one topic, all or none, with consecutive offsets but for duplicates. As [`Broker::publish`]
-    /// otherwise. Those that are not due yet go before the others and for themselves, all or none again.
+    /// Publishes messages to one topic, all or none, with consecutive offsets but for duplicates and those that are not due yet. As
+    /// [`Broker::publish`] otherwise.
     pub async fn publish_batch(
         &self,
         topic: &TopicName,
@@ -52,33 +53,27 @@ impl Broker {
             return Err(PublishError::EmptyBatch);
         }
         check_size(messages.len(), messages.iter().map(NewMessage::size_bytes).sum())?;
-        let (target, bytes_max) = self.target(topic);
-        let mut batch = RecordBatch::with_capacity(messages.iter().map(record_bytes).sum());
-        let (mut terms, mut later) = (Terms::default(), Vec::new());
         let now_ms = self.now_ms();
+        let later = messages.iter().filter(|message| message.due_ms(now_ms).is_some()).count();
+        if later > 0 && later < messages.len() {
+            // Into two logs: a step of its own, so that it happens wholly or not at all.
+            let messages = messages.into_iter().map(|message| (topic.clone(), message)).collect();
+            return self.settle_and_publish(Vec::new(), messages).await.map_err(|error| match error {
+                SettleError::Publish(error) => error,
+                SettleError::Unavailable(reason) => reason.into(),
+                other => unreachable!("nothing is settled here: {other}"),
+            });
+        }
+        let (target, bytes_max) = self.target(topic);
         for (index, message) in messages.iter().enumerate() {
             message.validate(bytes_max, now_ms).map_err(|error| PublishError::Message { index, error })?;
-            if message.due_ms(now_ms).is_some() {
-                later.push(index);
-            } else {
-                message.push_into(&mut batch, &mut terms, now_ms);
-            }
         }
-        if !later.is_empty() {
-            let waiting: Vec<_> = later.iter().map(|&index| &messages[index]).collect();
-            let mut scheduled = self.publish_later(topic, &waiting).await?.into_iter();
-            let mut now = if batch.is_empty() {
-                Vec::new()
-            } else {
-                self.append_all(Records { target, batch, terms }).await?
-            }
-            .into_iter();
-            let receipt = |index: usize| {
-                let is_later = later.binary_search(&index).is_ok();
-                if is_later { scheduled.next() } else { now.next() }.expect("each message has a receipt")
-            };
-            return Ok((0..messages.len()).map(receipt).collect());
+        if later > 0 {
+            return self.publish_later(topic, &messages.iter().collect::<Vec<_>>()).await;
         }
+        let mut batch = RecordBatch::with_capacity(messages.iter().map(record_bytes).sum());
+        let mut terms = Terms::default();
+        messages.iter().for_each(|message| message.push_into(&mut batch, &mut terms, now_ms));
         drop(messages);
         self.append_all(Records { target, batch, terms }).await
     }

@@ -11,8 +11,8 @@
 //! Messages are put into their topics in order of (time, offset). So what is done is one place, [`Progress::through`], and not
 //! a set: ten million waiting messages cost nothing in the journal's state. What arrives late, due before `through`, is told apart
 //! by its offset and goes next: time never goes back here, whatever the clock does. Of times and offsets the nearest
-//! [`SCHEDULE_KNOWN_MAX`] are in memory; when they run low, one [`Scan`] of the log finds the next ones. Invariant: whatever is due
-//! at or before the horizon and neither done nor beyond what was looked at is known.
+//! [`SCHEDULE_KNOWN_MAX`] are in memory; when they run low, one [`Scan`] of the log finds the next ones. Invariants: whatever is due
+//! at or before the horizon and neither done nor beyond what was looked at is known; so is whatever is late; `seen` never falls.
 //!
 //! Pure: who reads the log, and moves messages, is the courier (`durable/courier/scheduled.rs`). Why it is made this way: ADR 0009.
 
@@ -63,7 +63,9 @@ impl Progress {
         self.done += count as u64;
         // Late ones come in order of offset, and those behind the last one are not done.
         let is_cut = last <= self.through && (count < step.dues.len() || step.is_cut);
-        self.seen = if is_cut { last.offset + 1 } else { step.seen };
+        let seen = if is_cut { last.offset + 1 } else { step.seen };
+        assert!(seen >= self.seen, "what is done stays done: seen falls from {} to {seen}", self.seen);
+        self.seen = seen;
         self.through = self.through.max(last);
     }
 
@@ -133,8 +135,9 @@ impl Schedule {
         self.keep_nearest();
     }
 
+    /// Late ones stay known however many they are: they go at once, and a step over those must know all of them.
     fn keep_nearest(&mut self) {
-        while self.known.len() > SCHEDULE_KNOWN_MAX {
+        while self.known.len() > SCHEDULE_KNOWN_MAX && self.known.last() > Some(&self.progress.through) {
             self.known.pop_last();
             self.horizon = self.known.last().copied();
         }
@@ -146,6 +149,10 @@ impl Schedule {
 
     /// What is to be done next, if anything is due.
     pub(crate) fn next_step(&self, now_ms: u64, count_max: usize) -> Option<Step> {
+        // After a scan the log is looked at again from where the scan began: what was seen before has to be seen first.
+        if self.fed < self.progress.seen {
+            return None;
+        }
         let mut dues: Vec<Due> = self.known.range(..=self.progress.through).copied().collect();
         let late = dues.len();
         if late == 0 {
@@ -186,6 +193,7 @@ impl Schedule {
             nearest: BinaryHeap::new(),
             has_more: false,
             oldest: Vec::new(),
+            beyond_oldest: None,
         })
     }
 
@@ -202,7 +210,9 @@ impl Schedule {
             self.keep_nearest();
         }
         let oldest: Vec<Due> = scan.oldest.into_iter().filter(|&due| !self.progress.is_done(due)).collect();
-        let floor = oldest.first().map_or(scan.end, |due| due.offset);
+        // The scan remembers some of the oldest only; they may all be done by now, and others wait behind them.
+        let behind = scan.beyond_oldest.unwrap_or(scan.end);
+        let floor = oldest.first().map_or(behind, |due| due.offset);
         let reach = |count: usize| oldest[count - 1].offset + 1 - floor;
         let carried =
             (1..=oldest.len()).rev().find(|&count| reach(count) >= SPARSE * count as u64).unwrap_or(0);
@@ -238,6 +248,8 @@ pub(crate) struct Scan {
     has_more: bool,
     /// The first waiting ones, in order of offset.
     oldest: Vec<Due>,
+    /// The first waiting offset behind those.
+    beyond_oldest: Option<u64>,
 }
 
 impl Scan {
@@ -247,11 +259,14 @@ impl Scan {
         }
         if self.oldest.len() < CARRIED_MAX {
             self.oldest.push(due);
+        } else {
+            self.beyond_oldest.get_or_insert(due.offset);
         }
         if due > self.after {
             self.nearest.push(due);
         }
-        if self.nearest.len() > SCANNED_MAX {
+        // As in `keep_nearest`, late ones stay.
+        if self.nearest.len() > SCANNED_MAX && self.nearest.peek() > Some(&self.progress.through) {
             self.nearest.pop();
             self.has_more = true;
         }

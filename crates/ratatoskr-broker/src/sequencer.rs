@@ -24,6 +24,7 @@ use ratatoskr_log::{Log, LogError, Pressure, Promise, RecordBatch};
 use crate::answer::{Answer, Waiting};
 use crate::command::{AppendError, Appended, Command, Records, Reply, SettingsChange};
 use crate::core::{Alarm, Core, Health, Tally};
+use crate::dedup::Duplicate;
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::limits::TOPICS_MAX;
 use crate::message::Terms;
@@ -268,8 +269,14 @@ impl Sequencer {
             Ok(prepared) => {
                 let number = prepared.topic.log.number;
                 if let Err(topic) = self.place(prepared, reply) {
-                    // A step that appends to it as well cannot happen without that.
-                    if self.steps.iter().any(|step| step.appends_to(number)) {
+                    // A step that appends to it as well cannot happen without that, and a duplicate has no first one any more.
+                    let refers = |waiting: &Waiting| {
+                        matches!(&waiting.answer, Answer::Append { appended, .. }
+                            if appended.topic != number && appended.duplicates.iter().any(|(_, first)| first.log == number))
+                    };
+                    if self.steps.iter().any(|step| step.appends_to(number))
+                        || self.waiting.iter().any(refers)
+                    {
                         return self.abandon_block(&Unavailable::TopicRestarting { topic });
                     }
                     self.core.dedup.take_back_of(number);
@@ -457,8 +464,8 @@ struct Prepared {
     topic: Arc<Topic>,
     batch: RecordBatch,
     terms: Terms,
-    /// Indices of the records that were taken out.
-    duplicates: Vec<u32>,
+    /// The records that were taken out.
+    duplicates: Vec<Duplicate>,
 }
 
 struct Append {

@@ -232,6 +232,36 @@ async fn a_message_is_put_into_its_topic_when_it_is_due_and_tells_its_first_id()
 }
 
 #[tokio::test]
+async fn a_batch_with_messages_for_later_happens_wholly_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broker, clock) = open(folder.path());
+    let hour = || later("later", Delivery::After(3_600_000));
+    let expecting = |offset| NewMessage { expected_offset: Some(offset), ..NewMessage::new("now") };
+    let refused = broker.publish_batch(&topic(), vec![hour(), expecting(5)]).await;
+    assert_eq!(refused, Err(PublishError::OtherOffset { expected: 5, next_offset: 0 }));
+    assert_eq!(broker.counters().scheduled_messages, 0);
+    let receipts = broker.publish_batch(&topic(), vec![hour(), expecting(0), hour()]).await.unwrap();
+    let scheduled: Vec<_> = receipts.iter().map(|receipt| (receipt.scheduled, receipt.offset)).collect();
+    assert_eq!(scheduled, [(true, Receipt::NO_OFFSET), (false, 0), (true, Receipt::NO_OFFSET)]);
+    clock.pass(3_601_000);
+    assert_eq!(payloads(&read(&broker, 3).await), ["now", "later", "later"]);
+}
+
+#[tokio::test]
+async fn large_messages_that_are_due_at_once_come_in_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broker, clock) = open(folder.path());
+    let at_ms = clock.now_ms() + 60_000;
+    for number in 0..20_u8 {
+        let message = NewMessage { delivery: Delivery::At(at_ms), ..NewMessage::new(vec![number; 900_000]) };
+        broker.publish(&topic(), message).await.unwrap();
+    }
+    clock.pass(61_000);
+    let numbers: Vec<u8> = read(&broker, 20).await.iter().map(|message| message.payload()[0]).collect();
+    assert_eq!(numbers, (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn what_waits_survives_crash_and_restart_and_comes_once() {
     let folder = tempfile::tempdir().unwrap();
     let copy = tempfile::tempdir().unwrap();

@@ -21,7 +21,7 @@ use futures_util::stream::{self, FuturesOrdered};
 use futures_util::{FutureExt, StreamExt};
 use ratatoskr_broker::{
     Broker, Delivered, Durability, Fate, JoinOptions, Member, MemberEnd, Outcome, SettleError, Start,
-    SubscriptionRef, SubscriptionSettings, Token, TopicName, Window, limits,
+    SubscriptionRef, SubscriptionSettings, TOKEN_BYTES, Token, TopicName, Window, WindowSetter, limits,
 };
 use ratatoskr_proto as wire;
 use ratatoskr_proto::consume_request::Step as Ask;
@@ -59,6 +59,8 @@ struct Consumer {
     /// Steps whose fates are to be told, in order.
     fates: FuturesOrdered<BoxFuture<'static, (wire::Fates, OwnedSemaphorePermit)>>,
     heartbeat: Duration,
+    /// Ends when nothing was sent for so long.
+    silence: Pin<Box<tokio::time::Sleep>>,
     closed: BoxFuture<'static, ()>,
     /// Why nothing is delivered any more: what the stream ends with once all fates are told.
     end: Option<Result<(), Status>>,
@@ -66,10 +68,9 @@ struct Consumer {
     opened: Option<wire::ConsumeOpened>,
 }
 
-/// What the client has sent. Bounded by the permits of the settlements in it.
+/// What the client has sent. Bounded by the permits of the settlements.
 enum Heard {
     Settling(BoxFuture<'static, wire::Fates>, OwnedSemaphorePermit),
-    Window(Window),
     /// The client has closed its side.
     Closed,
     /// The stream broke, or what came cannot be.
@@ -117,11 +118,13 @@ pub(crate) async fn consume(
     let (tell, heard) = mpsc::unbounded_channel();
     let consumer = Consumer {
         heard,
-        listening: tokio::spawn(listen(broker.clone(), requests, tell)).abort_handle(),
+        listening: tokio::spawn(listen(broker.clone(), member.window_setter(), requests, tell))
+            .abort_handle(),
         member,
         receipt: receipt_of(broker, &name.topic),
         fates: FuturesOrdered::new(),
         heartbeat,
+        silence: Box::pin(tokio::time::sleep(heartbeat)),
         closed,
         end: None,
         opened: Some(opened),
@@ -137,6 +140,7 @@ async fn join(broker: &Broker, name: &SubscriptionRef, options: JoinOptions) -> 
 /// Takes in what the client sends, whether or not it reads.
 async fn listen(
     broker: Broker,
+    window_setter: WindowSetter,
     mut requests: Streaming<wire::ConsumeRequest>,
     tell: mpsc::UnboundedSender<Heard>,
 ) {
@@ -151,7 +155,10 @@ async fn listen(
                     Heard::Broken(status::bad_field("open", &"open comes once; open another stream instead"))
                 }
                 Some(Ask::Window(window)) => match window_from_wire(Some(&window)) {
-                    Ok(window) => Heard::Window(window),
+                    Ok(window) => {
+                        window_setter.set(window);
+                        continue;
+                    }
                     Err(error) => Heard::Broken(status::bad_field(error.field, &error)),
                 },
                 Some(Ask::Settle(step)) => {
@@ -185,11 +192,11 @@ async fn next_step(consumer: Option<Consumer>) -> Option<Step> {
             consumer.member.leave_in_order();
             return end.err().map(|status| (Err(status), None));
         }
-        let (is_ending, heartbeat) = (consumer.end.is_some(), consumer.heartbeat);
-        let Consumer { heard, member, fates, closed, .. } = &mut consumer;
+        let is_ending = consumer.end.is_some();
+        let Consumer { heard, member, fates, closed, silence, .. } = &mut consumer;
         tokio::select! {
             biased;
-            () = closed, if !is_ending => consumer.end = Some(Err(status::shutting_down())),
+            () = closed, if !is_ending => consumer.stop(),
             Some((told, _)) = fates.next(), if !fates.is_empty() => {
                 return Some(tell(Tell::Fates(told), consumer));
             }
@@ -197,7 +204,6 @@ async fn next_step(consumer: Option<Consumer>) -> Option<Step> {
                 Heard::Settling(settling, permit) => {
                     consumer.fates.push_back(settling.map(|told| (told, permit)).boxed());
                 }
-                Heard::Window(window) => consumer.member.set_window(window),
                 Heard::Closed => consumer.end = Some(Ok(())),
                 // The member vanishes with the stream.
                 Heard::Broken(status) => return Some((Err(status), None)),
@@ -205,18 +211,37 @@ async fn next_step(consumer: Option<Consumer>) -> Option<Step> {
             batch = member.next_batch(), if !is_ending => match batch {
                 Ok(batch) => {
                     let step = encode_deliveries(&batch, consumer.receipt);
-                    return Some((Ok(step), Some(consumer)));
+                    return Some(send(step, consumer));
                 }
-                Err(MemberEnd::ShuttingDown) => consumer.end = Some(Err(status::shutting_down())),
+                Err(MemberEnd::ShuttingDown) => consumer.stop(),
                 Err(end) => return Some((Err(status::member_end(end)), None)),
             },
-            () = tokio::time::sleep(heartbeat) => return Some(tell(Tell::Heartbeat(wire::Heartbeat {}), consumer)),
+            () = silence.as_mut() => return Some(tell(Tell::Heartbeat(wire::Heartbeat {}), consumer)),
         }
     }
 }
 
 fn tell(step: Tell, consumer: Consumer) -> Step {
-    (Ok(OutgoingStep::from(&wire::ConsumeResponse { step: Some(step) })), Some(consumer))
+    send(OutgoingStep::from(&wire::ConsumeResponse { step: Some(step) }), consumer)
+}
+
+fn send(step: OutgoingStep, mut consumer: Consumer) -> Step {
+    let next_heartbeat = tokio::time::Instant::now() + consumer.heartbeat;
+    consumer.silence.as_mut().reset(next_heartbeat);
+    (Ok(step), Some(consumer))
+}
+
+impl Consumer {
+    /// The broker stops: nothing more is heard or delivered, but what was settled is told.
+    fn stop(&mut self) {
+        self.listening.abort();
+        while let Ok(heard) = self.heard.try_recv() {
+            if let Heard::Settling(settling, permit) = heard {
+                self.fates.push_back(settling.map(|told| (told, permit)).boxed());
+            }
+        }
+        self.end = Some(Err(status::shutting_down()));
+    }
 }
 
 /// Hands the settlements of one step to the broker at once; the future tells their fates. What makes no sense is told so, and the
@@ -225,7 +250,15 @@ fn begin(broker: &Broker, step: wire::ConsumeSettle) -> impl Future<Output = wir
     let wire::ConsumeSettle { sequence, acks, settlements } = step;
     let mut told = wire::Fates { sequence, ..wire::Fates::default() };
     let (mut tokens, mut known) = (Vec::with_capacity(acks.len()), Vec::with_capacity(acks.len()));
-    let is_too_long = acks.len() + settlements.len() > limits::SETTLEMENTS_MAX;
+    let count = acks.len() + settlements.len();
+    let (acks, settlements) = if count > limits::SETTLEMENTS_MAX {
+        let reason =
+            format!("the step has {count} settlements; at most {} are allowed", limits::SETTLEMENTS_MAX);
+        told.refused.push(invalid(&[], reason));
+        (Vec::new(), Vec::new())
+    } else {
+        (acks, settlements)
+    };
     let acks = acks.into_iter().map(|token| (token, Ok(Outcome::Ack)));
     let others = settlements.into_iter().map(|settlement| {
         let token = settlement.token.clone();
@@ -239,16 +272,13 @@ fn begin(broker: &Broker, step: wire::ConsumeSettle) -> impl Future<Output = wir
     });
     for (token, outcome) in acks.chain(others) {
         match (Token::parse(&token), outcome) {
-            (_, Err(reason)) => told.refused.push(invalid(token, reason)),
-            _ if is_too_long => {
-                let reason = format!("the step has more than {} settlements", limits::SETTLEMENTS_MAX);
-                told.refused.push(invalid(token, reason));
-            }
-            (Some(parsed), Ok(outcome)) => {
+            (_, Err(reason)) => told.refused.push(invalid(&token, reason)),
+            (Some(token), Ok(outcome)) => {
+                // Not the bytes as they came: they would hold the whole request.
                 tokens.push(token);
-                known.push((parsed, outcome));
+                known.push((token, outcome));
             }
-            (None, Ok(_)) => told.refused.extend(fate_to_wire(&Fate::Unknown, token)),
+            (None, Ok(_)) => told.refused.extend(fate_to_wire(&Fate::Unknown, &token)),
         }
     }
     let settling = broker.settle(known);
@@ -257,13 +287,13 @@ fn begin(broker: &Broker, step: wire::ConsumeSettle) -> impl Future<Output = wir
             Ok(settling) => settling.await,
             Err(SettleError::Unavailable(reason)) => vec![Fate::Unavailable(reason); tokens.len()],
             Err(error) => {
-                let refused = tokens.drain(..).map(|token| invalid(token, error.to_string()));
+                let refused = tokens.drain(..).map(|token| invalid(&token.to_bytes(), error.to_string()));
                 told.refused.extend(refused);
                 Vec::new()
             }
         };
         for (token, fate) in tokens.into_iter().zip(fates) {
-            match fate_to_wire(&fate, token) {
+            match fate_to_wire(&fate, &token.to_bytes()) {
                 None => told.settled += 1,
                 Some(refused) => told.refused.push(refused),
             }
@@ -272,12 +302,17 @@ fn begin(broker: &Broker, step: wire::ConsumeSettle) -> impl Future<Output = wir
     }
 }
 
-fn invalid(token: bytes::Bytes, reason: String) -> wire::Fate {
-    wire::Fate { token, code: wire::FateCode::Invalid.into(), reason }
+/// As much of a token as a token has: what is no token may be of any length.
+fn cut(token: &[u8]) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(&token[..token.len().min(TOKEN_BYTES)])
+}
+
+fn invalid(token: &[u8], reason: String) -> wire::Fate {
+    wire::Fate { token: cut(token), code: wire::FateCode::Invalid.into(), reason }
 }
 
 /// Why a message was not settled; `None` if it was.
-fn fate_to_wire(fate: &Fate, token: bytes::Bytes) -> Option<wire::Fate> {
+fn fate_to_wire(fate: &Fate, token: &[u8]) -> Option<wire::Fate> {
     let (code, reason) = match fate {
         Fate::Settled => return None,
         Fate::Stale => {
@@ -286,7 +321,7 @@ fn fate_to_wire(fate: &Fate, token: bytes::Bytes) -> Option<wire::Fate> {
         Fate::Unknown => (wire::FateCode::Unknown, "the token is none of this broker's".to_owned()),
         Fate::Unavailable(reason) => (wire::FateCode::Unavailable, reason.to_string()),
     };
-    Some(wire::Fate { token, code: code.into(), reason })
+    Some(wire::Fate { token: cut(token), code: code.into(), reason })
 }
 
 /// `Pull`.
@@ -321,9 +356,15 @@ pub(crate) async fn pull(
             biased;
             batch = member.next_batch() => match batch {
                 Ok(batch) => deliveries.extend(batch),
-                Err(end) => return Err(status::member_end(end)),
+                Err(end) => {
+                    member.leave_in_order();
+                    return Err(status::member_end(end));
+                }
             },
-            () = closing.clone().closed() => return Err(status::shutting_down()),
+            () = closing.clone().closed() => {
+                member.leave_in_order();
+                return Err(status::shutting_down());
+            }
             () = &mut patience => break,
         }
         // What is there is taken; nobody waits for more once there is something.

@@ -153,8 +153,22 @@ async fn publish_group(broker: &Broker, group: Group) -> Vec<(usize, Outcome)> {
         let message = messages.pop().expect("its length is one");
         return vec![(places[0], publish_one(broker, &topic, message).await)];
     }
+    let is_conditional = messages.iter().any(|message| message.expected_offset.is_some());
     let outcomes: Vec<Outcome> = match broker.publish_batch(&topic, messages.clone()).await {
         Ok(receipts) => receipts.iter().map(|receipt| Ok(published(receipt))).collect(),
+        Err(PublishError::Message { error, index }) if is_conditional => {
+            let other = || {
+                refused(format!(
+                    "{}: message {index} is refused ({error}), and expected_offset asks for all or none",
+                    status::BATCH_REFUSED
+                ))
+            };
+            let refusal = PublishError::Message { error: error.clone(), index };
+            let of = |place| {
+                if place == index { status::publish_refusal(&refusal).map(refused) } else { Ok(other()) }
+            };
+            (0..places.len()).map(of).collect()
+        }
         Err(PublishError::Message { .. }) => {
             join_all(messages.into_iter().map(|message| publish_one(broker, &topic, message))).await
         }

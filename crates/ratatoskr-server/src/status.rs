@@ -38,6 +38,9 @@ pub(crate) const SUBSCRIPTION_NOT_FOUND: &str = "subscription_not_found";
 /// In-band code for the rest of a batch when only part of it could be published.
 pub(crate) const UNAVAILABLE: &str = "unavailable";
 
+/// In-band code for messages of a conditional batch of which another message is refused.
+pub(crate) const BATCH_REFUSED: &str = "batch_refused";
+
 /// A failure on its way to become a status.
 struct Failure {
     // The gRPC code.

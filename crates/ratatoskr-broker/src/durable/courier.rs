@@ -123,6 +123,7 @@ impl Courier {
                 // What is not a desk's own logic is not expected to panic; should it, only this request is lost.
                 if catch_unwind(AssertUnwindSafe(|| self.handle(request, now_ms))).is_err() {
                     tracing::error!("a request about subscriptions failed");
+                    self.schedule_failed();
                 }
             }
             self.sweep(now_ms);

@@ -107,7 +107,8 @@ impl Outcome {
             && reason.len() > REASON_BYTES_MAX
         {
             let cut = (0..=REASON_BYTES_MAX).rev().find(|&bytes| reason.is_char_boundary(bytes)).unwrap_or(0);
-            reason.truncate(cut);
+            // What is behind it is not kept either.
+            *reason = reason[..cut].to_owned();
         }
     }
 }

@@ -77,6 +77,21 @@ pub struct Member {
     reading: Option<JoinHandle<Vec<(u64, Found)>>>,
 }
 
+/// Changes what a member may hold; see [`Member::window_setter`].
+pub struct WindowSetter {
+    core: Arc<Core>,
+    subscription: u32,
+    member: MemberId,
+}
+
+impl WindowSetter {
+    /// Changes what the member may hold.
+    pub fn set(&self, window: Window) {
+        let (subscription, member) = (self.subscription, self.member);
+        let _ = self.core.courier.push(Request::Widen { subscription, member, window });
+    }
+}
+
 /// How the courier reaches a member.
 pub(crate) struct Seat {
     pub(crate) id: MemberId,
@@ -159,7 +174,7 @@ impl Member {
                 self.take_parcels()?;
             }
             let found = self.read().await;
-            let opened = self.open(found);
+            let opened = self.open(&found);
             if !opened.is_empty() {
                 Tally::add(&self.core.tally.delivered_messages, opened.len() as u64);
                 return Ok(opened);
@@ -170,8 +185,12 @@ impl Member {
 
     /// Changes what it may hold.
     pub fn set_window(&self, window: Window) {
-        let (subscription, member) = (self.subscription, self.seat.id);
-        let _ = self.core.courier.push(Request::Widen { subscription, member, window });
+        self.window_setter().set(window);
+    }
+
+    /// Changes what it may hold, from elsewhere.
+    pub fn window_setter(&self) -> WindowSetter {
+        WindowSetter { core: self.core.clone(), subscription: self.subscription, member: self.seat.id }
     }
 
     /// Settles deliveries: see [`crate::Broker::settle`].
@@ -246,13 +265,14 @@ impl Member {
     }
 
     /// Makes deliveries of the parcels.
-    fn open(&mut self, mut found: HashMap<u64, Found>) -> Vec<Delivered> {
+    fn open(&mut self, found: &HashMap<u64, Found>) -> Vec<Delivered> {
         let (number, mask) = (self.topic.log.number, self.core.id_mask);
         let mut opened = Vec::with_capacity(self.parcels.len());
         for parcel in std::mem::take(&mut self.parcels) {
             let Parcel { token, attempt, until_ms: lease_until_ms, record, .. } = parcel;
-            let read = record.map_or_else(|| found.remove(&token.offset), |record| Some(Ok(Some(record))));
-            let Some(record) = self.look_at(token, read) else { continue };
+            let Some(record) = record.or_else(|| self.look_at(token, found.get(&token.offset))) else {
+                continue;
+            };
             let message = Message {
                 topic: self.topic.name.clone(),
                 id: MessageId::new(mask, number, record.offset, record.timestamp_ms),
@@ -266,9 +286,9 @@ impl Member {
     }
 
     /// The message, if it could be read. One that is gone is told to the courier; one that cannot be read now goes back after a pause.
-    fn look_at(&self, token: Token, read: Option<Found>) -> Option<Record> {
+    fn look_at(&self, token: Token, read: Option<&Found>) -> Option<Record> {
         let reason = match read {
-            Some(Ok(Some(record))) => return Some(record),
+            Some(Ok(Some(record))) => return Some(record.clone()),
             Some(Ok(None) | Err(ReadError::Trimmed { .. })) => {
                 let _ = self.core.courier.push(Request::Lost { token });
                 return None;

@@ -167,8 +167,8 @@ pub(crate) enum ScheduleRead {
 pub(crate) enum Purpose {
     /// They are due.
     Dispatch(Step),
-    /// They are old, and stand in the way of what could go.
-    Carry,
+    /// They are old, and stand in the way of what could go. All that were asked for, in order of offset.
+    Carry(Vec<Due>),
 }
 
 /// See the file's head.

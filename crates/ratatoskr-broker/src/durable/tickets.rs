@@ -77,6 +77,11 @@ impl Tickets {
         self.under_way.is_empty()
     }
 
+    /// True while a step of the schedule is on its way.
+    pub(super) fn is_dispatching(&self) -> bool {
+        self.under_way.values().any(|(_, after)| matches!(after, After::Dispatch { .. }))
+    }
+
     pub(super) fn issue(&mut self, booked: Vec<Booked>, after: After) -> u64 {
         self.last_ticket += 1;
         self.under_way.insert(self.last_ticket, (booked, after));

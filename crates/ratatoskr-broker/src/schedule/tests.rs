@@ -97,6 +97,36 @@ fn far_messages_wait_on_disk_until_they_are_near() {
 }
 
 #[test]
+fn what_waits_stays_though_the_oldest_a_scan_remembers_are_done_when_it_ends() {
+    let log: Vec<u64> = (0..120_000).map(|offset| 1000 + offset).collect();
+    let mut schedule = done_through(&log, 1000 + 100_000 - 1);
+    let mut running = schedule.begin_scan(0, log.len() as u64).expect("much is done");
+    (running.cursor..running.end).for_each(|offset| running.take(due(log[offset as usize], offset)));
+    let step = schedule.next_step(u64::MAX, 11_000).expect("more is due");
+    advance(&mut schedule, &step, 11_000);
+    let remains = schedule.finish_scan(running);
+    assert!(remains.floor <= 111_000, "{remains:?}");
+}
+
+#[test]
+fn what_arrived_and_was_done_during_a_scan_is_not_done_again_after_it() {
+    let mut log: Vec<u64> = (0..SCHEDULE_KNOWN_MAX as u64 + 10).map(|offset| 1_000_000 + offset).collect();
+    let mut schedule = Schedule::new(Progress::default(), log.len() as u64);
+    let mut running = schedule.begin_scan(0, log.len() as u64).expect("nothing is known");
+    (running.cursor..running.end).for_each(|offset| running.take(due(log[offset as usize], offset)));
+    log.extend([5, 6, 7]);
+    schedule.horizon = Some(due(10, 0));
+    running.after = due(10, 0);
+    feed(&mut schedule, &log);
+    let step = schedule.next_step(100, 9).expect("short delays are known at once");
+    assert_eq!(advance(&mut schedule, &step, 3).len(), 3);
+    schedule.finish_scan(running);
+    assert_eq!(schedule.next_step(2_000_000, 9), None, "it has to see again what it had seen");
+    feed(&mut schedule, &log);
+    assert_eq!(schedule.next_step(2_000_000, 1).map(|step| step.dues), Some(vec![due(1_000_000, 0)]));
+}
+
+#[test]
 fn few_old_messages_among_many_done_are_carried_forward() {
     // One of a thousand is for much later.
     let log: Vec<u64> = (0..200_000).map(|offset| if offset % 1000 == 0 { 1 << 40 } else { 5 }).collect();

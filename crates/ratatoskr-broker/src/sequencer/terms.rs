@@ -11,7 +11,7 @@ use ratatoskr_log::{Placed, RecordBatch};
 use super::{Prepared, Sequencer};
 use crate::answer::Answer;
 use crate::command::{AppendError, Records, Target};
-use crate::dedup::{First, TooManyIds};
+use crate::dedup::{Duplicate, First, TooManyIds};
 use crate::error::Unavailable;
 use crate::message::Terms;
 use crate::owner::Owner;
@@ -21,6 +21,10 @@ impl Sequencer {
     /// Looks at everything that an append can be refused for.
     pub(super) fn prepare(&mut self, records: Records) -> Result<Prepared, AppendError> {
         let Records { target, mut batch, terms } = records;
+        // What is scheduled for a topic that is gone could never be delivered.
+        if let Some(gone) = terms.ids_of.as_ref().filter(|topic| self.is_gone(topic)) {
+            return Err(AppendError::TopicGone { topic: gone.name.clone() });
+        }
         let topic = self.resolve(target)?;
         if self.owners.get_mut(&topic.log.number).is_some_and(Owner::is_down) {
             let topic = topic.name.clone();
@@ -34,6 +38,10 @@ impl Sequencer {
     fn resolve(&mut self, target: Target) -> Result<Arc<Topic>, AppendError> {
         let must_last = matches!(target, Target::Lasting(..));
         let (name, settings) = match target {
+            Target::Living(topic) if self.is_gone(&topic) => {
+                return Err(AppendError::TopicGone { topic: topic.name.clone() });
+            }
+            Target::Living(topic) => return Ok(topic),
             Target::Topic(topic) if !topic.log.is_deleted() => return Ok(topic),
             Target::Topic(topic) => (topic.name.clone(), self.core.topic_defaults.clone()),
             Target::Name(name, settings) | Target::Lasting(name, settings) => (name, settings),
@@ -53,13 +61,17 @@ impl Sequencer {
         Ok(topic)
     }
 
-    /// Takes the duplicates out of a batch, and checks what is expected of the rest. Answers the duplicates' indices.
+    fn is_gone(&self, topic: &Topic) -> bool {
+        topic.log.is_deleted() || self.deleting.contains(&topic.log.number)
+    }
+
+    /// Takes the duplicates out of a batch, and checks what is expected of the rest. Answers the duplicates.
     fn meet_terms(
         &self,
         topic: &Topic,
         batch: &mut RecordBatch,
         terms: &Terms,
-    ) -> Result<Vec<u32>, AppendError> {
+    ) -> Result<Vec<Duplicate>, AppendError> {
         let mut duplicates = Vec::new();
         let ids_of = terms.ids_of.as_deref().unwrap_or(topic);
         let window_ms = ids_of.settings().dedup_window_ms;
@@ -70,12 +82,12 @@ impl Sequencer {
         }
         let next = topic.log.staged_next();
         for &(index, expected) in &terms.expected {
-            let Err(before) = duplicates.binary_search(&index) else { continue };
+            let Err(before) = place_among(&duplicates, index) else { continue };
             if expected != next + u64::from(index) - before as u64 {
                 return Err(AppendError::OtherOffset { expected, next_offset: next });
             }
         }
-        batch.remove(&duplicates);
+        batch.remove(&duplicates.iter().map(|&(index, _)| index).collect::<Vec<_>>());
         Ok(duplicates)
     }
 
@@ -84,7 +96,7 @@ impl Sequencer {
         &self,
         topic: &Topic,
         placed: Placed,
-        (terms, duplicates): (&Terms, &[u32]),
+        (terms, duplicates): (&Terms, &[Duplicate]),
     ) -> Vec<(u32, First)> {
         let ids_of = terms.ids_of.as_deref().unwrap_or(topic);
         if terms.ids.is_empty() || ids_of.settings().dedup_window_ms == 0 {
@@ -93,10 +105,11 @@ impl Sequencer {
         let (scope, log) = (ids_of.log.number, topic.log.number);
         let mut firsts = Vec::with_capacity(duplicates.len());
         for &(index, id) in &terms.ids {
-            match duplicates.binary_search(&index) {
-                Ok(_) => {
-                    let first = self.core.dedup.first(scope, id).expect("a duplicate has a first one");
-                    firsts.push((index, first));
+            match place_among(duplicates, index) {
+                Ok(at) => {
+                    let earlier =
+                        || self.core.dedup.staged(scope, id).expect("it comes earlier in this batch");
+                    firsts.push((index, duplicates[at].1.unwrap_or_else(earlier)));
                 }
                 Err(before) => {
                     let offset = placed.first + u64::from(index) - before as u64;
@@ -107,4 +120,8 @@ impl Sequencer {
         }
         firsts
     }
+}
+
+fn place_among(duplicates: &[Duplicate], index: u32) -> Result<usize, usize> {
+    duplicates.binary_search_by_key(&index, |&(index, _)| index)
 }

@@ -103,6 +103,7 @@ impl Courier {
         let Refused { reason, mut happenings } = refused;
         let unavailable = match &reason {
             AppendError::Unavailable(unavailable) => unavailable.clone(),
+            AppendError::TopicGone { topic } => Unavailable::TopicRestarting { topic: topic.clone() },
             _ => {
                 Unavailable::DiskFull { detail: "there is no room for the topic of dead letters".to_owned() }
             }
@@ -124,7 +125,7 @@ impl Courier {
         match after {
             After::Nothing => {}
             After::Create { topic, name, reply, .. } => {
-                let error = if topic.log.is_deleted() {
+                let error = if topic.log.is_deleted() || matches!(reason, AppendError::TopicGone { .. }) {
                     SubscriptionError::TopicNotFound(topic.name.clone())
                 } else {
                     unavailable.into()
@@ -142,6 +143,9 @@ impl Courier {
             }
             After::Restart(number, reply) => {
                 self.note_move(number, -1);
+                if let Some(desk) = self.desks.get_mut(&number) {
+                    desk.intended = desk.settings.clone();
+                }
                 let _ = reply.send(Err(unavailable.into()));
             }
             After::Delete(_, reply) | After::Tell(_, reply) => {

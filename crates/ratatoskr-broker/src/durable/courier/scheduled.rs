@@ -35,6 +35,8 @@ use crate::topic::Topic;
 const MOVED_AT_ONCE: usize = 1_000;
 /// Bytes of records moved in one step; one message always is.
 const MOVED_BYTES: usize = 4 << 20;
+/// Messages read before it is looked at how large they are.
+const FETCHED_TOGETHER: usize = 16;
 /// Chunks of the log looked at before other work has its turn.
 const CHUNKS_IN_A_ROW: usize = 16;
 /// Bytes a scan reads before other reads have their turn.
@@ -55,6 +57,8 @@ pub(super) struct Scheduling {
     has_more: bool,
     /// No step before.
     retry_ms: u64,
+    /// Nothing is read before: it failed just now.
+    read_retry_ms: u64,
     /// To be carried forward.
     carry: Vec<Due>,
     /// Topics whose messages have to wait.
@@ -70,6 +74,7 @@ impl Scheduling {
             is_moving: false,
             has_more: true,
             retry_ms: 0,
+            read_retry_ms: 0,
             carry: Vec::new(),
             postponed: HashSet::new(),
         }
@@ -78,14 +83,17 @@ impl Scheduling {
     /// When it wants its turn though nothing happens to it.
     pub(super) fn next_turn_ms(&self) -> Option<u64> {
         if self.has_more && self.segments.is_some() {
-            return Some(0);
+            return Some(self.read_retry_ms);
         }
         let due_ms = self.schedule.next_due_ms().filter(|_| !self.is_moving);
         due_ms.map(|due_ms| due_ms.max(self.retry_ms))
     }
 
     /// Looks at what is new in the log; answers what another thread has to read.
-    fn feed(&mut self) -> Option<SegmentCursor> {
+    fn feed(&mut self, now_ms: u64) -> Option<SegmentCursor> {
+        if now_ms < self.read_retry_ms {
+            return None;
+        }
         for _ in 0..CHUNKS_IN_A_ROW {
             let cursor = self.schedule.fed();
             self.segments.as_ref()?;
@@ -97,7 +105,7 @@ impl Scheduling {
                 }
                 Ok(Tail::Cold) => return self.segments.take(),
                 Err(error) => {
-                    self.pass(&error);
+                    self.pass(&error, now_ms);
                     return None;
                 }
             }
@@ -111,11 +119,27 @@ impl Scheduling {
         self.schedule.feed(chunk.end().max(cursor), new.map(|record| due_of(&record)));
     }
 
-    fn pass(&mut self, error: &ReadError) {
-        if let Some(resume) = resume_after(error) {
-            self.schedule.feed(resume.max(self.schedule.fed()), []);
-        } else {
-            self.has_more = false;
+    fn pass(&mut self, error: &ReadError, now_ms: u64) {
+        match resume_after(error) {
+            Some(resume) => self.schedule.feed(resume.max(self.schedule.fed()), []),
+            None => self.read_fails(error, now_ms),
+        }
+    }
+
+    fn read_fails(&mut self, error: &ReadError, now_ms: u64) {
+        tracing::error!(%error, "the schedule cannot be read; tried again in a second");
+        self.read_retry_ms = now_ms + RETRY_MS;
+        self.has_more = true;
+    }
+}
+
+impl Scheduling {
+    /// What of a step was not moved goes into the next one; what is due is known anyway.
+    fn put_off(&mut self, purpose: Purpose, moved: usize) {
+        if let Purpose::Carry(mut dues) = purpose {
+            let mut rest = dues.split_off(moved);
+            rest.append(&mut self.carry);
+            self.carry = rest;
         }
     }
 }
@@ -157,9 +181,10 @@ impl Courier {
 
     fn try_schedule_turn(&mut self, now_ms: u64) {
         let Some(scheduling) = &mut self.scheduling else { return };
-        let cold = scheduling.feed();
+        let cold = scheduling.feed(now_ms);
         let log = &scheduling.topic.log;
-        let scan = scheduling.schedule.begin_scan(log.extent().first, log.next());
+        let may_scan = now_ms >= scheduling.read_retry_ms;
+        let scan = may_scan.then(|| scheduling.schedule.begin_scan(log.extent().first, log.next())).flatten();
         let topic = scheduling.topic.clone();
         let mut wanted = None;
         if !scheduling.is_moving && now_ms >= scheduling.retry_ms {
@@ -167,7 +192,8 @@ impl Courier {
                 wanted = Some((step.dues.clone(), Purpose::Dispatch(step)));
             } else if !scheduling.carry.is_empty() {
                 let rest = scheduling.carry.split_off(scheduling.carry.len().min(MOVED_AT_ONCE));
-                wanted = Some((std::mem::replace(&mut scheduling.carry, rest), Purpose::Carry));
+                let carried = std::mem::replace(&mut scheduling.carry, rest);
+                wanted = Some((carried.clone(), Purpose::Carry(carried)));
             }
             scheduling.is_moving = wanted.is_some();
         }
@@ -182,7 +208,7 @@ impl Courier {
             self.scan_schedule(topic.clone(), scan, SegmentCursor::default());
         }
         if let Some((dues, purpose)) = wanted {
-            self.read_schedule(move || ScheduleRead::Fetched(purpose, fetch(&topic.log, dues)));
+            self.read_schedule(move || ScheduleRead::Fetched(purpose, fetch(&topic.log, &dues)));
         }
     }
 
@@ -209,7 +235,7 @@ impl Courier {
                 match read {
                     Ok(Some(chunk)) => scheduling.take_in(&chunk),
                     Ok(None) => {}
-                    Err(error) => scheduling.pass(&error),
+                    Err(error) => scheduling.pass(&error, now_ms),
                 }
             }
             ScheduleRead::Scanned(Ok(scan), segments) if scan.cursor < scan.end => {
@@ -224,12 +250,13 @@ impl Courier {
                 self.trim_schedule(topic, floor);
             }
             ScheduleRead::Scanned(Err(error), _) => {
-                tracing::error!(%error, "the schedule cannot be read; tried again in a second");
+                scheduling.read_fails(&error, now_ms);
                 scheduling.schedule.abandon_scan();
             }
-            ScheduleRead::Fetched(purpose, Ok(fetched)) => self.move_fetched(&purpose, fetched, now_ms),
-            ScheduleRead::Fetched(_, Err(error)) => {
+            ScheduleRead::Fetched(purpose, Ok(fetched)) => self.move_fetched(purpose, fetched, now_ms),
+            ScheduleRead::Fetched(purpose, Err(error)) => {
                 tracing::error!(%error, "messages that are due cannot be read; tried again in a second");
+                scheduling.put_off(purpose, 0);
                 scheduling.is_moving = false;
                 scheduling.retry_ms = now_ms + RETRY_MS;
             }
@@ -244,35 +271,36 @@ impl Courier {
 
     // ---- moving ----
 
-    fn move_fetched(&mut self, purpose: &Purpose, fetched: Vec<(Due, Option<Record>)>, now_ms: u64) {
+    fn move_fetched(&mut self, purpose: Purpose, fetched: Vec<(Due, Option<Record>)>, now_ms: u64) {
         let Some(scheduling) = &mut self.scheduling else { return };
         let mut progress = self.core.books.schedule();
         let mut moving = Moving { mask: self.core.id_mask, ..Moving::default() };
         let mut moved = Vec::with_capacity(fetched.len());
         let topics = topics_of(&self.core.topics.read(), &fetched);
+        // Later than anything that was moved: what is put off must not be late at once.
+        let postponed_ms = now_ms.max(progress.through.at_ms) + POSTPONED_MS;
         for (due, record) in fetched {
-            if moving.bytes > MOVED_BYTES {
-                break;
-            }
             moved.push(due);
             let Some(record) = record.filter(|_| !progress.is_done(due)) else { continue };
             let Some(topic) = topics.get(&record.body.facts().addressed_to) else { continue };
             let has_to_wait = scheduling.postponed.contains(&topic.name);
-            match purpose {
-                Purpose::Carry => moving.put_back(&scheduling.topic, &record, due.at_ms),
+            match &purpose {
+                Purpose::Carry(_) => moving.put_back(&scheduling.topic, &record, due.at_ms),
                 Purpose::Dispatch(_) if has_to_wait => {
-                    moving.put_back(&scheduling.topic, &record, now_ms + POSTPONED_MS);
+                    moving.put_back(&scheduling.topic, &record, postponed_ms);
                 }
                 Purpose::Dispatch(_) => moving.put_into(topic, &scheduling.topic, &record),
             }
         }
-        match purpose {
+        match &purpose {
             Purpose::Dispatch(step) => progress.take(step, moved.len()),
-            Purpose::Carry => {
+            Purpose::Carry(_) => {
                 progress.done += moved.iter().filter(|&&due| !progress.is_done(due)).count() as u64;
-                progress.floor = moved.last().map_or(progress.floor, |due| due.offset + 1);
+                let floor = moved.last().map_or(0, |due| due.offset + 1);
+                progress.floor = progress.floor.max(floor);
             }
         }
+        scheduling.put_off(purpose, moved.len());
         let appends = moving.appends(&scheduling.topic);
         self.send(vec![Happening::Dispatched(progress)], appends, Vec::new(), After::Dispatch { moved });
     }
@@ -287,6 +315,14 @@ impl Courier {
         // Carried forward, messages pin nothing any more; what else can go, the next scan finds.
         let (topic, floor) = (scheduling.topic.clone(), progress.floor);
         self.trim_schedule(topic, floor);
+    }
+
+    /// A request about the schedule failed half-way: if it was to move something, that has not happened.
+    pub(super) fn schedule_failed(&mut self) {
+        let is_under_way = self.tickets.is_dispatching();
+        if let Some(scheduling) = &mut self.scheduling {
+            scheduling.is_moving = is_under_way;
+        }
     }
 
     pub(super) fn schedule_refused(&mut self, reason: &Unavailable, now_ms: u64) {
@@ -310,7 +346,6 @@ struct Moving {
     at: HashMap<u32, usize>,
     /// Back into the schedule.
     back: RecordBatch,
-    bytes: usize,
 }
 
 impl Moving {
@@ -321,13 +356,13 @@ impl Moving {
             self.batches.len() - 1
         });
         let facts = RecordFacts { expires_ms: record.body.facts().expires_ms, ..RecordFacts::default() };
-        self.bytes += push(&mut self.batches[at].1, &facts, (record, id));
+        push(&mut self.batches[at].1, &facts, (record, id));
     }
 
     fn put_back(&mut self, schedule: &Topic, record: &Record, at_ms: u64) {
         let facts = RecordFacts { dedup_id: "", deliver_at_ms: at_ms, ..record.body.facts() };
         let id = self.id_of(schedule, record);
-        self.bytes += push(&mut self.back, &facts, (record, id));
+        push(&mut self.back, &facts, (record, id));
     }
 
     fn id_of(&self, schedule: &Topic, record: &Record) -> MessageId {
@@ -335,21 +370,21 @@ impl Moving {
     }
 
     fn appends(self, schedule: &Arc<Topic>) -> Vec<Records> {
-        let whole = |(topic, batch)| Records { target: Target::Topic(topic), batch, terms: Terms::default() };
+        let whole =
+            |(topic, batch)| Records { target: Target::Living(topic), batch, terms: Terms::default() };
         let back = (!self.back.is_empty()).then(|| (schedule.clone(), self.back));
         self.batches.into_iter().chain(back).map(whole).collect()
     }
 }
 
-/// Adds a record with the id its publisher was told; answers its bytes.
-fn push(batch: &mut RecordBatch, facts: &RecordFacts<'_>, (record, id): (&Record, MessageId)) -> usize {
+/// Adds a record with the id its publisher was told.
+fn push(batch: &mut RecordBatch, facts: &RecordFacts<'_>, (record, id): (&Record, MessageId)) {
     let own = record.body.metadata().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut metadata: Vec<_> = own.collect();
     if !metadata.iter().any(|(name, _)| name == SCHEDULED_ID) {
         metadata.push((SCHEDULED_ID.to_owned(), id.to_string()));
     }
     batch.push_with(facts, record.body.key(), &metadata, &record.body.payload());
-    record.body.bytes()
 }
 
 /// The topics that messages are for, as far as they still exist.
@@ -395,17 +430,26 @@ fn scan_slice(log: &TopicLog, scan: &mut Scan, segments: &mut SegmentCursor) -> 
     Ok(())
 }
 
-/// Reads messages, in order of offset, so that neighbours are read together; answers them in the order asked for.
-fn fetch(log: &TopicLog, dues: Vec<Due>) -> Result<Vec<(Due, Option<Record>)>, ReadError> {
-    let mut places: Vec<usize> = (0..dues.len()).collect();
-    places.sort_unstable_by_key(|&place| dues[place].offset);
-    let mut fetched: Vec<(Due, Option<Record>)> = dues.into_iter().map(|due| (due, None)).collect();
-    let mut shelf = Shelf::new(log);
-    for place in places {
-        fetched[place].1 = match shelf.read(fetched[place].0.offset) {
-            Err(error) if resume_after(&error).is_some() => None,
-            read => read?,
-        };
+/// Reads messages in the order asked for, as many as one step may hold. Few at a time are read in order of offset, so that neighbours are
+/// read together and no more than these is read for nothing.
+fn fetch(log: &TopicLog, dues: &[Due]) -> Result<Vec<(Due, Option<Record>)>, ReadError> {
+    let (mut shelf, mut fetched, mut bytes) = (Shelf::new(log), Vec::new(), 0);
+    for dues in dues.chunks(FETCHED_TOGETHER) {
+        let mut places: Vec<usize> = (0..dues.len()).collect();
+        places.sort_unstable_by_key(|&place| dues[place].offset);
+        let mut records: Vec<(Due, Option<Record>)> = dues.iter().map(|&due| (due, None)).collect();
+        for place in places {
+            records[place].1 = match shelf.read(dues[place].offset) {
+                Err(error) if resume_after(&error).is_some() => None,
+                read => read?,
+            };
+        }
+        bytes +=
+            records.iter().filter_map(|(_, record)| record.as_ref()).map(|r| r.body.bytes()).sum::<usize>();
+        fetched.append(&mut records);
+        if bytes > MOVED_BYTES {
+            break;
+        }
     }
     Ok(fetched)
 }
