@@ -2,9 +2,9 @@
 
 use ratatoskr_client::{DeadLetterChoice, Outcome};
 
+use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Member as _};
 use crate::stage::{Stage, ack, quick, reject, take, take_one};
-use crate::{Behaviour, of};
 
 pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
     vec![

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use ratatoskr_client::{Outcome, SubscriptionSettings};
 
+use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Member as _, Refusal};
 use crate::stage::{Stage, ack, assert_passed, attempts, nack, offsets, quick, reject, take, take_one};
-use crate::{Behaviour, of};
 
 pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
     vec![

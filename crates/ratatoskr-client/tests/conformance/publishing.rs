@@ -4,9 +4,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use ratatoskr_client::{Due, NewMessage, Receipt};
 
+use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Member as _, Refusal};
 use crate::stage::{Stage, ack, assert_passed, nack, quick, take_one, until_after};
-use crate::{Behaviour, of};
 
 pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
     vec![

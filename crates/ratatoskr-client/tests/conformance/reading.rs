@@ -2,9 +2,9 @@
 
 use ratatoskr_client::{NewMessage, Start};
 
+use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Member as _, Refusal, Seen};
 use crate::stage::{Stage, quick, take_one, until_after};
-use crate::{Behaviour, of};
 
 pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
     vec![

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use ratatoskr_client::{NewMessage, Outcome, SubscriptionSettings};
 
+use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Member as _};
 use crate::stage::{Stage, ack, assert_passed, nack, offsets, quick, reject, take, take_one};
-use crate::{Behaviour, of};
 
 pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
     vec![

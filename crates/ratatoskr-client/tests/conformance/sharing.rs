@@ -2,9 +2,9 @@
 
 use ratatoskr_client::{Outcome, SubscriptionSettings};
 
+use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Member as _, Refusal};
 use crate::stage::{Stage, ack, attempts, offsets, quick, take, take_one};
-use crate::{Behaviour, of};
 
 pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
     vec![

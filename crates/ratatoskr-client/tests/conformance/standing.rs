@@ -2,9 +2,9 @@
 
 use ratatoskr_client::{DeadLetterChoice, NewMessage, Outcome, Seek, SubscriptionSettings};
 
+use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Member as _, Refusal};
 use crate::stage::{PATIENCE, Stage, ack, nack, quick, reject, take, take_one, until_after};
-use crate::{Behaviour, of};
 
 pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
     vec![
@@ -94,11 +94,13 @@ async fn every_message_is_counted_once_at_the_end<D: Door>(stage: Stage<D>) {
     let filter = Some(r#"key != "other""#.to_owned());
     stage.subscribe("billing", SubscriptionSettings { filter, ..quick() }).await;
     let mut member = stage.join("billing", 100).await;
-    // The first of its key, and the one that is skipped.
+    // The first of its key, the one that is skipped, and the second of the key.
     let held = take(&mut member, 2).await;
     member.settle(&held[0], reject("bad")).await.unwrap();
+    take_one(&mut member).await;
     stage.door.seek(stage.at("billing"), Seek::Skip(1)).await.unwrap();
     let next = take_one(&mut member).await;
+    assert_eq!((next.message.offset, next.message.key.as_str()), (3, "k"));
     ack(&member, &[next]).await;
     let last = take_one(&mut member).await;
     member.settle(&last, Outcome::Release).await.unwrap();

@@ -2,15 +2,19 @@
 
 use ratatoskr_client::{NewMessage, Outcome};
 
+use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Refusal};
 use crate::stage::{Stage, quick, take};
-use crate::{Behaviour, of};
 
 pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
     vec![
         of(acks_and_messages_of_a_step_happen_together::<D>),
         of(a_stale_token_refuses_the_whole_step::<D>),
         of(a_message_that_is_refused_refuses_the_whole_step::<D>),
+        of(a_step_says_of_a_refused_message_what_publishing_says::<D>).except(
+            "over gRPC",
+            "Settle answers INVALID_FIELD for every refused message; the code stands in the text alone",
+        ),
         of(a_duplicate_in_a_step_is_not_published_and_the_acks_hold::<D>),
     ]
 }
@@ -66,7 +70,7 @@ async fn a_message_that_is_refused_refuses_the_whole_step<D: Door>(stage: Stage<
     let elsewhere = NewMessage { expected_offset: Some(7), ..NewMessage::new("y") };
     let messages = vec![(one.as_str(), NewMessage::new("x")), (two.as_str(), elsewhere)];
     let refused = stage.door.settle_and_publish(&[&held[0]], messages).await;
-    assert_eq!(refused, Err(Refusal::OtherOffset));
+    assert!(refused.is_err(), "{refused:?}");
     assert_eq!(stage.door.next_offset(&one).await, Ok(0));
     assert_eq!(stage.door.next_offset(&two).await, Ok(0));
     assert_eq!(
@@ -74,6 +78,17 @@ async fn a_message_that_is_refused_refuses_the_whole_step<D: Door>(stage: Stage<
         [Ok(())],
         "its lease goes on"
     );
+}
+
+async fn a_step_says_of_a_refused_message_what_publishing_says<D: Door>(stage: Stage<D>) {
+    stage.publish(&["a"]).await;
+    let mut member = stage.member(quick()).await;
+    let held = take(&mut member, 1).await;
+    let out = format!("{}.out", stage.topic);
+    let elsewhere = || NewMessage { expected_offset: Some(7), ..NewMessage::new("x") };
+    assert_eq!(stage.door.publish(&out, elsewhere()).await, Err(Refusal::OtherOffset));
+    let refused = stage.door.settle_and_publish(&[&held[0]], vec![(&out, elsewhere())]).await;
+    assert_eq!(refused, Err(Refusal::OtherOffset));
 }
 
 async fn a_duplicate_in_a_step_is_not_published_and_the_acks_hold<D: Door>(stage: Stage<D>) {
