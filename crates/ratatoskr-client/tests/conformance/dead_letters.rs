@@ -1,6 +1,6 @@
 //! What can be done about dead letters.
 
-use ratatoskr_client::{DeadLetterChoice, Outcome};
+use ratatoskr_client::{DeadLetterChoice, Outcome, SubscriptionSettings};
 
 use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Member as _};
@@ -15,6 +15,8 @@ pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
         of(a_dry_run_counts_and_changes_nothing::<D>),
         of(a_redriven_letter_that_fails_again_is_a_letter_again::<D>),
         of(a_subscription_without_dead_letters_lists_none::<D>),
+        of(subscriptions_that_share_a_topic_of_dead_letters_find_each_its_own::<D>),
+        of(a_letter_that_is_acked_in_its_own_topic_is_resolved::<D>),
     ]
 }
 
@@ -115,4 +117,36 @@ async fn a_subscription_without_dead_letters_lists_none<D: Door>(stage: Stage<D>
     assert_eq!(stage.door.dead_letters(at, "").await.unwrap(), []);
     assert_eq!(stage.door.count_dead_letters(at).await.unwrap(), []);
     assert_eq!(stage.door.drop_dead_letters(at, DeadLetterChoice::default()).await, Ok(0));
+}
+
+async fn subscriptions_that_share_a_topic_of_dead_letters_find_each_its_own<D: Door>(stage: Stage<D>) {
+    stage.publish(&["a", "b"]).await;
+    let shared =
+        || SubscriptionSettings { dead_letter_topic: Some(format!("{}.shared", stage.topic)), ..quick() };
+    let mut billing = stage.member(shared()).await;
+    stage.subscribe("audit", shared()).await;
+    let mut audit = stage.join("audit", 100).await;
+    let (held, others) = (take(&mut billing, 2).await, take(&mut audit, 2).await);
+    billing.settle(&held[0], reject("by billing")).await.unwrap();
+    audit.settle(&others[0], reject("by audit")).await.unwrap();
+    audit.settle(&others[1], reject("by audit")).await.unwrap();
+    assert_eq!(stage.door.next_offset(&format!("{}.shared", stage.topic)).await, Ok(3));
+    let by = |reason: &str, count| vec![(reason.to_owned(), count)];
+    assert_eq!(stage.door.count_dead_letters(stage.at("billing")).await, Ok(by("by billing", 1)));
+    assert_eq!(stage.door.count_dead_letters(stage.at("audit")).await, Ok(by("by audit", 2)));
+    let all = DeadLetterChoice::default();
+    assert_eq!(stage.door.drop_dead_letters(stage.at("audit"), all).await, Ok(2));
+    assert_eq!(stage.door.count_dead_letters(stage.at("billing")).await, Ok(by("by billing", 1)));
+}
+
+async fn a_letter_that_is_acked_in_its_own_topic_is_resolved<D: Door>(stage: Stage<D>) {
+    let _member = rejecting(&stage, &["a", "b"]).await;
+    let letters = stage.door.dead_letters(stage.at("billing"), "").await.unwrap();
+    let topic = format!("{}.billing.dlq", stage.topic);
+    let mut mender = stage.door.join((&topic, "dlq"), 100).await.unwrap();
+    let held = take(&mut mender, 2).await;
+    assert_eq!(held[0].message, letters[0].message);
+    ack(&mender, &held[..1]).await;
+    assert_eq!(stage.door.dead_letters(stage.at("billing"), "").await.unwrap(), letters[1..]);
+    assert_eq!(stage.door.redrive(stage.at("billing"), DeadLetterChoice::default()).await, Ok(1));
 }

@@ -10,6 +10,8 @@ pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
     vec![
         of(a_subscription_begins_where_it_is_told::<D>),
         of(what_a_filter_passes_over_is_not_delivered_and_is_no_lag::<D>),
+        of(a_filter_that_is_changed_holds_for_what_comes_then::<D>),
+        of(settings_that_cannot_be_are_refused_and_change_nothing::<D>),
         of(a_subscription_moves_to_the_earliest_message_an_offset_and_a_time::<D>),
         of(what_members_hold_when_a_subscription_moves_is_stale::<D>),
         of(a_saved_state_is_restored_message_by_message::<D>),
@@ -147,4 +149,43 @@ async fn a_paused_subscription_delivers_nothing_until_it_is_resumed<D: Door>(sta
     assert_eq!((standing.acked, standing.leased), (1, 0));
     stage.door.change_subscription(stage.at("billing"), pause(false)).await.unwrap();
     assert_eq!(offsets(&take(&mut member, 2).await), [1, 2]);
+}
+
+async fn a_filter_that_is_changed_holds_for_what_comes_then<D: Door>(stage: Stage<D>) {
+    stage.publish_keys(&["a", "b"]).await;
+    let only = |key: &str| SubscriptionSettings { filter: Some(format!("key == '{key}'")), ..quick() };
+    let mut member = stage.member(only("a")).await;
+    let first = take_one(&mut member).await;
+    ack(&member, &[first]).await;
+    stage.until("billing", |standing| standing.lag_messages == 0).await;
+    stage.door.change_subscription(stage.at("billing"), only("b")).await.unwrap();
+    stage.publish_keys(&["a", "b"]).await;
+    let second = take_one(&mut member).await;
+    assert_eq!(second.message.offset, 3);
+    ack(&member, &[second]).await;
+    let standing = stage.until("billing", |standing| standing.lag_messages == 0).await;
+    assert_eq!((standing.acked, standing.passed), (2, 2));
+}
+
+async fn settings_that_cannot_be_are_refused_and_change_nothing<D: Door>(stage: Stage<D>) {
+    stage.publish(&["a"]).await;
+    let default = SubscriptionSettings::default;
+    let wrong = [
+        SubscriptionSettings { filter: Some("key ==".to_owned()), ..default() },
+        SubscriptionSettings { lease_ms: Some(1), ..default() },
+        SubscriptionSettings { expiry_ms: Some(1), ..default() },
+        SubscriptionSettings { retry_jitter: Some(2.0), ..default() },
+        SubscriptionSettings { dead_letter_topic: Some(stage.topic.clone()), ..default() },
+    ];
+    stage.subscribe("billing", default()).await;
+    for settings in wrong {
+        let created =
+            stage.door.create_subscription(stage.at("audit"), Start::Earliest, settings.clone()).await;
+        assert!(matches!(created, Err(Refusal::Other(_))), "{settings:?}: {created:?}");
+        let changed = stage.door.change_subscription(stage.at("billing"), settings.clone()).await;
+        assert!(matches!(changed, Err(Refusal::Other(_))), "{settings:?}: {changed:?}");
+    }
+    assert_eq!(stage.door.describe(stage.at("audit")).await, Err(Refusal::NotFound));
+    let mut member = stage.join("billing", 100).await;
+    take_one(&mut member).await;
 }

@@ -19,6 +19,7 @@ pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
         of(a_delayed_message_comes_not_before_its_time::<D>),
         of(delayed_messages_come_in_the_order_of_their_times::<D>),
         of(a_delayed_message_reaches_its_subscription::<D>),
+        of(a_deleted_topic_takes_its_delayed_messages_along::<D>),
         of(a_message_whose_time_to_live_is_over_is_not_delivered::<D>),
         of(a_message_whose_time_to_live_ends_between_attempts_expires::<D>),
     ]
@@ -162,4 +163,12 @@ async fn a_message_whose_time_to_live_ends_between_attempts_expires<D: Door>(sta
     member.settle(&taken, nack(2_100, "later")).await.unwrap();
     let standing = stage.until("billing", |standing| standing.expired == 1).await;
     assert_eq!((standing.lag_messages, standing.dead, standing.waiting), (0, 0, 0));
+}
+
+async fn a_deleted_topic_takes_its_delayed_messages_along<D: Door>(stage: Stage<D>) {
+    stage.publish_one(NewMessage::new("lost").with_delay(ms(400))).await;
+    stage.door.delete_topic(&stage.topic).await.unwrap();
+    stage.publish_one(NewMessage::new("kept").with_delay(ms(600))).await;
+    assert_eq!(stage.read(1).await[0].payload, "kept");
+    assert_eq!(stage.door.next_offset(&stage.topic).await, Ok(1));
 }

@@ -1,6 +1,6 @@
 //! Reading a topic plainly, without settling anything.
 
-use ratatoskr_client::{NewMessage, Start};
+use ratatoskr_client::{NewMessage, Seek, Start};
 
 use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Member as _, Refusal, Seen};
@@ -12,6 +12,7 @@ pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
         of(a_reader_sees_only_what_passes_its_filter::<D>),
         of(readers_and_members_of_a_deleted_topic_end::<D>),
         of(what_is_purged_is_read_no_more_and_expires_unsettled::<D>),
+        of(neither_readers_nor_subscriptions_move_to_what_is_gone::<D>),
     ]
 }
 
@@ -70,4 +71,17 @@ async fn what_is_purged_is_read_no_more_and_expires_unsettled<D: Door>(stage: St
     assert_eq!(take_one(&mut member).await.message.offset, 2);
     let standing = stage.until("billing", |standing| standing.expired == 2).await;
     assert_eq!((standing.lag_messages, standing.oldest_unsettled_offset), (1, 2));
+}
+
+async fn neither_readers_nor_subscriptions_move_to_what_is_gone<D: Door>(stage: Stage<D>) {
+    stage.publish(&["a", "b", "c"]).await;
+    stage.subscribe("billing", quick()).await;
+    stage.door.purge_topic(&stage.topic, 2).await.unwrap();
+    let read = stage.door.read(&stage.topic, Start::Offset(0), "", 1).await;
+    assert!(matches!(read, Err(Refusal::Other(_))), "{read:?}");
+    let moved = stage.door.seek(stage.at("billing"), Seek::To(Start::Offset(0))).await;
+    assert!(matches!(moved, Err(Refusal::Other(_))), "{moved:?}");
+    stage.door.seek(stage.at("billing"), Seek::To(Start::Earliest)).await.unwrap();
+    let mut member = stage.join("billing", 100).await;
+    assert_eq!(take_one(&mut member).await.message.offset, 2);
 }

@@ -1,10 +1,12 @@
 //! Settling and publishing in one step, which happens wholly or not at all.
 
+use std::time::{Duration, Instant};
+
 use ratatoskr_client::{NewMessage, Outcome};
 
 use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Refusal};
-use crate::stage::{Stage, quick, take};
+use crate::stage::{Stage, assert_passed, quick, take, take_one};
 
 pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
     vec![
@@ -16,6 +18,7 @@ pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
             "Settle answers INVALID_FIELD for every refused message; the code stands in the text alone",
         ),
         of(a_duplicate_in_a_step_is_not_published_and_the_acks_hold::<D>),
+        of(a_step_can_publish_for_later::<D>),
     ]
 }
 
@@ -102,4 +105,17 @@ async fn a_duplicate_in_a_step_is_not_published_and_the_acks_hold<D: Door>(stage
     assert_eq!((receipts[0].duplicate, &receipts[0].id), (true, &first.id));
     assert_eq!(stage.door.next_offset(&out).await, Ok(1));
     assert_eq!(stage.standing("billing").await.acked, 1);
+}
+
+async fn a_step_can_publish_for_later<D: Door>(stage: Stage<D>) {
+    stage.publish(&["a"]).await;
+    let mut member = stage.member(quick()).await;
+    let held = take_one(&mut member).await;
+    let before = Instant::now();
+    let later = NewMessage::new("b").with_delay(Duration::from_millis(500));
+    let receipts = stage.door.settle_and_publish(&[&held], vec![(&stage.topic, later)]).await.unwrap();
+    assert!(receipts[0].scheduled);
+    let next = take_one(&mut member).await;
+    assert_passed(before, 500);
+    assert_eq!(next.message.payload, "b");
 }
