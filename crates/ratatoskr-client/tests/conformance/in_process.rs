@@ -160,9 +160,9 @@ impl Door for InProcess {
     }
 
     async fn pull(&self, at: At<'_>, messages_max: u32) -> Told<Vec<Taken>> {
-        let mut puller = self.join(at, messages_max).await?;
-        let pulled = puller.member.next_batch().await?;
-        puller.member.detach();
+        let InProcessMember { mut member, .. } = self.join(at, messages_max).await?;
+        let pulled = member.next_batch().await?;
+        member.detach();
         Ok(pulled.iter().map(taken).collect())
     }
 
@@ -222,7 +222,7 @@ impl Member for InProcessMember {
 
     async fn settle(&self, taken: &Taken, outcome: Outcome) -> Told<()> {
         let fates = self.member.settle(vec![(token(taken), spoken::outcome(outcome))])?.await;
-        fates.into_iter().map(told).collect()
+        fates.into_iter().try_for_each(told)
     }
 
     async fn close(self) -> Told<()> {

@@ -35,7 +35,8 @@ pub(crate) struct GrpcMember {
     consumer: Consumer,
     /// What it was given, by token.
     given: HashMap<Bytes, Delivery>,
-    _runtime: Background,
+    /// Where its connection lives.
+    runtime: Background,
 }
 
 impl Background {
@@ -165,7 +166,7 @@ impl Door for OverGrpc {
             ConsumeOptions { window_messages: window, must_exist: true, member, ..ConsumeOptions::default() };
         let joining = async move { house.client().await.consume(&topic, &subscription, options).await };
         let consumer = runtime.spawn(joining).await.expect("joining does not panic")?;
-        Ok(GrpcMember { consumer, given: HashMap::new(), _runtime: runtime })
+        Ok(GrpcMember { consumer, given: HashMap::new(), runtime })
     }
 
     async fn pull(&self, at: At<'_>, messages_max: u32) -> Told<Vec<Taken>> {
@@ -238,7 +239,7 @@ impl Member for GrpcMember {
 
     fn vanish(self) {
         // First the runtime, so that nobody is left to say goodbye.
-        drop(self._runtime);
+        drop(self.runtime);
     }
 }
 
