@@ -16,8 +16,15 @@ pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
         of(a_released_message_returns_at_once_and_the_attempt_does_not_count::<D>),
         of(an_acked_message_never_comes_again::<D>),
         of(each_settlement_of_a_call_stands_for_itself::<D>),
+        of(a_settlement_that_makes_no_sense_leaves_its_lease_and_can_be_made_good::<D>),
+        of(a_settlement_that_makes_no_sense_harms_no_other_of_its_call::<D>)
+            .except("in process, fsync", REFUSED_WHOLE)
+            .except("in process, memory", REFUSED_WHOLE),
     ]
 }
+
+const REFUSED_WHOLE: &str =
+    "in process a call with a time out of range is refused whole, before anything is settled";
 
 /// Short enough to wait for, long enough for a busy machine to take messages in.
 const LEASE_MS: i64 = 1_000;
@@ -111,4 +118,30 @@ async fn each_settlement_of_a_call_stands_for_itself<D: Door>(stage: Stage<D>) {
     assert_eq!(fates, [Ok(()), Err(Refusal::Stale), Ok(())]);
     let standing = stage.standing("billing").await;
     assert_eq!((standing.acked, standing.dead, standing.lag_messages), (2, 1, 0));
+}
+
+/// More than the 12 hours that are allowed.
+const TOO_LONG_MS: u64 = 86_400_000;
+
+async fn a_settlement_that_makes_no_sense_leaves_its_lease_and_can_be_made_good<D: Door>(stage: Stage<D>) {
+    stage.publish(&["a"]).await;
+    let mut member = stage.member(quick()).await;
+    let held = take_one(&mut member).await;
+    for wrong in [nack(TOO_LONG_MS, ""), extend(TOO_LONG_MS), extend(1)] {
+        let refused = member.settle(&held, wrong.clone()).await;
+        assert!(matches!(refused, Err(Refusal::Other(_))), "{wrong:?}: {refused:?}");
+    }
+    assert_eq!(stage.standing("billing").await.leased, 1);
+    ack(&member, &[held]).await;
+}
+
+async fn a_settlement_that_makes_no_sense_harms_no_other_of_its_call<D: Door>(stage: Stage<D>) {
+    stage.publish(&["a", "b"]).await;
+    let mut member = stage.member(quick()).await;
+    let held = take(&mut member, 2).await;
+    let settlements = vec![(&held[0], Outcome::Ack), (&held[1], nack(TOO_LONG_MS, ""))];
+    let fates = stage.door.settle(settlements).await.unwrap();
+    assert!(matches!(fates[..], [Ok(()), Err(Refusal::Other(_))]), "{fates:?}");
+    let standing = stage.standing("billing").await;
+    assert_eq!((standing.acked, standing.leased), (1, 1));
 }

@@ -17,6 +17,7 @@ pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
         of(a_saved_state_is_restored_message_by_message::<D>),
         of(skipping_passes_over_the_oldest_unsettled_messages::<D>),
         of(peeking_leases_nothing::<D>),
+        of(peeking_shows_what_passes_the_filter::<D>),
         of(a_paused_subscription_delivers_nothing_until_it_is_resumed::<D>),
     ]
 }
@@ -188,4 +189,12 @@ async fn settings_that_cannot_be_are_refused_and_change_nothing<D: Door>(stage: 
     assert_eq!(stage.door.describe(stage.at("audit")).await, Err(Refusal::NotFound));
     let mut member = stage.join("billing", 100).await;
     take_one(&mut member).await;
+}
+
+async fn peeking_shows_what_passes_the_filter<D: Door>(stage: Stage<D>) {
+    stage.publish_keys(&["a", "b", "a", "b"]).await;
+    let filter = Some("key == 'b'".to_owned());
+    stage.subscribe("billing", SubscriptionSettings { filter, ..quick() }).await;
+    let peeked = stage.door.peek(stage.at("billing"), 10).await.unwrap();
+    assert_eq!(peeked.iter().map(|seen| seen.offset).collect::<Vec<_>>(), [1, 3]);
 }

@@ -22,6 +22,7 @@ pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
         of(a_deleted_topic_takes_its_delayed_messages_along::<D>),
         of(a_message_whose_time_to_live_is_over_is_not_delivered::<D>),
         of(a_message_whose_time_to_live_ends_between_attempts_expires::<D>),
+        of(a_time_to_live_counts_from_when_a_message_is_due::<D>),
     ]
 }
 
@@ -171,4 +172,11 @@ async fn a_deleted_topic_takes_its_delayed_messages_along<D: Door>(stage: Stage<
     stage.publish_one(NewMessage::new("kept").with_delay(ms(600))).await;
     assert_eq!(stage.read(1).await[0].payload, "kept");
     assert_eq!(stage.door.next_offset(&stage.topic).await, Ok(1));
+}
+
+async fn a_time_to_live_counts_from_when_a_message_is_due<D: Door>(stage: Stage<D>) {
+    stage.door.create_topic(&stage.topic).await.unwrap();
+    let mut member = stage.member(quick()).await;
+    stage.publish_one(NewMessage::new("later").with_delay(ms(2_000)).with_ttl(ms(1_900))).await;
+    assert_eq!(take_one(&mut member).await.message.payload, "later");
 }

@@ -12,6 +12,10 @@ pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
         of(members_share_a_topic_in_balance::<D>),
         of(what_a_vanished_member_held_returns_at_once_and_the_attempt_counts::<D>),
         of(what_a_member_held_that_closed_returns_unharmed::<D>),
+        of(what_was_sent_to_a_vanished_member_and_never_seen_does_not_count::<D>).except(
+            "over gRPC",
+            "what has been written to the stream counts as seen: nobody tells what the client took",
+        ),
         of(a_member_holds_no_more_than_its_window::<D>),
         of(a_member_holds_no_more_than_member_outstanding_max::<D>),
         of(all_members_together_hold_no_more_than_outstanding_max::<D>),
@@ -141,4 +145,14 @@ async fn a_subscription_exists_once_and_only_on_a_topic<D: Door>(stage: Stage<D>
     assert_eq!(create().await, Ok(()));
     assert_eq!(create().await, Err(Refusal::AlreadyExists));
     assert_eq!(stage.door.join(stage.at("audit"), 1).await.err(), Some(Refusal::NotFound));
+}
+
+async fn what_was_sent_to_a_vanished_member_and_never_seen_does_not_count<D: Door>(stage: Stage<D>) {
+    stage.publish(&["a", "b"]).await;
+    let one = stage.member(quick()).await;
+    stage.until("billing", |standing| standing.leased == 2).await;
+    let mut two = stage.join("billing", 100).await;
+    one.vanish();
+    let returned = take(&mut two, 2).await;
+    assert_eq!((offsets(&returned), attempts(&returned)), (vec![0, 1], vec![1, 1]));
 }
