@@ -1,6 +1,6 @@
 //! What can be done about dead letters.
 
-use ratatoskr_client::{DeadLetterChoice, Outcome, SubscriptionSettings};
+use ratatoskr_client::{DeadLetterChoice, Outcome, Start, SubscriptionSettings};
 
 use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Member as _};
@@ -17,6 +17,8 @@ pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
         of(a_subscription_without_dead_letters_lists_none::<D>),
         of(subscriptions_that_share_a_topic_of_dead_letters_find_each_its_own::<D>),
         of(a_letter_that_is_acked_in_its_own_topic_is_resolved::<D>),
+        of(a_subscription_made_anew_inherits_the_letters_of_its_name::<D>),
+        of(a_redriven_message_waits_behind_its_key::<D>),
     ]
 }
 
@@ -149,4 +151,33 @@ async fn a_letter_that_is_acked_in_its_own_topic_is_resolved<D: Door>(stage: Sta
     ack(&mender, &held[..1]).await;
     assert_eq!(stage.door.dead_letters(stage.at("billing"), "").await.unwrap(), letters[1..]);
     assert_eq!(stage.door.redrive(stage.at("billing"), DeadLetterChoice::default()).await, Ok(1));
+}
+
+async fn a_subscription_made_anew_inherits_the_letters_of_its_name<D: Door>(stage: Stage<D>) {
+    let _member = rejecting(&stage, &["a", "b"]).await;
+    let letters = stage.door.dead_letters(stage.at("billing"), "").await.unwrap();
+    stage.door.delete_subscription(stage.at("billing")).await.unwrap();
+    let latest = Start::Latest;
+    stage.door.create_subscription(stage.at("billing"), latest, quick()).await.unwrap();
+    assert_eq!(stage.door.dead_letters(stage.at("billing"), "").await.unwrap(), letters);
+    let mut member = stage.join("billing", 100).await;
+    assert_eq!(stage.door.redrive(stage.at("billing"), DeadLetterChoice::default()).await, Ok(2));
+    let again = take(&mut member, 2).await;
+    assert_eq!(
+        (again[0].message.payload.as_ref(), again[1].message.payload.as_ref()),
+        (&b"a"[..], &b"b"[..])
+    );
+}
+
+async fn a_redriven_message_waits_behind_its_key<D: Door>(stage: Stage<D>) {
+    stage.publish_keys(&["k", "k"]).await;
+    let mut member = stage.member(quick()).await;
+    let first = take_one(&mut member).await;
+    member.settle(&first, reject("bad")).await.unwrap();
+    let second = take_one(&mut member).await;
+    assert_eq!(stage.door.redrive(stage.at("billing"), DeadLetterChoice::default()).await, Ok(1));
+    stage.until("billing", |standing| standing.parked == 1).await;
+    ack(&member, &[second]).await;
+    let again = take_one(&mut member).await;
+    assert_eq!((again.message.offset, again.message.key.as_str()), (2, "k"));
 }

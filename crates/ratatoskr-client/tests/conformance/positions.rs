@@ -4,7 +4,7 @@ use ratatoskr_client::{NewMessage, Outcome, Seek, Start, SubscriptionSettings};
 
 use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Member as _, Refusal};
-use crate::stage::{Stage, ack, attempts, offsets, quick, take, take_one, until_after};
+use crate::stage::{Stage, ack, attempts, nack, offsets, quick, take, take_one, until_after};
 
 pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
     vec![
@@ -16,6 +16,7 @@ pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
         of(what_members_hold_when_a_subscription_moves_is_stale::<D>),
         of(a_saved_state_is_restored_message_by_message::<D>),
         of(skipping_passes_over_the_oldest_unsettled_messages::<D>),
+        of(moving_takes_what_waits_and_what_is_parked_along::<D>),
         of(peeking_leases_nothing::<D>),
         of(peeking_shows_what_passes_the_filter::<D>),
         of(a_paused_subscription_delivers_nothing_until_it_is_resumed::<D>),
@@ -197,4 +198,20 @@ async fn peeking_shows_what_passes_the_filter<D: Door>(stage: Stage<D>) {
     stage.subscribe("billing", SubscriptionSettings { filter, ..quick() }).await;
     let peeked = stage.door.peek(stage.at("billing"), 10).await.unwrap();
     assert_eq!(peeked.iter().map(|seen| seen.offset).collect::<Vec<_>>(), [1, 3]);
+}
+
+async fn moving_takes_what_waits_and_what_is_parked_along<D: Door>(stage: Stage<D>) {
+    stage.publish_keys(&["k", "k", "other"]).await;
+    let mut member = stage.member(quick()).await;
+    let held = take(&mut member, 2).await;
+    member.settle(&held[0], nack(60_000, "stuck")).await.unwrap();
+    ack(&member, &held[1..]).await;
+    stage.until_why("billing", "key_parked").await;
+    stage.door.seek(stage.at("billing"), Seek::Skip(1)).await.unwrap();
+    let next = take_one(&mut member).await;
+    assert_eq!((next.message.offset, next.attempt), (1, 1), "its key is free");
+    stage.door.seek(stage.at("billing"), Seek::To(Start::Earliest)).await.unwrap();
+    let again = take(&mut member, 2).await;
+    assert_eq!((offsets(&again), attempts(&again)), (vec![0, 2], vec![1, 1]));
+    assert_eq!(stage.standing("billing").await.waiting, 0);
 }

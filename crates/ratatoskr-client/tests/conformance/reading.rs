@@ -1,10 +1,10 @@
 //! Reading a topic plainly, without settling anything.
 
-use ratatoskr_client::{NewMessage, Seek, Start};
+use ratatoskr_client::{NewMessage, Outcome, Seek, Start};
 
 use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Member as _, Refusal, Seen};
-use crate::stage::{Stage, quick, take_one, until_after};
+use crate::stage::{Stage, nack, quick, take, take_one, until_after};
 
 pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
     vec![
@@ -12,6 +12,7 @@ pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
         of(a_reader_sees_only_what_passes_its_filter::<D>),
         of(readers_and_members_of_a_deleted_topic_end::<D>),
         of(what_is_purged_is_read_no_more_and_expires_unsettled::<D>),
+        of(what_is_purged_while_it_is_held_or_waits_is_counted_once::<D>),
         of(neither_readers_nor_subscriptions_move_to_what_is_gone::<D>),
     ]
 }
@@ -84,4 +85,27 @@ async fn neither_readers_nor_subscriptions_move_to_what_is_gone<D: Door>(stage: 
     stage.door.seek(stage.at("billing"), Seek::To(Start::Earliest)).await.unwrap();
     let mut member = stage.join("billing", 100).await;
     assert_eq!(take_one(&mut member).await.message.offset, 2);
+}
+
+async fn what_is_purged_while_it_is_held_or_waits_is_counted_once<D: Door>(stage: Stage<D>) {
+    stage.publish(&["a", "b", "c", "d"]).await;
+    let mut member = stage.member(quick()).await;
+    let held = take(&mut member, 4).await;
+    member.settle(&held[0], Outcome::Ack).await.unwrap();
+    member.settle(&held[1], nack(300, "later")).await.unwrap();
+    stage.door.purge_topic(&stage.topic, 3).await.unwrap();
+    // It is gone or it is settled; what a late ack is told depends on who was first.
+    let late = member.settle(&held[2], Outcome::Ack).await;
+    assert!(matches!(late, Ok(()) | Err(Refusal::Stale)), "{late:?}");
+    member.settle(&held[3], Outcome::Ack).await.unwrap();
+    // The one that waits is missed when its time has come and a member wants it.
+    stage.until("billing", |standing| standing.waiting == 0).await;
+    stage.publish(&["e"]).await;
+    let next = take_one(&mut member).await;
+    assert_eq!(next.message.offset, 4);
+    member.settle(&next, Outcome::Ack).await.unwrap();
+    let standing = stage.until_why("billing", "caught_up").await;
+    assert_eq!((standing.lag_messages, standing.waiting, standing.leased), (0, 0, 0));
+    let acked = 3 + u64::from(late.is_ok());
+    assert_eq!((standing.acked, standing.expired), (acked, 5 - acked));
 }

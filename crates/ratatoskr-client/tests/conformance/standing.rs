@@ -1,5 +1,7 @@
 //! What a subscription tells about itself: why nothing comes, what happened to a message, and that every message is counted.
 
+use std::collections::BTreeSet;
+
 use ratatoskr_client::{DeadLetterChoice, NewMessage, Outcome, Seek, SubscriptionSettings};
 
 use crate::behaviour::{Behaviour, of};
@@ -14,6 +16,7 @@ pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
         of(a_trace_tells_the_life_of_a_message::<D>),
         of(a_subscription_nobody_uses_goes_after_its_expiry_and_a_used_one_stays::<D>),
         of(every_message_is_counted_once_at_the_end::<D>),
+        of(whatever_members_do_each_message_is_acked_or_a_dead_letter::<D>),
     ]
 }
 
@@ -119,4 +122,49 @@ async fn every_message_is_counted_once_at_the_end<D: Door>(stage: Stage<D>) {
     ack(&member, &[redriven]).await;
     let standing = stage.until_why("billing", "caught_up").await;
     assert_eq!((standing.acked, standing.lag_messages, standing.leased), (3, 0, 0));
+}
+
+async fn whatever_members_do_each_message_is_acked_or_a_dead_letter<D: Door>(stage: Stage<D>) {
+    const KEYS: [&str; 7] = ["", "a", "b", "", "c", "a", "d"];
+    let messages =
+        (0..140).map(|number: usize| NewMessage::new(number.to_string()).with_key(KEYS[number % 7]));
+    stage.door.publish_batch(&stage.topic, messages.collect()).await.unwrap();
+    let mut one = stage.member(quick()).await;
+    let mut two = Some(stage.join("billing", 5).await);
+    let (mut acked, mut dead) = (BTreeSet::new(), BTreeSet::new());
+    while acked.len() + dead.len() < 140 {
+        let from_two = async {
+            match two.as_mut() {
+                Some(two) => two.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let next = tokio::select! { next = one.next() => next, next = from_two => next }.unwrap();
+        let offset = next.message.offset;
+        assert!(!acked.contains(&offset) && !dead.contains(&offset), "{offset} was done with");
+        // One that goes while it holds something.
+        if offset > 70 && two.is_some() {
+            two.take().expect("it is here").vanish();
+        }
+        let outcome = match (offset * 5 + u64::from(next.attempt)) % 9 {
+            0 => reject("no"),
+            1 | 2 => nack(5, "not yet"),
+            3 if next.attempt == 1 => nack(0, "at once"),
+            _ => Outcome::Ack,
+        };
+        let is_ack = outcome == Outcome::Ack;
+        let is_last = next.attempt == 3 || matches!(outcome, Outcome::Reject { .. });
+        match stage.door.settle(vec![(&next, outcome)]).await.unwrap().remove(0) {
+            Ok(()) if is_ack => drop(acked.insert(offset)),
+            Ok(()) if is_last => drop(dead.insert(offset)),
+            // Nacked, or held by the one that has vanished: it comes again.
+            Ok(()) | Err(Refusal::Stale) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    let standing = stage.until_why("billing", "caught_up").await;
+    assert_eq!((standing.acked, standing.dead), (acked.len() as u64, dead.len() as u64));
+    assert_eq!((standing.passed, standing.expired, standing.lag_messages), (0, 0, 0));
+    let letters = stage.door.dead_letters(stage.at("billing"), "").await.unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.origin_offset).collect::<BTreeSet<_>>(), dead);
 }
