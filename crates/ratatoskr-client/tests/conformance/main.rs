@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   behaviours (sharing, leases, retries, …) ──▶ Door ──┬── in process, topics of durability fsync
-//!          one line each in TABLE order                ├── in process, topics of durability memory
+//!          each listed by its theme's file             ├── in process, topics of durability memory
 //!                                                      └── over gRPC, through the Rust client
 //! ```
 //!
 //! A behaviour is one async function; its name is the sentence it holds. It has a topic of its own and knows the door by
 //! [`doors::Door`] alone, so another engine, or a client of another language, has a list to pass. All behaviours of a door run at
-//! the same time on one broker; each is reported by name, and one that fails stops no other.
+//! the same time on one broker; each is reported by name, and one that fails stops no other. One that
+//! cannot hold at a door is skipped there, with its reason.
 //!
 //! Deliberately not here: what only one door has, such as broken connections, codes on the wire, and restarts.
 #![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
