@@ -83,9 +83,10 @@ impl Waiting {
             }
             Answer::Purge(removed, reply) => {
                 topic.changed.notify_waiters();
+                tell_trimmed(core, &topic);
                 let _ = reply.send(Ok(removed));
             }
-            Answer::Trim => {}
+            Answer::Trim => tell_trimmed(core, &topic),
         }
     }
 
@@ -111,5 +112,12 @@ impl Waiting {
             }
             Answer::Create(None) | Answer::Trim => {}
         }
+    }
+}
+
+/// Durable subscriptions wait for nothing that is gone.
+fn tell_trimmed(core: &Core, topic: &Topic) {
+    if topic.has_durable() {
+        let _ = core.courier.push(Request::TopicTrimmed { topic: topic.log.number });
     }
 }

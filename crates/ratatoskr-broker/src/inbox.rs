@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::limits::INBOX_BYTES_MAX;
 
@@ -53,6 +53,11 @@ impl<C> Inbox<C> {
         let permit = self.room.acquire_many(units(bytes)).await.map_err(|_| Closed)?;
         permit.forget();
         self.push(command)
+    }
+
+    /// Waits for room for so many bytes and keeps it until the answer is dropped.
+    pub(crate) async fn room(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Closed> {
+        self.room.acquire_many(units(bytes)).await.map_err(|_| Closed)
     }
 
     /// Hands over a command that holds nothing worth counting.

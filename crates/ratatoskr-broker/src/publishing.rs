@@ -73,7 +73,9 @@ impl Broker {
         }
         let mut batch = RecordBatch::with_capacity(messages.iter().map(record_bytes).sum());
         let mut terms = Terms::default();
-        messages.iter().for_each(|message| message.push_into(&mut batch, &mut terms, now_ms));
+        for message in &messages {
+            message.push_into(&mut batch, &mut terms, now_ms);
+        }
         drop(messages);
         self.append_all(Records { target, batch, terms }).await
     }

@@ -147,6 +147,11 @@ impl Topic {
         self.durable.fetch_add(change as usize, Ordering::AcqRel);
     }
 
+    /// True when the courier looks after something on it.
+    pub(crate) fn has_durable(&self) -> bool {
+        self.durable.load(Ordering::Acquire) > 0
+    }
+
     /// True when the courier is to be told that the topic grew.
     pub(crate) fn must_tell_growth(&self) -> bool {
         self.durable.load(Ordering::Acquire) > 0 && !self.growth_told.swap(true, Ordering::AcqRel)

@@ -261,3 +261,20 @@ async fn acks_and_publications_happen_together_and_a_message_tells_its_life() {
     assert!(told[0].starts_with("published to orders at offset 0"), "{told:?}");
     assert_eq!(told[1..], ["handed to member \"worker\", attempt 1", "acked", "now is done with"]);
 }
+
+#[tokio::test]
+async fn a_message_that_is_purged_while_it_waits_for_its_retry_holds_up_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    publish(&broker, [("k", "1".to_owned()), ("k", "2".to_owned())]).await;
+    let mut member = join(&broker, 10).await;
+    let first = next(&mut member, 1).await;
+    let hours = Outcome::Nack { delay_ms: Some(10_000_000), reason: "later".to_owned() };
+    settle(&member, &first, hours).await;
+    broker.purge_topic(&name().topic, Some(1)).await.unwrap();
+    let second = next(&mut member, 1).await;
+    assert_eq!((second[0].message.offset, second[0].attempt), (1, 1));
+    settle(&member, &second, Outcome::Ack).await;
+    let description = broker.describe_subscription(&name()).await.unwrap();
+    assert_eq!((description.acked, description.expired, description.waiting), (1, 1, 0), "{description:?}");
+}

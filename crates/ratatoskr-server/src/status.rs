@@ -325,6 +325,12 @@ pub(crate) fn settle_status(error: &SettleError) -> Status {
             Failure::new(Code::FailedPrecondition, "SEVERAL_LEASES").field("message_id").status(error)
         }
         SettleError::Subscription(error) => subscription_status(error),
+        SettleError::Publish(PublishError::OtherOffset { next_offset, .. }) => {
+            Failure::new(Code::FailedPrecondition, "OFFSET_MISMATCH")
+                .field("messages.expected_offset")
+                .fact("next_offset", next_offset)
+                .status(error)
+        }
         SettleError::Publish(error) => match publish_refusal(error) {
             Ok(refusal) => bad_field("messages", &refusal),
             Err(status) => status,

@@ -129,6 +129,7 @@ impl<Cargo> Delivery<Cargo> {
             Event::Refused { offset } => self.refused(offset),
             Event::Lost { offset, lease } => self.lost(offset, lease),
             Event::Change(settings) => self.change(settings),
+            Event::Trimmed { first } => self.trim(first),
             Event::Tick => {}
         }
         self.pass_time();
@@ -227,6 +228,22 @@ impl<Cargo> Delivery<Cargo> {
         }
         self.settings = settings;
         self.turns.set_held_max(self.settings.member_outstanding_max);
+    }
+
+    /// What waits for its retry and is in the log no more waits for nothing, and holds up its key.
+    fn trim(&mut self, first: u64) {
+        let is_gone = |(&offset, (hold, _)): (&u64, &(Hold, Letter))| match hold {
+            Hold::Waiting { until_ms } if offset < first => Some((*until_ms, offset)),
+            _ => None,
+        };
+        let mut gone: Vec<(u64, u64)> = self.held.iter().filter_map(is_gone).collect();
+        gone.sort_unstable();
+        for (until_ms, offset) in gone {
+            self.due.remove(&(until_ms, offset));
+            let Some((_, letter)) = self.take_held(offset) else { continue };
+            self.effects.push(Effect::Note { offset, booking: Booking::Expired });
+            self.free_lane(letter.lane);
+        }
     }
 
     // ---- messages out ----

@@ -163,6 +163,10 @@ pub(crate) enum Event<Cargo> {
         lease: u64,
     },
     Change(Arc<SubscriptionSettings>),
+    /// Everything before an offset is in the log no more.
+    Trimmed {
+        first: u64,
+    },
     Tick,
 }
 

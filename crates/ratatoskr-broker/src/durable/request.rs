@@ -259,6 +259,10 @@ pub(crate) enum Request {
     TopicGrew {
         topic: u32,
     },
+    /// Messages of it went by retention or a purge.
+    TopicTrimmed {
+        topic: u32,
+    },
     TopicDeleted {
         topic: u32,
     },

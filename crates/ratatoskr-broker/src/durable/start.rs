@@ -222,8 +222,11 @@ impl Broker {
             return Err(SettleError::TooMany { settlements: acks.len() });
         }
         check_size(messages.len(), messages.iter().map(|(_, message)| message.size_bytes()).sum())?;
-        let (places, appends) = self.gather(&messages).await?;
         let core = self.core();
+        // As with publishing, what waits for the journal is bounded.
+        let bytes = messages.iter().map(|(_, message)| message.size_bytes()).sum();
+        let _room = core.courier.room(bytes).await.map_err(|_| core.closed())?;
+        let (places, appends) = self.gather(&messages).await?;
         let (reply, answer) = oneshot::channel();
         core.courier.push(Request::SettleAndPublish { acks, appends, reply }).map_err(|_| core.closed())?;
         let appended = answer.await.map_err(|_| core.closed())??;

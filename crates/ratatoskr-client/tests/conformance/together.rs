@@ -13,10 +13,7 @@ pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
         of(acks_and_messages_of_a_step_happen_together::<D>),
         of(a_stale_token_refuses_the_whole_step::<D>),
         of(a_message_that_is_refused_refuses_the_whole_step::<D>),
-        of(a_step_says_of_a_refused_message_what_publishing_says::<D>).except(
-            "over gRPC",
-            "Settle answers INVALID_FIELD for every refused message; the code stands in the text alone",
-        ),
+        of(a_step_says_of_a_refused_message_what_publishing_says::<D>),
         of(a_duplicate_in_a_step_is_not_published_and_the_acks_hold::<D>),
         of(a_step_can_publish_for_later::<D>),
     ]

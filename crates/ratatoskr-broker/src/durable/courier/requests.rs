@@ -114,6 +114,7 @@ impl Courier {
                 let _ = reply.send(steps);
             }
             Request::Resolve(resolving) => self.resolve(resolving),
+            Request::TopicTrimmed { topic } => self.topic_trimmed(topic, now_ms),
             Request::TopicDeleted { topic } => self.forget_topic(topic),
             Request::Stop => {
                 self.stopping_since = Some(Instant::now());
@@ -287,6 +288,17 @@ impl Courier {
         for desk in self.desks.values().filter(|desk| desk.topic.log.number == topic) {
             desk.topic.growth_is_seen();
             self.touched.insert(desk.number);
+        }
+    }
+
+    fn topic_trimmed(&mut self, topic: u32, now_ms: u64) {
+        let of_topic = self.desks.values().filter(|desk| desk.topic.log.number == topic);
+        let numbers: Vec<u32> = of_topic.map(|desk| desk.number).collect();
+        for number in numbers {
+            self.guarded(number, now_ms, |desk| {
+                let first = desk.topic.log.extent().first;
+                desk.apply(Event::Trimmed { first }, now_ms);
+            });
         }
     }
 
