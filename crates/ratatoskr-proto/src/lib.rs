@@ -14,7 +14,7 @@ mod codec;
 mod outgoing;
 
 pub use codec::StrictCodec;
-pub use outgoing::{LeaseParts, MessageParts, OutgoingMessage, OutgoingStep};
+pub use outgoing::{LeaseParts, MessageParts, Outgoing, OutgoingMessage, OutgoingStep};
 
 // The comments in the proto file are the documentation; generators have their own idea of style.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -1,4 +1,4 @@
-//! [`OutgoingMessage`]: the contract's `Message`, as the server sends it.
+//! [`OutgoingMessage`] and [`OutgoingStep`]: the contract's `Message` and `ConsumeResponse`, as the server sends them.
 //!
 //! ```text
 //!   a batch of messages ──MessageParts::encode──▶ one buffer  [ m0 | m1 | m2 | … ]
@@ -12,6 +12,9 @@
 //!
 //! Invariant: the bytes are a valid encoding of `ratatoskr.Message`; a test decodes them with the
 //! generated type. It deliberately cannot be decoded: a server never receives one.
+
+use std::fmt::Debug;
+use std::marker::PhantomData;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::DecodeError;
@@ -141,29 +144,30 @@ fn put_number(buffer: &mut BytesMut, number: u32, value: u64) {
     encode_varint(value, buffer);
 }
 
-/// One encoded `ratatoskr.Message`. Cheap to clone: the bytes are shared.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OutgoingMessage {
-    // A slice of its batch's buffer; written once, by `MessageParts::encode`.
+/// One encoded message of the contract's type `T`. Cheap to clone: the bytes are shared.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outgoing<T> {
+    // Of a message of a batch a slice of the batch's buffer, written once.
     encoded: Bytes,
+    of: PhantomData<fn() -> T>,
 }
 
-impl OutgoingMessage {
-    /// A message from its encoding, as [`MessageParts::encode`] writes it.
-    pub fn from_encoded(encoded: Bytes) -> OutgoingMessage {
-        OutgoingMessage { encoded }
+/// One encoded `ratatoskr.Message`, as [`MessageParts::encode`] writes it.
+pub type OutgoingMessage = Outgoing<crate::Message>;
+
+/// One encoded `ratatoskr.ConsumeResponse`.
+pub type OutgoingStep = Outgoing<crate::ConsumeResponse>;
+
+impl<T> Outgoing<T> {
+    /// A message from its encoding.
+    pub fn from_encoded(encoded: Bytes) -> Outgoing<T> {
+        Outgoing { encoded, of: PhantomData }
     }
 
     /// Bytes of the encoding.
     pub fn len_bytes(&self) -> usize {
         self.encoded.len()
     }
-}
-
-/// One encoded `ratatoskr.ConsumeResponse`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OutgoingStep {
-    encoded: Bytes,
 }
 
 impl OutgoingStep {
@@ -182,42 +186,20 @@ impl OutgoingStep {
             encode_varint(message.len_bytes() as u64, &mut buffer);
             buffer.put_slice(&message.encoded);
         }
-        OutgoingStep { encoded: buffer.freeze() }
+        OutgoingStep::from_encoded(buffer.freeze())
     }
 }
 
-impl From<&crate::ConsumeResponse> for OutgoingStep {
-    fn from(step: &crate::ConsumeResponse) -> OutgoingStep {
-        OutgoingStep { encoded: prost::Message::encode_to_vec(step).into() }
+impl<T: prost::Message> From<&T> for Outgoing<T> {
+    fn from(message: &T) -> Outgoing<T> {
+        Outgoing::from_encoded(message.encode_to_vec().into())
     }
 }
 
-impl prost::Message for OutgoingStep {
-    fn encode_raw(&self, buffer: &mut impl BufMut) {
-        buffer.put_slice(&self.encoded);
-    }
-
-    fn encoded_len(&self) -> usize {
-        self.encoded.len()
-    }
-
-    fn merge_field(
-        &mut self,
-        tag: u32,
-        wire_type: WireType,
-        buffer: &mut impl Buf,
-        context: DecodeContext,
-    ) -> Result<(), DecodeError> {
-        // As with `OutgoingMessage`.
-        prost::encoding::skip_field(wire_type, tag, buffer, context)
-    }
-
-    fn clear(&mut self) {
-        self.encoded.clear();
-    }
-}
-
-impl prost::Message for OutgoingMessage {
+impl<T> prost::Message for Outgoing<T>
+where
+    Outgoing<T>: Debug + Send + Sync,
+{
     fn encode_raw(&self, buffer: &mut impl BufMut) {
         buffer.put_slice(&self.encoded);
     }
@@ -293,7 +275,7 @@ mod tests {
             lease_until_ms: 1_700_000_030_000,
         };
         assert_eq!(received, expected);
-        let outgoing = OutgoingMessage { encoded: expected.encode_to_vec().into() };
+        let outgoing = OutgoingMessage::from(&expected);
         let step = OutgoingStep::deliveries(&[outgoing.clone(), outgoing]).encode_to_vec();
         let deliveries = crate::Deliveries { messages: vec![expected.clone(), expected] };
         let step = crate::ConsumeResponse::decode(step.as_slice()).unwrap().step;
