@@ -20,10 +20,12 @@ pub const RECORD_HEADER_BYTES: usize = 28;
 pub const RECORD_BYTES_MAX: usize = 18 << 20;
 
 mod body;
+mod marks;
 
 pub use body::{Body, RecordFacts};
 
 use body::{FLAG_ADDRESSED, FLAG_DEDUP, FLAG_DELIVER_AT, FLAG_EXPIRES, FLAG_KEY, FLAG_METADATA};
+pub(crate) use marks::Marks;
 
 /// Records on their way in: bodies encoded, places not yet known.
 #[derive(Clone, Debug, Default)]
@@ -208,12 +210,15 @@ pub struct RecordChunk {
     pub count: u32,
     /// The timestamp of the last record, the youngest.
     pub last_timestamp_ms: u64,
+    /// Where its records start; for whoever begins in the middle.
+    pub(crate) marks: Marks,
 }
 
 impl RecordChunk {
     /// Makes a chunk of records that have their places, checking every one. `Err` is what is wrong.
     pub(crate) fn check(bytes: Bytes) -> Result<RecordChunk, String> {
-        let mut chunk = RecordChunk { bytes: Bytes::new(), first: 0, count: 0, last_timestamp_ms: 0 };
+        let marks = Marks::default();
+        let mut chunk = RecordChunk { bytes: Bytes::new(), first: 0, count: 0, last_timestamp_ms: 0, marks };
         let mut at = 0;
         while at < bytes.len() {
             let record = &bytes[at..];
@@ -234,6 +239,7 @@ impl RecordChunk {
             at += head.length;
         }
         chunk.bytes = bytes;
+        chunk.marks = Marks::for_count(chunk.count);
         Ok(chunk)
     }
 
@@ -246,15 +252,15 @@ impl RecordChunk {
     #[must_use]
     pub fn starting_at(&self, offset: u64) -> RecordChunk {
         let skip = offset.saturating_sub(self.first).min(u64::from(self.count)) as u32;
-        let mut at = 0;
-        for _ in 0..skip {
-            at += read_u32(&self.bytes, at) as usize;
+        if skip == 0 {
+            return self.clone();
         }
         RecordChunk {
-            bytes: self.bytes.slice(at..),
+            bytes: self.bytes.slice(self.marks.find(skip, &self.bytes)..),
             first: self.first + u64::from(skip),
             count: self.count - skip,
             last_timestamp_ms: self.last_timestamp_ms,
+            marks: Marks::default(),
         }
     }
 
@@ -346,6 +352,19 @@ mod tests {
         assert_eq!((later.first, later.count, later.end()), (9, 2, 11));
         assert_eq!(later.records().next().map(|r| r.offset), Some(9));
         assert_eq!(chunk().starting_at(11).count, 0);
+    }
+
+    #[test]
+    fn every_record_of_a_long_chunk_is_found_by_its_offset() {
+        let mut batch = RecordBatch::default();
+        (0..100).for_each(|number: usize| batch.push("", &[], &vec![7; number]));
+        let chunk = RecordChunk::check(batch.place(1000, 1).split().freeze()).expect("just made");
+        for offset in 1000..=1100 {
+            let later = chunk.starting_at(offset);
+            let first = later.records().next().map(|record| (record.offset, record.body.payload_bytes()));
+            let expected = (offset < 1100).then(|| (offset, offset as usize - 1000));
+            assert_eq!((first, later.end()), (expected, 1100));
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::error::ReadError;
 use crate::header::FILE_HEADER_BYTES;
 use crate::index::{IndexEntry, read_entries};
 use crate::layout::{index_file, segment_file};
-use crate::record::{Body, Head, RECORD_HEADER_BYTES, RecordChunk};
+use crate::record::{Body, Head, Marks, RECORD_HEADER_BYTES, RecordChunk};
 
 /// Bytes read at a time while looking for a place.
 const WINDOW_BYTES: usize = 64 << 10;
@@ -88,7 +88,8 @@ impl SegmentReader {
         bytes.truncate(at);
         let count = (place.offset - from.offset) as u32;
         let bytes = Bytes::from(bytes);
-        Ok((RecordChunk { bytes, first: from.offset, count, last_timestamp_ms }, place))
+        let marks = Marks::for_count(count);
+        Ok((RecordChunk { bytes, first: from.offset, count, last_timestamp_ms, marks }, place))
     }
 
     /// The place of an offset within this segment.

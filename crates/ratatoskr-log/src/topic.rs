@@ -24,7 +24,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::block::SegmentEntry;
 use crate::disk::Disk;
-use crate::record::{RecordBatch, RecordChunk};
+use crate::record::{Marks, RecordBatch, RecordChunk};
 
 pub use reading::{SegmentCursor, Tail};
 
@@ -256,6 +256,7 @@ impl TopicLog {
             first: staged.first,
             count: staged.count,
             last_timestamp_ms: staged.last_timestamp_ms,
+            marks: Marks::for_count(staged.count),
         };
         staged.count = 0;
         Some(chunk)
