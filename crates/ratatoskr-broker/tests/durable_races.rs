@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ratatoskr_broker::{
-    Broker, BrokerConfig, Delivered, Durability, Fate, Health, JoinOptions, Member, NewMessage, Outcome,
-    Seek, Start, SubscriptionName, SubscriptionRef, SubscriptionSettings, Token, TopicName, TopicSettings,
-    Window,
+    Broker, BrokerConfig, Delivered, Durability, Fate, Health, JoinOptions, Member, MemberEnd, NewMessage,
+    Outcome, Seek, Start, SubscriptionName, SubscriptionRef, SubscriptionSettings, Token, TopicName,
+    TopicSettings, Window,
 };
 use ratatoskr_log::{Disk, DiskFile, DiskLock, OpenMode, RealClock, RealDisk};
 
@@ -160,12 +160,13 @@ async fn settlements_under_way_when_a_subscription_is_deleted_are_answered() {
 struct Faulty {
     no_segments: Arc<AtomicBool>,
     no_room: Arc<AtomicBool>,
+    slow_sync: Arc<AtomicBool>,
 }
 
 struct FaultyFile {
     file: Arc<dyn DiskFile>,
     is_journal: bool,
-    no_room: Arc<AtomicBool>,
+    disk: Faulty,
 }
 
 impl Disk for Faulty {
@@ -176,7 +177,7 @@ impl Disk for Faulty {
         }
         let is_journal = path.components().any(|part| part.as_os_str() == "journal");
         let file = RealDisk.open(path, mode)?;
-        Ok(Arc::new(FaultyFile { file, is_journal, no_room: self.no_room.clone() }))
+        Ok(Arc::new(FaultyFile { file, is_journal, disk: self.clone() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -214,13 +215,16 @@ impl DiskFile for FaultyFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        if self.is_journal && self.no_room.load(Ordering::Relaxed) {
+        if self.is_journal && self.disk.no_room.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.file.write_all_at(bytes, position)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if self.is_journal && self.disk.slow_sync.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(300));
+        }
         self.file.sync_data()
     }
 
@@ -281,6 +285,79 @@ async fn a_message_that_cannot_be_read_for_a_moment_comes_again_all_the_same() {
     let again = next(&mut member, 1).await;
     assert_eq!((again[0].message.offset, again[0].attempt), (1, 1));
     until(&broker, |description| description.expired == 0 && description.leased == 3).await;
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_goes_back_before_its_lease_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let broker = open(folder.path());
+        publish(&broker, 1).await;
+        broker.shutdown().unwrap();
+    }
+    let disk = Faulty::default();
+    let broker = open_on(&disk, folder.path());
+    let once = SubscriptionSettings { lease_ms: 300, attempts_max: 1, ..SubscriptionSettings::default() };
+    let mut member = join(&broker, once).await;
+    let delivered = next(&mut member, 1).await;
+    disk.no_segments.store(true, Ordering::Relaxed);
+    assert_eq!(settle(&broker, vec![(delivered[0].token, Outcome::Release)]).await, [Fate::Settled]);
+    // Longer than the lease, several times over: its only attempt is not used up by what the member never saw.
+    assert!(tokio::time::timeout(Duration::from_secs(1), member.next_batch()).await.is_err());
+    disk.no_segments.store(false, Ordering::Relaxed);
+    assert_eq!(next(&mut member, 1).await[0].attempt, 1);
+    until(&broker, |description| description.dead == 0 && description.leased == 1).await;
+}
+
+#[tokio::test]
+async fn what_a_vanished_member_could_not_read_has_used_up_no_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let broker = open(folder.path());
+        publish(&broker, 2).await;
+        broker.shutdown().unwrap();
+    }
+    let disk = Faulty::default();
+    let broker = open_on(&disk, folder.path());
+    let mut member = join(&broker, SubscriptionSettings::default()).await;
+    let delivered = next(&mut member, 2).await;
+    disk.no_segments.store(true, Ordering::Relaxed);
+    assert_eq!(settle(&broker, vec![(delivered[1].token, Outcome::Release)]).await, [Fate::Settled]);
+    assert!(tokio::time::timeout(Duration::from_millis(200), member.next_batch()).await.is_err());
+    drop(member);
+    disk.no_segments.store(false, Ordering::Relaxed);
+    let mut member = join(&broker, SubscriptionSettings::default()).await;
+    let mut again = next(&mut member, 2).await;
+    again.sort_unstable_by_key(|delivered| delivered.message.offset);
+    assert_eq!(again.iter().map(|delivered| delivered.attempt).collect::<Vec<_>>(), [2, 1]);
+}
+
+#[tokio::test]
+async fn a_member_that_goes_because_the_broker_stops_has_used_up_no_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Faulty::default();
+    let broker = open_on(&disk, folder.path());
+    publish(&broker, 2).await;
+    let once = SubscriptionSettings { attempts_max: 1, ..SubscriptionSettings::default() };
+    let mut member = join(&broker, once).await;
+    let delivered = next(&mut member, 2).await;
+    // The broker waits for this one before it stops.
+    disk.slow_sync.store(true, Ordering::Relaxed);
+    let acked = broker.settle(vec![(delivered[0].token, Outcome::Ack)]).unwrap();
+    let stopping = {
+        let broker = broker.clone();
+        std::thread::spawn(move || broker.shutdown().unwrap())
+    };
+    let end = tokio::time::timeout(PATIENCE, member.next_batch()).await.unwrap();
+    assert_eq!(end.unwrap_err(), MemberEnd::ShuttingDown);
+    drop(member);
+    assert_eq!(tokio::time::timeout(PATIENCE, acked).await.unwrap(), [Fate::Settled]);
+    stopping.join().unwrap();
+    drop(broker);
+    let broker = open(folder.path());
+    until(&broker, |description| (description.dead, description.acked) == (0, 1)).await;
+    let mut member = join(&broker, SubscriptionSettings::default()).await;
+    assert_eq!(next(&mut member, 1).await[0].attempt, 1);
 }
 
 #[tokio::test]

@@ -6,11 +6,13 @@
 //!
 //! A parcel that is delivered again carries no message: the member reads it from the log itself, so that old messages
 //! cost the courier nothing; those that are not in memory any more are read together, by a thread that may wait for the disk. A message that
-//! cannot be read now goes back unharmed; only what is in the log no more is lost.
+//! cannot be read now goes back unharmed; only what is in the log no more is lost. A batch is bounded by what its messages really
+//! weigh, which is known once they are read; what does not fit waits for the next one.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -31,9 +33,9 @@ use crate::topic::Topic;
 
 /// Messages one batch holds at most.
 const BATCH_MESSAGES: usize = 512;
-/// Bytes of payload at which a batch is handed out.
+/// Bytes of messages (keys and metadata, too) one batch holds at most, unless it is a single message.
 const BATCH_BYTES: usize = 256 << 10;
-/// A message that cannot be read goes back after so long.
+/// A message that cannot be read goes back after so long, or after half of what is left of its lease.
 const READ_RETRY: Duration = Duration::from_secs(1);
 
 /// A message as a member gets it.
@@ -75,6 +77,8 @@ pub struct Member {
     parcels: VecDeque<Parcel>,
     /// Messages of them that are being read.
     reading: Option<JoinHandle<Vec<(u64, Found)>>>,
+    /// What could not be read, and the task that gives it back after a pause.
+    put_off: Vec<(JoinHandle<()>, Vec<Token>)>,
 }
 
 /// Changes what a member may hold; see [`Member::window_setter`].
@@ -154,8 +158,8 @@ impl Member {
         seat: Arc<Seat>,
         settings: Arc<SubscriptionSettings>,
     ) -> Member {
-        let (leaving, parcels, reading) = (Leaving::Vanished, VecDeque::new(), None);
-        Member { core, topic, subscription, seat, settings, leaving, parcels, reading }
+        let (leaving, parcels, reading, put_off) = (Leaving::Vanished, VecDeque::new(), None, Vec::new());
+        Member { core, topic, subscription, seat, settings, leaving, parcels, reading, put_off }
     }
 
     /// The subscription's settings when the member joined.
@@ -179,7 +183,20 @@ impl Member {
                 Tally::add(&self.core.tally.delivered_messages, opened.len() as u64);
                 return Ok(opened);
             }
-            woken.await;
+            if self.parcels.is_empty() {
+                woken.await;
+            }
+        }
+    }
+
+    /// Takes back what was handed out and not looked at: it comes again with the next batch, and goes back unharmed if there is none.
+    pub fn put_back(&mut self, delivered: Vec<Delivered>) {
+        self.core.tally.delivered_messages.fetch_sub(delivered.len() as u64, Ordering::Relaxed);
+        for Delivered { message, token, attempt, lease_until_ms: until_ms } in delivered.into_iter().rev() {
+            let Message { offset, timestamp_ms, body, .. } = message;
+            let bytes = body.payload_bytes() as u32;
+            let record = Some(Record { offset, timestamp_ms, body });
+            self.parcels.push_front(Parcel { token, attempt, until_ms, bytes, record });
         }
     }
 
@@ -251,73 +268,113 @@ impl Member {
                 return HashMap::new();
             }
             let topic = self.topic.clone();
-            self.reading = Some(tokio::task::spawn_blocking(move || {
-                cold.sort_unstable();
-                let mut reader = Shelf::new(&topic.log);
-                cold.into_iter().map(|offset| (offset, reader.read(offset))).collect()
-            }));
+            self.reading = Some(tokio::task::spawn_blocking(move || read_together(&topic, cold)));
         }
         let Some(reading) = &mut self.reading else { return HashMap::new() };
         let read = reading.await;
         self.reading = None;
-        // A reader that panicked has read nothing.
-        read.map(HashMap::from_iter).unwrap_or_default()
+        let failed = |parcel: &Parcel| {
+            let (path, reason) = (self.topic.name.as_str().into(), "the reading thread failed".to_owned());
+            (parcel.token.offset, Err(ReadError::Io { path, reason }))
+        };
+        match read {
+            Ok(found) => found.into_iter().collect(),
+            Err(_) => self.parcels.iter().filter(|parcel| parcel.record.is_none()).map(failed).collect(),
+        }
     }
 
-    /// Makes deliveries of the parcels.
+    /// Makes deliveries of the parcels whose messages are there, as many as fit a batch.
     fn open(&mut self, found: &HashMap<u64, Found>) -> Vec<Delivered> {
-        let (number, mask) = (self.topic.log.number, self.core.id_mask);
-        let mut opened = Vec::with_capacity(self.parcels.len());
-        for parcel in std::mem::take(&mut self.parcels) {
-            let Parcel { token, attempt, until_ms: lease_until_ms, record, .. } = parcel;
-            let Some(record) = record.or_else(|| self.look_at(token, found.get(&token.offset))) else {
+        let (mut opened, mut left) = (Vec::with_capacity(self.parcels.len()), VecDeque::new());
+        let (mut bytes, mut put_off) = (0, Vec::new());
+        for mut parcel in std::mem::take(&mut self.parcels) {
+            match found.get(&parcel.token.offset) {
+                Some(Ok(Some(record))) => parcel.record = Some(record.clone()),
+                Some(Err(error @ ReadError::Io { .. })) => {
+                    put_off.push((parcel, error.clone()));
+                    continue;
+                }
+                Some(gone) => {
+                    self.give_up(parcel.token, gone);
+                    continue;
+                }
+                None => {}
+            }
+            let Some(record) = parcel.record.take_if(|record| {
+                bytes += record.body.bytes();
+                bytes <= BATCH_BYTES || opened.is_empty()
+            }) else {
+                left.push_back(parcel);
                 continue;
             };
-            let message = Message {
-                topic: self.topic.name.clone(),
-                id: MessageId::new(mask, number, record.offset, record.timestamp_ms),
-                offset: record.offset,
-                timestamp_ms: record.timestamp_ms,
-                body: record.body,
-            };
-            opened.push(Delivered { message, token, attempt, lease_until_ms });
+            opened.push(self.deliver(&parcel, record));
         }
+        self.parcels = left;
+        self.put_off(&put_off);
         opened
     }
 
-    /// The message, if it could be read. One that is gone is told to the courier; one that cannot be read now goes back after a pause.
-    fn look_at(&self, token: Token, read: Option<&Found>) -> Option<Record> {
-        let reason = match read {
-            Some(Ok(Some(record))) => return Some(record.clone()),
-            Some(Ok(None) | Err(ReadError::Trimmed { .. })) => {
-                let _ = self.core.courier.push(Request::Lost { token });
-                return None;
-            }
-            Some(Err(error @ ReadError::Damaged { .. })) => {
-                tracing::error!(topic = %self.topic.name, offset = token.offset, %error, "a message cannot be delivered any more");
-                let _ = self.core.courier.push(Request::Lost { token });
-                return None;
-            }
-            Some(Err(error)) => error.to_string(),
-            None => "the reader failed".to_owned(),
+    fn deliver(&self, parcel: &Parcel, record: Record) -> Delivered {
+        let message = Message {
+            topic: self.topic.name.clone(),
+            id: MessageId::new(self.core.id_mask, self.topic.log.number, record.offset, record.timestamp_ms),
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            body: record.body,
         };
-        tracing::error!(topic = %self.topic.name, offset = token.offset, reason, "a message cannot be delivered now; tried again in a second");
+        let (token, attempt, lease_until_ms) = (parcel.token, parcel.attempt, parcel.until_ms);
+        Delivered { message, token, attempt, lease_until_ms }
+    }
+
+    /// Tells the courier that a message is in the log no more, or will never be readable.
+    fn give_up(&self, token: Token, gone: &Found) {
+        if let Err(error @ ReadError::Damaged { .. }) = gone {
+            tracing::error!(topic = %self.topic.name, offset = token.offset, %error, "a message cannot be delivered any more");
+        }
+        let _ = self.core.courier.push(Request::Lost { token });
+    }
+
+    /// Gives back, after a pause and while they are still leased, messages that cannot be read now.
+    fn put_off(&mut self, unread: &[(Parcel, ReadError)]) {
+        let Some((_, error)) = unread.first() else { return };
+        tracing::error!(topic = %self.topic.name, messages = unread.len(), %error, "messages cannot be delivered now; tried again in a second");
+        let until_ms = unread.iter().map(|(parcel, _)| parcel.until_ms).min().unwrap_or(0);
+        let left = Duration::from_millis(until_ms.saturating_sub(self.core.now_ms()));
+        let pause = READ_RETRY.min(left / 2);
+        let tokens: Vec<Token> = unread.iter().map(|(parcel, _)| parcel.token).collect();
+        let settlements = tokens.iter().map(|&token| (token, Outcome::Release)).collect();
         let core = self.core.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(READ_RETRY).await;
-            let settlements = vec![(token, Outcome::Release)];
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
             let (reply, _) = tokio::sync::oneshot::channel();
             let _ = core.courier.push(Request::Settle { settlements, reply });
         });
-        None
+        self.put_off.retain(|(task, _)| !task.is_finished());
+        self.put_off.push((task, tokens));
     }
+}
+
+/// Reads messages in order of offset, until they are enough for a batch. May block on the disk.
+fn read_together(topic: &Topic, mut offsets: Vec<u64>) -> Vec<(u64, Found)> {
+    offsets.sort_unstable();
+    let (mut shelf, mut bytes, mut found) = (Shelf::new(&topic.log), 0, Vec::new());
+    for offset in offsets {
+        let read = shelf.read(offset);
+        bytes += if let Ok(Some(record)) = &read { record.body.bytes() } else { 0 };
+        found.push((offset, read));
+        if bytes >= BATCH_BYTES {
+            break;
+        }
+    }
+    found
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
         let (subscription, member) = (self.subscription, self.seat.id);
         let leaving = self.leaving;
-        let unseen = self.parcels.iter().map(|parcel| parcel.token).collect();
+        let put_off = self.put_off.iter().flat_map(|(_, tokens)| tokens.iter().copied());
+        let unseen = self.parcels.iter().map(|parcel| parcel.token).chain(put_off).collect();
         // A closed inbox means the broker stops: nobody holds anything any more.
         let _ = self.core.courier.push(Request::Leave { subscription, member, leaving, unseen });
     }

@@ -1,0 +1,120 @@
+//! What one member gets at a time.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use ratatoskr_broker::{
+    Broker, BrokerConfig, Delivered, JoinOptions, Member, NewMessage, Outcome, Start, SubscriptionName,
+    SubscriptionRef, SubscriptionSettings, TopicName, TopicSettings, Window,
+};
+
+/// What a batch may weigh.
+const BATCH_BYTES: usize = 256 << 10;
+
+fn name() -> SubscriptionRef {
+    SubscriptionRef {
+        topic: TopicName::parse("orders").unwrap(),
+        name: SubscriptionName::parse("billing").unwrap(),
+    }
+}
+
+fn open(folder: &Path) -> Broker {
+    Broker::open(BrokerConfig::new(folder)).unwrap()
+}
+
+async fn join(broker: &Broker) -> Member {
+    let window = Window { messages: 1000, bytes: 1 << 30 };
+    let settings = SubscriptionSettings { attempts_max: 0, ..SubscriptionSettings::default() };
+    let create = Some((Start::Earliest, settings));
+    broker.join(&name(), JoinOptions { member: "worker".to_owned(), window, create }).await.unwrap()
+}
+
+fn weight(delivered: &Delivered) -> usize {
+    let message = &delivered.message;
+    let metadata: usize = message.metadata().map(|(name, value)| name.len() + value.len()).sum();
+    metadata + message.payload().len() + message.key().len()
+}
+
+/// So many deliveries, each batch of which is checked against the bound.
+async fn next(member: &mut Member, count: usize) -> Vec<Delivered> {
+    let mut delivered = Vec::new();
+    while delivered.len() < count {
+        let batch = tokio::time::timeout(Duration::from_secs(20), member.next_batch()).await;
+        let batch = batch.expect("deliveries come in time").unwrap();
+        let bytes: usize = batch.iter().map(weight).sum();
+        assert!(bytes <= BATCH_BYTES || batch.len() == 1, "{} messages with {bytes} bytes", batch.len());
+        delivered.extend(batch);
+    }
+    delivered
+}
+
+async fn nack(member: &Member, delivered: &[Delivered]) {
+    let nack = Outcome::Nack { delay_ms: Some(0), reason: String::new() };
+    let all = delivered.iter().map(|delivered| (delivered.token, nack.clone())).collect();
+    member.settle(all).unwrap().await;
+}
+
+#[tokio::test]
+async fn a_batch_is_bounded_by_all_that_its_messages_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    // Little payload, much metadata.
+    let metadata: Vec<_> = (0..25).map(|number| (number.to_string(), "v".repeat(4000))).collect();
+    for _ in 0..12 {
+        let message = NewMessage { metadata: metadata.clone(), ..NewMessage::new("small") };
+        broker.publish(&name().topic, message).await.unwrap();
+    }
+    let mut member = join(&broker).await;
+    let delivered = next(&mut member, 12).await;
+    nack(&member, &delivered).await;
+    let again = next(&mut member, 12).await;
+    assert!(again.iter().all(|delivered| delivered.attempt == 2));
+    drop(member);
+    broker.shutdown().unwrap();
+    drop(broker);
+    // The same from disk.
+    let broker = open(folder.path());
+    let mut member = join(&broker).await;
+    let delivered = next(&mut member, 12).await;
+    nack(&member, &delivered).await;
+    next(&mut member, 12).await;
+}
+
+#[tokio::test]
+async fn the_largest_message_goes_alone_also_when_it_comes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let settings = TopicSettings { message_bytes_max: 16 << 20, ..TopicSettings::default() };
+    broker.create_topic(&name().topic, settings).await.unwrap();
+    let large = 15 << 20;
+    for bytes in [10, large, 10] {
+        broker.publish(&name().topic, NewMessage::new(vec![7; bytes])).await.unwrap();
+    }
+    let mut member = join(&broker).await;
+    let delivered = next(&mut member, 3).await;
+    nack(&member, &delivered).await;
+    let again = next(&mut member, 3).await;
+    assert_eq!(again.iter().filter(|delivered| delivered.message.payload().len() == large).count(), 1);
+}
+
+#[tokio::test]
+async fn what_is_put_back_comes_with_the_next_batch_or_goes_back_unharmed() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let messages = (0..3).map(|number| NewMessage::new(number.to_string())).collect();
+    broker.publish_batch(&name().topic, messages).await.unwrap();
+    let mut member = join(&broker).await;
+    let mut delivered = next(&mut member, 3).await;
+    member.put_back(delivered.split_off(1));
+    assert_eq!(broker.counters().delivered_messages, 1);
+    let mut again = next(&mut member, 2).await;
+    assert_eq!(again.iter().map(|delivered| delivered.message.offset).collect::<Vec<_>>(), [1, 2]);
+    member.put_back(again.split_off(1));
+    drop(member);
+    let mut other = join(&broker).await;
+    let mut all = next(&mut other, 3).await;
+    all.sort_unstable_by_key(|delivered| delivered.message.offset);
+    assert_eq!(all.iter().map(|delivered| delivered.attempt).collect::<Vec<_>>(), [2, 2, 1]);
+}
