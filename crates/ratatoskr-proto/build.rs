@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         .btree_map(".")
         .compile_fds(descriptors.clone())?;
 
-    // The server sends `OutgoingMessage` and `OutgoingStep` where the contract says `Message` and `ConsumeResponse`, and otherwise
+    // The server sends types of its own where the contract says `Message`, or what carries messages to members, and otherwise
     // shares every type with the client.
     let server_dir = out_dir.join("server");
     fs::create_dir_all(&server_dir)?;
@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         .extern_path(".ratatoskr", "crate")
         .extern_path(".ratatoskr.Message", "crate::OutgoingMessage")
         .extern_path(".ratatoskr.ConsumeResponse", "crate::OutgoingStep")
+        .extern_path(".ratatoskr.PullResponse", "crate::OutgoingMessages")
         .codec_path("crate::StrictCodec")
         .compile_fds(descriptors)?;
     Ok(())

@@ -3,18 +3,20 @@
 //! ```text
 //!   proto/ratatoskr.proto ──build.rs──▶ messages, message_broker_client   (this crate's root)
 //!                                  └──▶ message_broker_server             (the same messages)
-//!   hand-written: OutgoingMessage (what the server sends for `Message`), StrictCodec (how it reads)
+//!   hand-written: OutgoingMessage (what the server sends for `Message`) and what carries it, StrictCodec (how it reads)
 //! ```
 //!
-//! Client and server share every message type but one: where the contract says `Message`, the
+//! Client and server share every message type but those that carry messages: where the contract says `Message`, the
 //! server's trait says [`OutgoingMessage`], which is encoded without an allocation of its own.
 //! This crate knows no broker: it turns text and bytes into types, and judges nothing.
 
 mod codec;
 mod outgoing;
+mod outgoing_step;
 
 pub use codec::StrictCodec;
-pub use outgoing::{LeaseParts, MessageParts, Outgoing, OutgoingMessage, OutgoingStep};
+pub use outgoing::{LeaseParts, MessageParts, OutgoingMessage};
+pub use outgoing_step::{OutgoingMessages, OutgoingStep};
 
 // The comments in the proto file are the documentation; generators have their own idea of style.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -1,20 +1,18 @@
-//! [`OutgoingMessage`] and [`OutgoingStep`]: the contract's `Message` and `ConsumeResponse`, as the server sends them.
+//! [`OutgoingMessage`]: the contract's `Message`, as the server sends it.
 //!
 //! ```text
-//!   a batch of messages ──MessageParts::encode──▶ one buffer  [ m0 | m1 | m2 | … ]
-//!                                                               ▲    ▲    ▲
-//!                                      OutgoingMessages share slices of it
+//!   a batch of messages ──MessageParts──▶ one buffer  [ m0 | m1 | m2 | … ]
+//!                                                       ▲    ▲    ▲
+//!                              OutgoingMessages share slices of it, and of the payloads where they lie
 //! ```
 //!
 //! The generated type would allocate an id, a topic, a key and a map for every message and every
 //! subscriber. Here the fields are written straight from where they lie; a whole batch shares one
-//! buffer, and many subscribers may share the batch.
+//! buffer, and many subscribers may share the batch. What is kept ([`MessageParts::copy`]) has its payload
+//! in the buffer, so that it keeps nothing else alive; what goes out at once ([`MessageParts::share`]) has not.
 //!
 //! Invariant: the bytes are a valid encoding of `ratatoskr.Message`; a test decodes them with the
 //! generated type. It deliberately cannot be decoded: a server never receives one.
-
-use std::fmt::Debug;
-use std::marker::PhantomData;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::DecodeError;
@@ -36,8 +34,6 @@ mod field {
     pub(super) const TOKEN: u32 = 10;
     pub(super) const ATTEMPT: u32 = 11;
     pub(super) const LEASE_UNTIL_MS: u32 = 12;
-    pub(super) const STEP_DELIVERIES: u32 = 2;
-    pub(super) const DELIVERIES_MESSAGES: u32 = 1;
     pub(super) const ENTRY_NAME: u32 = 1;
     pub(super) const ENTRY_VALUE: u32 = 2;
 }
@@ -50,7 +46,7 @@ pub struct MessageParts<'a, M> {
     /// The topic's name.
     pub topic: &'a str,
     /// The content.
-    pub payload: &'a [u8],
+    pub payload: &'a Bytes,
     /// Walks the names and values; called twice.
     pub metadata: M,
     /// Milliseconds since the Unix epoch.
@@ -83,12 +79,29 @@ where
     M: Fn() -> I,
     I: Iterator<Item = (&'a str, &'a str)>,
 {
-    /// Appends the message's encoding to a buffer.
-    pub fn encode(&self, buffer: &mut BytesMut) {
+    /// Encodes the message into a buffer that a batch shares.
+    pub fn copy(&self, buffer: &mut BytesMut) -> OutgoingMessage {
         buffer.reserve(self.len_bytes_max());
+        self.put_fields(buffer);
+        put_bytes(buffer, field::PAYLOAD, self.payload);
+        OutgoingMessage { fields: buffer.split().freeze(), payload: Bytes::new() }
+    }
+
+    /// Encodes the message into a buffer that a batch shares, except for the payload, which stays where it is.
+    pub fn share(&self, buffer: &mut BytesMut) -> OutgoingMessage {
+        buffer.reserve(self.len_bytes_max() - self.payload.len());
+        self.put_fields(buffer);
+        if !self.payload.is_empty() {
+            encode_key(field::PAYLOAD, WireType::LengthDelimited, buffer);
+            encode_varint(self.payload.len() as u64, buffer);
+        }
+        OutgoingMessage { fields: buffer.split().freeze(), payload: self.payload.clone() }
+    }
+
+    /// All but the payload; the wire format leaves the order of fields open.
+    fn put_fields(&self, buffer: &mut BytesMut) {
         put_bytes(buffer, field::ID, self.id);
         put_bytes(buffer, field::TOPIC, self.topic.as_bytes());
-        put_bytes(buffer, field::PAYLOAD, self.payload);
         for (name, value) in (self.metadata)() {
             encode_key(field::METADATA, WireType::LengthDelimited, buffer);
             encode_varint(entry_bytes(name, value) as u64, buffer);
@@ -144,68 +157,30 @@ fn put_number(buffer: &mut BytesMut, number: u32, value: u64) {
     encode_varint(value, buffer);
 }
 
-/// One encoded message of the contract's type `T`. Cheap to clone: the bytes are shared.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outgoing<T> {
-    // Of a message of a batch a slice of the batch's buffer, written once.
-    encoded: Bytes,
-    of: PhantomData<fn() -> T>,
+/// One encoded `ratatoskr.Message`. Cheap to clone: the bytes are shared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutgoingMessage {
+    // A slice of its batch's buffer: what comes before the rest of the payload. Written once, by `MessageParts`.
+    fields: Bytes,
+    // The payload's content, if it is not in `fields`.
+    payload: Bytes,
 }
 
-/// One encoded `ratatoskr.Message`, as [`MessageParts::encode`] writes it.
-pub type OutgoingMessage = Outgoing<crate::Message>;
-
-/// One encoded `ratatoskr.ConsumeResponse`.
-pub type OutgoingStep = Outgoing<crate::ConsumeResponse>;
-
-impl<T> Outgoing<T> {
-    /// A message from its encoding.
-    pub fn from_encoded(encoded: Bytes) -> Outgoing<T> {
-        Outgoing { encoded, of: PhantomData }
-    }
-
+impl OutgoingMessage {
     /// Bytes of the encoding.
     pub fn len_bytes(&self) -> usize {
-        self.encoded.len()
+        self.fields.len() + self.payload.len()
     }
 }
 
-impl OutgoingStep {
-    /// A step with deliveries.
-    pub fn deliveries(messages: &[OutgoingMessage]) -> OutgoingStep {
-        let bytes_of = |message: &OutgoingMessage| {
-            let bytes = message.len_bytes();
-            key_len(field::DELIVERIES_MESSAGES) + encoded_len_varint(bytes as u64) + bytes
-        };
-        let bytes: usize = messages.iter().map(bytes_of).sum();
-        let mut buffer = BytesMut::with_capacity(bytes + 11);
-        encode_key(field::STEP_DELIVERIES, WireType::LengthDelimited, &mut buffer);
-        encode_varint(bytes as u64, &mut buffer);
-        for message in messages {
-            encode_key(field::DELIVERIES_MESSAGES, WireType::LengthDelimited, &mut buffer);
-            encode_varint(message.len_bytes() as u64, &mut buffer);
-            buffer.put_slice(&message.encoded);
-        }
-        OutgoingStep::from_encoded(buffer.freeze())
-    }
-}
-
-impl<T: prost::Message> From<&T> for Outgoing<T> {
-    fn from(message: &T) -> Outgoing<T> {
-        Outgoing::from_encoded(message.encode_to_vec().into())
-    }
-}
-
-impl<T> prost::Message for Outgoing<T>
-where
-    Outgoing<T>: Debug + Send + Sync,
-{
+impl prost::Message for OutgoingMessage {
     fn encode_raw(&self, buffer: &mut impl BufMut) {
-        buffer.put_slice(&self.encoded);
+        buffer.put_slice(&self.fields);
+        buffer.put_slice(&self.payload);
     }
 
     fn encoded_len(&self) -> usize {
-        self.encoded.len()
+        self.len_bytes()
     }
 
     fn merge_field(
@@ -220,7 +195,7 @@ where
     }
 
     fn clear(&mut self) {
-        self.encoded.clear();
+        *self = OutgoingMessage::default();
     }
 }
 
@@ -237,11 +212,11 @@ mod tests {
         M: Fn() -> I,
         I: Iterator<Item = (&'a str, &'a str)>,
     {
-        let mut buffer = BytesMut::new();
-        parts.encode(&mut buffer);
-        assert!(buffer.len() <= parts.len_bytes_max());
-        let encoded = OutgoingMessage::from_encoded(buffer.freeze()).encode_to_vec();
-        crate::Message::decode(encoded.as_slice()).unwrap()
+        let (copied, shared) = (parts.copy(&mut BytesMut::new()), parts.share(&mut BytesMut::new()));
+        assert!(copied.len_bytes() <= parts.len_bytes_max());
+        let copied = copied.encode_to_vec();
+        assert_eq!(copied, shared.encode_to_vec());
+        crate::Message::decode(copied.as_slice()).unwrap()
     }
 
     #[test]
@@ -251,7 +226,7 @@ mod tests {
         let received = sent_and_received(&MessageParts {
             id: ID,
             topic: "orders",
-            payload: b"\x00\xff payload",
+            payload: &Bytes::from_static(b"\x00\xff payload"),
             metadata: || metadata.iter().copied(),
             timestamp_ms: 1_700_000_000_123,
             offset: 300,
@@ -275,11 +250,6 @@ mod tests {
             lease_until_ms: 1_700_000_030_000,
         };
         assert_eq!(received, expected);
-        let outgoing = OutgoingMessage::from(&expected);
-        let step = OutgoingStep::deliveries(&[outgoing.clone(), outgoing]).encode_to_vec();
-        let deliveries = crate::Deliveries { messages: vec![expected.clone(), expected] };
-        let step = crate::ConsumeResponse::decode(step.as_slice()).unwrap().step;
-        assert_eq!(step, Some(crate::consume_response::Step::Deliveries(deliveries)));
     }
 
     #[test]
@@ -287,7 +257,7 @@ mod tests {
         let parts = MessageParts {
             id: ID,
             topic: "t",
-            payload: b"",
+            payload: &Bytes::new(),
             metadata: std::iter::empty,
             timestamp_ms: 0,
             offset: 0,
@@ -296,9 +266,7 @@ mod tests {
             subscription_ref: "",
             lease: None,
         };
-        let mut buffer = BytesMut::new();
-        parts.encode(&mut buffer);
-        assert_eq!(buffer.len(), 2 + 36 + 2 + 1);
+        assert_eq!(parts.share(&mut BytesMut::new()).len_bytes(), 2 + 36 + 2 + 1);
         assert_eq!(sent_and_received(&parts).topic, "t");
     }
 }

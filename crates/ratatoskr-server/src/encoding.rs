@@ -20,7 +20,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use ratatoskr_broker::limits::READ_BYTES_MAX;
 use ratatoskr_broker::{Delivered, Durability, Message, MessageId};
-use ratatoskr_proto::{LeaseParts, MessageParts, OutgoingMessage, OutgoingStep};
+use ratatoskr_proto::{LeaseParts, MessageParts, OutgoingMessage};
 
 use crate::convert::durability_to_wire;
 
@@ -81,7 +81,7 @@ pub(crate) fn encode(batch: &[Message], receipt: Durability, first_reference: &s
     encode_each(leased, receipt).into()
 }
 
-/// Encodes deliveries of a durable subscription.
+/// Encodes deliveries of a durable subscription. They go out at once, so payloads stay where they are.
 pub(crate) fn encode_delivered(batch: &[Delivered], receipt: Durability) -> Vec<OutgoingMessage> {
     let tokens: Vec<_> = batch.iter().map(|delivered| delivered.token.to_bytes()).collect();
     let leased = batch.iter().zip(&tokens).map(|(delivered, token)| {
@@ -89,11 +89,6 @@ pub(crate) fn encode_delivered(batch: &[Delivered], receipt: Durability) -> Vec<
         (&delivered.message, "", Some(LeaseParts { token, attempt, until_ms }))
     });
     encode_each(leased, receipt)
-}
-
-/// Encodes deliveries of a durable subscription as one step.
-pub(crate) fn encode_deliveries(batch: &[Delivered], receipt: Durability) -> OutgoingStep {
-    OutgoingStep::deliveries(&encode_delivered(batch, receipt))
 }
 
 fn encode_each<'a>(
@@ -118,12 +113,12 @@ fn encode_each<'a>(
             subscription_ref,
             lease,
         };
+        let bytes_max = parts.len_bytes_max() - if lease.is_some() { parts.payload.len() } else { 0 };
         if encoded.is_empty() {
             // Batches are made of like messages: one allocation fits most of them.
-            buffer.reserve((parts.len_bytes_max() * count).min(REMEMBERED_BYTES_MAX));
+            buffer.reserve((bytes_max * count).min(REMEMBERED_BYTES_MAX));
         }
-        parts.encode(&mut buffer);
-        encoded.push(OutgoingMessage::from_encoded(buffer.split().freeze()));
+        encoded.push(if lease.is_some() { parts.share(&mut buffer) } else { parts.copy(&mut buffer) });
     }
     encoded
 }

@@ -21,8 +21,8 @@ pub const PUBLISH_STREAM_IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
 /// Settlements of one consumer that wait for the journal, or to be told their fates; beyond it the broker stops reading the stream.
 /// A step counts as one more.
 pub const SETTLEMENTS_IN_FLIGHT_MAX: usize = 20_000;
-/// Bytes of payload in the response of one pull, if it has several messages: what stock clients take is 4 MiB.
-pub const PULL_BYTES_MAX: u64 = 3 << 20;
+/// Bytes of the response of one pull, if it has several messages: what stock clients take is 4 MiB.
+pub const PULL_BYTES_MAX: usize = 3 << 20;
 /// A consumer gets a heartbeat when nothing else came for so long, unless it asks for another pace …
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// … which is at least this, milliseconds.

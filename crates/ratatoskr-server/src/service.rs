@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use ratatoskr_broker::{Broker, Health, TopicSettings};
 use ratatoskr_proto as wire;
+use ratatoskr_proto::OutgoingMessages;
 use ratatoskr_proto::message_broker_server::MessageBroker;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -14,7 +15,7 @@ use crate::convert::{durability_to_wire, number};
 use crate::publish_stream::{PublishStream, Publishing};
 use crate::subscribe::SubscribeStream;
 use crate::traffic::Traffic;
-use crate::{consume, publish, subscribe, subscriptions, topics};
+use crate::{consume, fetch, publish, settle, subscribe, subscriptions, topics};
 
 /// What `DescribeBroker` tells beyond the broker's own figures, and what new topics start from.
 #[derive(Debug)]
@@ -151,7 +152,7 @@ impl MessageBroker for Service {
         if request.subscription.is_empty() {
             return subscribe::subscribe(&self.broker, request, &self.closing);
         }
-        consume::subscribe(&self.broker, request, &self.closing).await
+        fetch::subscribe(&self.broker, request, &self.closing).await
     }
 
     async fn unsubscribe(
@@ -224,22 +225,19 @@ impl MessageBroker for Service {
         subscriptions::describe(&self.broker, request.into_inner()).await.map(Response::new)
     }
 
-    async fn pull(
-        &self,
-        request: Request<wire::PullRequest>,
-    ) -> Result<Response<wire::PullResponse>, Status> {
-        consume::pull(&self.broker, request.into_inner(), &self.closing).await.map(Response::new)
+    async fn pull(&self, request: Request<wire::PullRequest>) -> Result<Response<OutgoingMessages>, Status> {
+        fetch::pull(&self.broker, request.into_inner(), &self.closing).await.map(Response::new)
     }
 
     async fn ack(&self, request: Request<wire::AckRequest>) -> Result<Response<wire::AckResponse>, Status> {
-        consume::ack(&self.broker, request.into_inner()).await.map(Response::new)
+        settle::ack(&self.broker, request.into_inner()).await.map(Response::new)
     }
 
     async fn settle(
         &self,
         request: Request<wire::SettleRequest>,
     ) -> Result<Response<wire::SettleResponse>, Status> {
-        consume::settle(&self.broker, request.into_inner()).await.map(Response::new)
+        settle::settle(&self.broker, request.into_inner()).await.map(Response::new)
     }
 
     async fn seek_subscription(

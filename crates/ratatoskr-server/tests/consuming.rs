@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ratatoskr_broker::{SubscriptionDescription, SubscriptionRef};
@@ -12,8 +13,9 @@ use ratatoskr_proto::consume_response::Step as Tell;
 use ratatoskr_proto::message_broker_client::MessageBrokerClient;
 use ratatoskr_proto::settlement::Outcome;
 use ratatoskr_proto::{
-    ConsumeOpen, ConsumeRequest, ConsumeResponse, ConsumeSettle, Done, Extend, FateCode, Fates, Message,
-    Nack, PublishBatchRequest, PullRequest, Settlement, SubscriptionName, SubscriptionSettings,
+    ConsumeOpen, ConsumeRequest, ConsumeResponse, ConsumeSettle, CreateTopicRequest, Done, Extend, FateCode,
+    Fates, Message, Nack, PublishBatchRequest, PublishRequest, PullRequest, Settlement, SubscribeRequest,
+    SubscriptionName, SubscriptionSettings, TopicSettings, Window,
 };
 use support::{Fixture, PATIENCE, message, publish};
 use tokio::sync::mpsc;
@@ -87,6 +89,14 @@ async fn publish_large(client: &mut MessageBrokerClient<Channel>, count: usize, 
     }
 }
 
+/// To a client with little room for what comes: a response stream waits for it.
+async fn narrow_channel(fixture: &Fixture) -> Channel {
+    let address = fixture.running.as_ref().unwrap().grpc_addr();
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let endpoint = endpoint.initial_stream_window_size(16 << 10).initial_connection_window_size(1 << 20);
+    endpoint.connect().await.unwrap()
+}
+
 async fn until(fixture: &Fixture, what: impl Fn(&SubscriptionDescription) -> bool) {
     let name = SubscriptionRef {
         topic: ratatoskr_broker::TopicName::parse("orders").unwrap(),
@@ -106,11 +116,7 @@ async fn until(fixture: &Fixture, what: impl Fn(&SubscriptionDescription) -> boo
 #[tokio::test]
 async fn acks_are_heard_while_the_client_reads_nothing() {
     let fixture = Fixture::start();
-    let address = fixture.running.as_ref().unwrap().grpc_addr();
-    // A client with little room for what comes: the response stream waits for it.
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-    let endpoint = endpoint.initial_stream_window_size(16 << 10).initial_connection_window_size(1 << 20);
-    let mut narrow = MessageBrokerClient::new(endpoint.connect().await.unwrap());
+    let mut narrow = MessageBrokerClient::new(narrow_channel(&fixture).await);
     let mut client = fixture.client().await;
     publish(&mut client, "orders", "small").await;
     let mut consumer = Consumer::open(&mut narrow, SubscriptionSettings::default()).await;
@@ -206,4 +212,92 @@ async fn the_brokers_own_end_uses_up_no_attempt() {
         (description.leased, description.dead, description.lag_messages) == (0, 0, 1)
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_pull_is_bounded_by_all_that_its_messages_hold_but_the_largest_goes_alone() {
+    let fixture = Fixture::start();
+    let mut client = fixture.client().await;
+    let wide = TopicSettings { message_bytes_max: Some(16 << 20), ..TopicSettings::default() };
+    let create = CreateTopicRequest { name: "orders".into(), settings: Some(wide) };
+    client.create_topic(create).await.unwrap();
+    // Little payload, much metadata; then one that is larger than what a pull may weigh.
+    let metadata: BTreeMap<_, _> = (0..50).map(|number| (number.to_string(), "v".repeat(8000))).collect();
+    for _ in 0..12 {
+        let small = PublishRequest { metadata: metadata.clone(), ..message("orders", "small") };
+        assert!(client.publish(small).await.unwrap().into_inner().success);
+    }
+    publish_large(&mut client, 1, 6 << 20).await;
+    let pull =
+        || PullRequest { name: Some(name()), messages_max: 100, wait_ms: 10_000, ..Default::default() };
+    let mut seen = 0;
+    while seen < 12 {
+        let messages = client.pull(pull()).await.unwrap().into_inner().messages;
+        assert!((1..=7).contains(&messages.len()), "{} messages", messages.len());
+        assert!(messages.iter().all(|message| message.attempt == 1));
+        seen += messages.len();
+    }
+    let mut patient = fixture.client().await.max_decoding_message_size(32 << 20);
+    let messages = patient.pull(pull()).await.unwrap().into_inner().messages;
+    assert_eq!(messages.iter().map(|message| message.payload.len()).collect::<Vec<_>>(), [6 << 20]);
+}
+
+#[tokio::test]
+async fn what_was_settled_when_the_server_stops_is_told_before_the_stream_ends() {
+    let mut fixture = Fixture::start();
+    let mut client = fixture.client().await;
+    let messages = (0..100).map(|number: u32| message("orders", number.to_string())).collect();
+    client.publish_batch(PublishBatchRequest { messages, ..Default::default() }).await.unwrap();
+    let mut consumer = Consumer::open(&mut client, SubscriptionSettings::default()).await;
+    for message in consumer.take(100).await {
+        consumer.settle(vec![settlement(&message, Outcome::Ack(Done {}))]).await;
+    }
+    let running = fixture.running.take();
+    let stopping = tokio::task::spawn_blocking(move || drop(running));
+    let mut told = 0;
+    let end = loop {
+        match consumer.next().await {
+            Ok(Tell::Fates(fates)) => told += u64::from(fates.settled),
+            Ok(_) => {}
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(end.code(), Code::Unavailable, "{end}");
+    stopping.await.unwrap();
+    until(&fixture, |description| (description.acked, description.member_count) == (told, 0)).await;
+}
+
+#[tokio::test]
+async fn a_step_that_cannot_be_ends_the_stream_and_uses_up_no_attempt() {
+    let fixture = Fixture::start();
+    let mut client = fixture.client().await;
+    publish(&mut client, "orders", "one").await;
+    let window = Window { messages: 100_001, bytes: 0 };
+    for bad in [Ask::Window(window), Ask::Open(ConsumeOpen::default())] {
+        let mut consumer = Consumer::open(&mut client, SubscriptionSettings::default()).await;
+        assert_eq!(consumer.take(1).await[0].attempt, 1);
+        consumer.steps.send(ConsumeRequest { step: Some(bad) }).await.unwrap();
+        assert_eq!(consumer.next().await.unwrap_err().code(), Code::InvalidArgument);
+    }
+}
+
+#[tokio::test]
+async fn what_had_not_gone_out_when_a_plain_stream_broke_has_used_up_no_attempt() {
+    let fixture = Fixture::start();
+    let mut narrow = MessageBrokerClient::new(narrow_channel(&fixture).await);
+    let mut client = fixture.client().await;
+    publish_large(&mut client, 40, 16 << 10).await;
+    let request =
+        SubscribeRequest { topic: "orders".into(), subscription: "billing".into(), ..Default::default() };
+    let mut stream = narrow.subscribe(request).await.unwrap().into_inner();
+    assert_eq!(support::next(&mut stream).await.unwrap().unwrap().attempt, 1);
+    drop(stream);
+    until(&fixture, |description| (description.member_count, description.leased) == (0, 0)).await;
+    let pull =
+        PullRequest { name: Some(name()), messages_max: 40, wait_ms: 10_000, ..PullRequest::default() };
+    let messages = client.pull(pull).await.unwrap().into_inner().messages;
+    assert_eq!(messages.len(), 40);
+    // A batch has 15 of them; a few were on their way.
+    let seen = messages.iter().filter(|message| message.attempt > 1).count();
+    assert!((1..=6).contains(&seen), "{seen} messages have used up an attempt");
 }

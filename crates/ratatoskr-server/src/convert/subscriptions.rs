@@ -1,8 +1,8 @@
 //! Wire types of durable subscriptions to broker types and back.
 
 use ratatoskr_broker::{
-    Broker, DeadLetter, Delivered, Durability, Message, Outcome, Start, SubscriptionDescription,
-    SubscriptionSettings, Token, TopicName, Window,
+    Broker, DeadLetter, Durability, Message, Outcome, Start, SubscriptionDescription, SubscriptionSettings,
+    Token, TopicName, Window,
 };
 use ratatoskr_proto as wire;
 use ratatoskr_proto::settlement::Outcome as WireOutcome;
@@ -169,16 +169,6 @@ pub(crate) fn message_to_wire(message: &Message, receipt: Durability) -> wire::M
         key: message.key().to_owned(),
         receipt: durability_to_wire(receipt).into(),
         ..wire::Message::default()
-    }
-}
-
-/// A message that is leased.
-pub(crate) fn delivered_to_wire(delivered: &Delivered, receipt: Durability) -> wire::Message {
-    wire::Message {
-        token: delivered.token.to_bytes().to_vec().into(),
-        attempt: delivered.attempt,
-        lease_until_ms: number(delivered.lease_until_ms),
-        ..message_to_wire(&delivered.message, receipt)
     }
 }
 

@@ -1,0 +1,142 @@
+//! [`Listener`]: takes in what a consumer sends, whether or not it reads.
+//!
+//! ```text
+//!   requests ──▶ Listener ──settle──▶ broker
+//!                  │   └─────window─▶
+//!                  └──fates to come, the end──▶ the response stream
+//! ```
+//!
+//! Settlements are in the broker's hands as soon as they have been read. Bounded: what is not told yet holds permits, and while there are none left
+//! the stream is not read on, which the client feels by HTTP/2's flow control. When the server stops, what has arrived is still taken in.
+
+use std::sync::Arc;
+
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+use ratatoskr_broker::{Broker, WindowSetter};
+use ratatoskr_proto as wire;
+use ratatoskr_proto::consume_request::Step as Ask;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tonic::{Status, Streaming};
+
+use crate::closing::Closing;
+use crate::convert::subscriptions::window_from_wire;
+use crate::limits::SETTLEMENTS_IN_FLIGHT_MAX;
+use crate::settle::begin;
+use crate::status;
+
+/// What the response stream is told.
+pub(super) enum Heard {
+    /// Settlements are under way. With what bounds them; none for the last one before the server stops.
+    Settling(BoxFuture<'static, wire::Fates>, Option<OwnedSemaphorePermit>),
+    /// Nothing more is heard. Comes last, once.
+    End(Ending),
+}
+
+/// Why nothing more is heard.
+pub(super) enum Ending {
+    /// The client has closed its side.
+    Closed,
+    /// The server stops.
+    Stopping,
+    /// What came cannot be.
+    Refused(Status),
+    /// The stream broke.
+    Broken(Status),
+}
+
+/// See the file's head.
+pub(super) struct Listener {
+    broker: Broker,
+    requests: Streaming<wire::ConsumeRequest>,
+    windows: WindowSetter,
+    tell: mpsc::UnboundedSender<Heard>,
+    /// Settlements that may be heard before fates are told.
+    room: Arc<Semaphore>,
+}
+
+impl Listener {
+    pub(super) fn new(
+        broker: &Broker,
+        requests: Streaming<wire::ConsumeRequest>,
+        windows: WindowSetter,
+        tell: mpsc::UnboundedSender<Heard>,
+    ) -> Listener {
+        let room = Arc::new(Semaphore::new(SETTLEMENTS_IN_FLIGHT_MAX));
+        Listener { broker: broker.clone(), requests, windows, tell, room }
+    }
+
+    /// Listens until the end, which is told.
+    pub(super) async fn run(mut self, closing: Closing) {
+        let ending = match self.listen(closing).await {
+            Err(ending) => ending,
+            Ok(()) => self.take_in_the_rest().err().unwrap_or(Ending::Stopping),
+        };
+        let _ = self.tell.send(Heard::End(ending));
+    }
+
+    /// Listens until the server stops, or the client has no more to say.
+    async fn listen(&mut self, closing: Closing) -> Result<(), Ending> {
+        let mut closed = Box::pin(closing.closed());
+        loop {
+            let request = tokio::select! {
+                biased;
+                () = &mut closed => return Ok(()),
+                request = self.requests.message() => request,
+            };
+            let Some(step) = self.look_at(request)? else { continue };
+            let (permit, stops) = tokio::select! {
+                permit = self.room.clone().acquire_many_owned(permits_of(&step)) => (permit.ok(), false),
+                () = &mut closed => (None, true),
+            };
+            self.settle(step, permit);
+            if stops {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What has arrived already, as far as there is room.
+    fn take_in_the_rest(&mut self) -> Result<(), Ending> {
+        while let Some(request) = self.requests.message().now_or_never() {
+            let Some(step) = self.look_at(request)? else { continue };
+            let permit = self.room.clone().try_acquire_many_owned(permits_of(&step)).ok();
+            let is_full = permit.is_none();
+            self.settle(step, permit);
+            if is_full {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to a request; answers settlements, which need room first.
+    fn look_at(
+        &self,
+        request: Result<Option<wire::ConsumeRequest>, Status>,
+    ) -> Result<Option<wire::ConsumeSettle>, Ending> {
+        let refused = |field, error: &dyn std::fmt::Display| Ending::Refused(status::bad_field(field, error));
+        let Some(request) = request.map_err(Ending::Broken)? else { return Err(Ending::Closed) };
+        match request.step {
+            None => Err(refused("step", &"step is missing; give window or settle")),
+            Some(Ask::Open(_)) => Err(refused("open", &"open comes once; open another stream instead")),
+            Some(Ask::Window(window)) => {
+                let window = window_from_wire(Some(&window)).map_err(|error| refused(error.field, &error))?;
+                self.windows.set(window);
+                Ok(None)
+            }
+            Some(Ask::Settle(step)) => Ok(Some(step)),
+        }
+    }
+
+    fn settle(&self, step: wire::ConsumeSettle, permit: Option<OwnedSemaphorePermit>) {
+        let settling = begin(&self.broker, step);
+        // An error means that the stream is gone, and this task ends with it.
+        let _ = self.tell.send(Heard::Settling(settling.boxed(), permit));
+    }
+}
+
+/// What a step weighs: its settlements and one more.
+fn permits_of(step: &wire::ConsumeSettle) -> u32 {
+    (step.acks.len() + step.settlements.len() + 1).min(SETTLEMENTS_IN_FLIGHT_MAX) as u32
+}

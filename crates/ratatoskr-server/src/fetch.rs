@@ -1,0 +1,180 @@
+//! Working through a durable subscription without a two-way stream: `Pull`, and `Subscribe` with a name.
+//!
+//! ```text
+//!   Pull       ──join──▶ Member ──batches──▶ one response ──detach──▶ leased until settled, or the lease ends
+//!   Subscribe  ──join──▶ Member ──batches──▶ a stream of messages     leased as long as the stream is there
+//! ```
+//!
+//! What is delivered here is settled by `Ack` or `Settle`, see [`crate::settle`]. A message that does not fit a pull, or has not gone out when
+//! a stream ends, goes back unharmed.
+
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use futures_util::stream;
+use ratatoskr_broker::{Broker, Delivered, Durability, JoinOptions, Start, SubscriptionSettings, Window};
+use ratatoskr_proto as wire;
+use ratatoskr_proto::{OutgoingMessage, OutgoingMessages};
+use tonic::Status;
+
+use crate::closing::Closing;
+use crate::consume::join;
+use crate::convert::subscriptions::{receipt_of, start_or, window_from_wire};
+use crate::encoding::encode_delivered;
+use crate::limits::{PULL_BYTES_MAX, PULL_MESSAGES_MAX, PULL_WAIT_MAX};
+use crate::served::Served;
+use crate::status;
+use crate::subscribe::SubscribeStream;
+use crate::subscriptions::name_from_wire;
+
+/// `Pull`.
+pub(crate) async fn pull(
+    broker: &Broker,
+    request: wire::PullRequest,
+    closing: &Closing,
+) -> Result<OutgoingMessages, Status> {
+    let name = name_from_wire(request.name.as_ref())?;
+    let messages = match request.messages_max {
+        0 => 1,
+        given if given <= PULL_MESSAGES_MAX => given,
+        given => {
+            let message =
+                format!("messages_max is {given}; allowed are 1 to {PULL_MESSAGES_MAX}, or 0 for 1");
+            return Err(status::bad_field("messages_max", &message));
+        }
+    };
+    let message = format!("wait_ms is {}; allowed are 0 to {}", request.wait_ms, PULL_WAIT_MAX.as_millis());
+    let wait = u64::try_from(request.wait_ms).map_err(|_| status::bad_field("wait_ms", &message))?;
+    let wait = Duration::from_millis(wait);
+    if wait > PULL_WAIT_MAX {
+        return Err(status::bad_field("wait_ms", &message));
+    }
+    // What it holds at most, by payload; the response is bounded by what it really weighs.
+    let window = Window { messages, bytes: PULL_BYTES_MAX as u64 };
+    let create = Some((Start::Earliest, SubscriptionSettings::default()));
+    let mut member = join(broker, &name, JoinOptions { member: request.member, window, create }).await?;
+    // Until the response is there nothing has been seen: if the call ends before, no attempt is used up.
+    member.leave_in_order();
+    let receipt = receipt_of(broker, &name.topic);
+    let mut response = Response::default();
+    let mut patience = Box::pin(tokio::time::sleep(wait.max(PULL_GRACE)));
+    while response.pulled.messages.len() < messages as usize {
+        tokio::select! {
+            biased;
+            () = closing.clone().closed() => return Err(status::shutting_down()),
+            batch = member.next_batch() => {
+                let rest = response.add(batch.map_err(status::member_end)?, receipt);
+                if !rest.is_empty() {
+                    member.put_back(rest);
+                    break;
+                }
+            }
+            () = &mut patience => break,
+        }
+        // What is there is taken; nobody waits for more once there is something.
+        patience.as_mut().reset(tokio::time::Instant::now() + PULL_GRACE);
+    }
+    member.detach();
+    Ok(response.pulled)
+}
+
+/// The response of a pull, and what it weighs.
+#[derive(Default)]
+struct Response {
+    pulled: OutgoingMessages,
+    bytes: usize,
+}
+
+impl Response {
+    /// Adds what fits, and the first message in any case; answers what does not fit.
+    fn add(&mut self, mut batch: Vec<Delivered>, receipt: Durability) -> Vec<Delivered> {
+        let encoded = encode_delivered(&batch, receipt);
+        for (index, message) in encoded.into_iter().enumerate() {
+            self.bytes += OutgoingMessages::len_bytes_of(&message);
+            if self.bytes > PULL_BYTES_MAX && !self.pulled.messages.is_empty() {
+                return batch.split_off(index);
+            }
+            self.pulled.messages.push(message);
+        }
+        Vec::new()
+    }
+}
+
+/// How long a pull looks for more that is ready, and at least for the first one.
+const PULL_GRACE: Duration = Duration::from_millis(5);
+
+/// `Subscribe` with the name of a durable subscription.
+pub(crate) async fn subscribe(
+    broker: &Broker,
+    request: wire::SubscribeRequest,
+    closing: &Closing,
+) -> Result<tonic::Response<SubscribeStream>, Status> {
+    let name = wire::SubscriptionName { topic: request.topic, subscription: request.subscription };
+    let name = name_from_wire(Some(&name))?;
+    let message =
+        format!("credit is {}; with a subscription, allowed are 1 to 100000, or 0 for 100", request.credit);
+    let messages = u32::try_from(request.credit).map_err(|_| status::bad_field("credit", &message))?;
+    let window = window_from_wire(Some(&wire::Window { messages, bytes: 0 }))
+        .map_err(|_| status::bad_field("credit", &message))?;
+    if !request.filter.is_empty() {
+        let message = "filter is for plain subscribers; with a subscription use filter_expression";
+        return Err(status::bad_field("filter", &message));
+    }
+    let start =
+        start_or(request.start, Start::Earliest).map_err(|error| status::bad_field(error.field, &error))?;
+    let settings =
+        SubscriptionSettings { filter: request.filter_expression, ..SubscriptionSettings::default() };
+    let options = JoinOptions { member: request.subscriber_id, window, create: Some((start, settings)) };
+    let member = join(broker, &name, options).await?;
+    let subscribed = Subscribed {
+        receipt: receipt_of(broker, &name.topic),
+        member: Served::new(member, closing),
+        closed: Box::pin(closing.clone().closed()),
+        batch: Vec::new().into_iter(),
+        encoded: Vec::new().into_iter(),
+    };
+    Ok(tonic::Response::new(Box::pin(stream::unfold(Some(subscribed), next_message))))
+}
+
+/// One stream of `Subscribe` with a name.
+struct Subscribed {
+    /// What publishers of this topic were promised.
+    receipt: Durability,
+    member: Served,
+    closed: BoxFuture<'static, ()>,
+    /// What is to go out next, and the same encoded.
+    batch: std::vec::IntoIter<Delivered>,
+    encoded: std::vec::IntoIter<OutgoingMessage>,
+}
+
+impl Drop for Subscribed {
+    fn drop(&mut self) {
+        // What has not gone out has not been seen.
+        self.member.put_back(self.batch.by_ref().collect());
+    }
+}
+
+async fn next_message(
+    subscribed: Option<Subscribed>,
+) -> Option<(Result<OutgoingMessage, Status>, Option<Subscribed>)> {
+    let mut subscribed = subscribed?;
+    loop {
+        if let (false, Some(message)) = (subscribed.member.is_closing(), subscribed.encoded.next()) {
+            subscribed.batch.next();
+            return Some((Ok(message), Some(subscribed)));
+        }
+        let Subscribed { member, closed, .. } = &mut subscribed;
+        let batch = tokio::select! {
+            biased;
+            () = closed => return Some((Err(status::shutting_down()), None)),
+            batch = member.next_batch() => batch,
+        };
+        match batch {
+            Ok(batch) => {
+                subscribed.encoded = encode_delivered(&batch, subscribed.receipt).into_iter();
+                subscribed.batch = batch.into_iter();
+            }
+            Err(end) => return Some((Err(status::member_end(end)), None)),
+        }
+    }
+}
