@@ -30,6 +30,9 @@ const REMEMBERED_MAX: usize = 8;
 /// would cost more than encoding it again.
 const REMEMBERED_BYTES_MAX: usize = 2 * READ_BYTES_MAX;
 
+/// A payload that goes out at once stays where it is from so many bytes on; copying a smaller one costs less than to keep hold of it.
+const SHARED_BYTES_MIN: usize = 4 << 10;
+
 /// A batch, encoded message by message.
 pub(crate) type Encoded = Arc<[OutgoingMessage]>;
 
@@ -81,7 +84,7 @@ pub(crate) fn encode(batch: &[Message], receipt: Durability, first_reference: &s
     encode_each(leased, receipt).into()
 }
 
-/// Encodes deliveries of a durable subscription. They go out at once, so payloads stay where they are.
+/// Encodes deliveries of a durable subscription. They go out at once, so large payloads stay where they are.
 pub(crate) fn encode_delivered(batch: &[Delivered], receipt: Durability) -> Vec<OutgoingMessage> {
     let tokens: Vec<_> = batch.iter().map(|delivered| delivered.token.to_bytes()).collect();
     let leased = batch.iter().zip(&tokens).map(|(delivered, token)| {
@@ -113,12 +116,13 @@ fn encode_each<'a>(
             subscription_ref,
             lease,
         };
-        let bytes_max = parts.len_bytes_max() - if lease.is_some() { parts.payload.len() } else { 0 };
+        let is_shared = lease.is_some() && parts.payload.len() >= SHARED_BYTES_MIN;
+        let bytes_max = parts.len_bytes_max() - if is_shared { parts.payload.len() } else { 0 };
         if encoded.is_empty() {
             // Batches are made of like messages: one allocation fits most of them.
             buffer.reserve((bytes_max * count).min(REMEMBERED_BYTES_MAX));
         }
-        encoded.push(if lease.is_some() { parts.share(&mut buffer) } else { parts.copy(&mut buffer) });
+        encoded.push(if is_shared { parts.share(&mut buffer) } else { parts.copy(&mut buffer) });
     }
     encoded
 }
