@@ -5,6 +5,8 @@
 //!                          └───────▶ book of billing: 41 is dead
 //! ```
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use ratatoskr_log::{ReadError, Record, RecordBatch};
 
 use super::courier::Courier;
@@ -69,7 +71,12 @@ impl Courier {
             burials.sort_unstable_by_key(|burial| burial.offset);
             let mut reader = Shelf::new(&topic.log);
             let exhumed = burials.into_iter().map(|burial| {
-                let read = reader.read(burial.offset);
+                // Whatever becomes of it, whoever waits is answered.
+                let read = catch_unwind(AssertUnwindSafe(|| reader.read(burial.offset)));
+                let read = read.unwrap_or_else(|_| {
+                    let path = topic.name.as_str().into();
+                    Err(ReadError::Io { path, reason: "the reading thread failed".to_owned() })
+                });
                 (burial, read)
             });
             let exhumed = exhumed.collect();

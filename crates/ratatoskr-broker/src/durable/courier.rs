@@ -72,7 +72,7 @@ pub(crate) struct Courier {
 impl Courier {
     pub(crate) fn new(core: Arc<Core>, start: u64) -> Courier {
         let (reader, jobs) = mpsc::channel::<Job>();
-        // A job that panics answers nobody; what it was for is asked for again when its subscription starts anew.
+        // A read that panics must not take the thread along, for the reads of all others come here, too.
         let run = move || {
             for job in jobs {
                 if catch_unwind(AssertUnwindSafe(job)).is_err() {
