@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! ratatoskr ──▶ server ──▶ broker ──▶ log ◀── sim
-//!     │            └─────▶ proto ◀── client ◀── ratatoskr
-//!     └──▶ bench ───────────┘
+//!     │            ├─────▶ proto ◀── client ◀── ratatoskr
+//!     │            └─────▶ http2   ▲
+//!     └──▶ bench ───────────┴──────┘
 //! ```
 //!
 //! A new arrow is a decision: it needs a record in `docs/adr/` and a line here. Tests may know
@@ -15,12 +16,13 @@ use super::{Finding, Tree, line_starting};
 /// A crate, and the crates of ours it may depend on.
 const ARROWS: &[(&str, &[&str])] = &[
     ("ratatoskr-log", &[]),
+    ("ratatoskr-http2", &[]),
     ("ratatoskr-proto", &[]),
     ("ratatoskr-broker", &["ratatoskr-log"]),
     ("ratatoskr-sim", &["ratatoskr-log"]),
     ("ratatoskr-client", &["ratatoskr-proto"]),
-    ("ratatoskr-bench", &["ratatoskr-proto"]),
-    ("ratatoskr-server", &["ratatoskr-broker", "ratatoskr-proto"]),
+    ("ratatoskr-bench", &["ratatoskr-http2", "ratatoskr-proto"]),
+    ("ratatoskr-server", &["ratatoskr-broker", "ratatoskr-http2", "ratatoskr-proto"]),
     (
         "ratatoskr",
         &["ratatoskr-bench", "ratatoskr-broker", "ratatoskr-client", "ratatoskr-proto", "ratatoskr-server"],
@@ -42,6 +44,11 @@ const CLEAR_OF: &[(&str, &[&str], &str)] = &[
         "ratatoskr-log",
         &["tokio", "futures-core", "futures-util", "tonic", "prost", "axum"],
         "the log is synchronous and knows no network",
+    ),
+    (
+        "ratatoskr-http2",
+        &["tokio", "futures-core", "futures-util", "tonic", "prost", "axum", "http", "hyper", "h2"],
+        "HTTP/2 is a state machine: it does no I/O",
     ),
     ("ratatoskr-sim", &["tokio", "tonic", "axum"], "the simulator is synchronous and deterministic"),
     ("ratatoskr-broker", &["tonic", "prost", "axum", "http", "tower"], "the broker knows no wire"),

@@ -49,7 +49,9 @@ fn declared_name<'a>(line: &'a str, keywords: &[&str]) -> Option<&'a str> {
     let mut words = line.split_whitespace();
     let first =
         words.find(|word| !matches!(*word, "pub" | "unsafe" | "export") && !word.starts_with("pub("))?;
-    if !keywords.contains(&first) {
+    // An associated type has the name that its trait gave it.
+    let is_associated = first == "type" && line.starts_with(' ');
+    if is_associated || !keywords.contains(&first) {
         return None;
     }
     let name = words.next()?;
@@ -99,7 +101,7 @@ mod tests {
 
     #[test]
     fn words_inside_words_and_prose_and_fields_are_free() {
-        let text = "/// Helper of data.\nstruct Database { data_dir: u8 }\nstruct Informed;\nlet info = 1;\nuse x::ErrorInfo;\n";
+        let text = "/// Helper of data.\nstruct Database { data_dir: u8 }\nstruct Informed;\nlet info = 1;\nuse x::ErrorInfo;\n    type Data = Bytes;\n";
         assert_eq!(findings("src/metadata.rs", text), Vec::<String>::new());
     }
 
