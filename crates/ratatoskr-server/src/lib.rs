@@ -18,6 +18,7 @@ mod closing;
 pub mod config;
 mod consume;
 mod convert;
+mod door;
 mod encoding;
 mod fetch;
 mod health;

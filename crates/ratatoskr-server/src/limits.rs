@@ -10,10 +10,17 @@ pub const RESPONSE_BYTES_MAX: usize = 64 << 20;
 /// Calls and streams that one connection may have open. HTTP/2 stacks default to 100 or 200, which
 /// would silently hold back the 201st subscriber of a connection.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 100_000;
-/// Calls a client may open and cancel again before the server has looked at them; beyond it the
-/// connection is closed. Many, because deadlines of busy clients run out together; not without end,
-/// because opening and cancelling is a known attack (CVE-2023-44487).
-pub const STREAMS_CANCELLED_UNSEEN_MAX: usize = 1024;
+/// Bytes of one HTTP/2 frame that is taken in; a frame is read whole.
+pub const FRAME_BYTES_MAX: u32 = 64 << 10;
+/// Bytes of requests that one connection may have sent and nobody has read yet; beyond it the call that sends on is refused. Two of the
+/// largest requests fit.
+pub const UNREAD_BYTES_PER_CONNECTION_MAX: usize = 2 * REQUEST_BYTES_MAX;
+/// Bytes read from a connection at a time …
+pub const READ_BYTES: usize = 64 << 10;
+/// … and how often in a row before it is the other connections' turn.
+pub const READS_PER_TURN: usize = 4;
+/// A connection on which nothing has been said for so long after it was opened is closed.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests of one publish stream that are on their way at a time.
 pub const PUBLISH_STREAM_IN_FLIGHT_MAX: usize = 1024;
 /// Bytes of one publish stream that are on their way at a time. One request alone may be larger.

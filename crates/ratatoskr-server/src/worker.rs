@@ -8,17 +8,13 @@ use std::{io, thread};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::LocalSet;
 use tokio::time::sleep;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
-use tonic::transport::Server;
 
 use crate::closing::Closing;
-use crate::limits::{
-    ACCEPT_RETRY_PAUSE, CONNECTIONS_WAITING_MAX, DISK_READERS_PER_WORKER, KEEPALIVE_INTERVAL,
-    KEEPALIVE_TIMEOUT, SHUTDOWN_TIMEOUT, STREAMS_CANCELLED_UNSEEN_MAX, STREAMS_PER_CONNECTION_MAX,
-};
+use crate::door::Worker;
+use crate::limits::{ACCEPT_RETRY_PAUSE, CONNECTIONS_WAITING_MAX, DISK_READERS_PER_WORKER, SHUTDOWN_TIMEOUT};
 use crate::traffic::Traffic;
 
 /// Where the acceptor puts one worker's connections.
@@ -38,29 +34,17 @@ pub(crate) fn start(
         .build()?;
     let thread = thread::Builder::new()
         .name(format!("grpc-{number}"))
-        .spawn(move || runtime.block_on(serve(routes, connections, closing)))?;
+        .spawn(move || LocalSet::new().block_on(&runtime, serve(routes, connections, closing)))?;
     Ok((sender, thread))
 }
 
 async fn serve(routes: Routes, connections: mpsc::Receiver<StdTcpStream>, closing: Closing) {
-    let incoming = ReceiverStream::new(connections).map(TcpStream::from_std);
-    let serving = Server::builder()
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .http2_max_pending_accept_reset_streams(Some(STREAMS_CANCELLED_UNSEEN_MAX))
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, closing.clone().closed());
     let time_is_up = async {
-        closing.closed().await;
+        closing.clone().closed().await;
         sleep(SHUTDOWN_TIMEOUT).await;
     };
     tokio::select! {
-        result = serving => {
-            if let Err(error) = result {
-                tracing::error!(%error, "grpc worker ended");
-            }
-        }
+        () = Worker::new(routes, closing.clone()).serve(connections) => {}
         () = time_is_up => {
             tracing::warn!(seconds = SHUTDOWN_TIMEOUT.as_secs(), "connections are still open; closing them");
         }

@@ -1,0 +1,123 @@
+//! The gRPC front door: HTTP/2 connections of one worker thread, and the calls on them.
+//!
+//! ```text
+//!   socket ──bytes──▶ connection ──▶ ratatoskr-http2 ──events──▶ calls ─┬─▶ plain publishing: decoded, submitted, answered by ticket
+//!     ▲                  │                                              └─▶ everything else: a task each, through tonic's routes
+//!     └──── one write ◀──┘◀──────────── answers of all calls ◀──────────────┘
+//! ```
+//!
+//! A connection is one task, and never leaves its thread: what it shares with its calls is behind `Rc` and `RefCell`. Calls leave their
+//! answers in the connection's [`Link`] and wake it; it writes all that has gathered in one go. Once a second the worker looks at all its
+//! connections ([`Worker::keep_time`]): who has been silent is asked for a sign of life, who does not answer is closed.
+//!
+//! Why HTTP/2 is ours and not a library's: ADR 0010.
+
+mod body;
+mod calls;
+mod connection;
+mod link;
+mod timeout;
+mod tonic_call;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::TcpStream as StdTcpStream;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::{JoinSet, spawn_local};
+use tonic::service::Routes;
+
+use crate::closing::Closing;
+use link::Link;
+
+/// How often a worker looks at its connections.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the connections of one thread share.
+pub(crate) struct Worker {
+    /// Calls that are not on the hot path.
+    routes: Routes,
+    closing: Closing,
+    /// Where connections read into, one after the other: what is left over is theirs.
+    read_buffer: Cell<BytesMut>,
+    /// Connections by a number of ours.
+    links: RefCell<HashMap<u64, Weak<Link>>>,
+    next_link: Cell<u64>,
+}
+
+impl Worker {
+    pub(crate) fn new(routes: Routes, closing: Closing) -> Rc<Worker> {
+        Rc::new(Worker {
+            routes,
+            closing,
+            read_buffer: Cell::new(BytesMut::new()),
+            links: RefCell::default(),
+            next_link: Cell::new(0),
+        })
+    }
+
+    /// Serves connections until the signal, and then until the last of them is done.
+    pub(crate) async fn serve(self: Rc<Worker>, mut connections: mpsc::Receiver<StdTcpStream>) {
+        let mut serving = JoinSet::new();
+        let keeping_time = spawn_local(Rc::clone(&self).keep_time());
+        let mut closed = Box::pin(self.closing.clone().closed());
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut closed => break,
+                Some(ended) = serving.join_next(), if !serving.is_empty() => report(ended),
+                connection = connections.recv() => {
+                    let Some(connection) = connection else { break };
+                    match TcpStream::from_std(connection) {
+                        Ok(socket) => {
+                            serving.spawn_local(Rc::clone(&self).serve_connection(socket));
+                        }
+                        Err(error) => tracing::warn!(%error, "a connection could not be served"),
+                    }
+                }
+            }
+        }
+        for link in self.links() {
+            link.leave();
+        }
+        while let Some(ended) = serving.join_next().await {
+            report(ended);
+        }
+        keeping_time.abort();
+    }
+
+    async fn serve_connection(self: Rc<Worker>, socket: TcpStream) {
+        let link = Link::new();
+        let number = self.next_link.get();
+        self.next_link.set(number + 1);
+        self.links.borrow_mut().insert(number, Rc::downgrade(&link));
+        connection::run(&self, &link, socket).await;
+        link.end();
+        self.links.borrow_mut().remove(&number);
+    }
+
+    async fn keep_time(self: Rc<Worker>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for link in self.links() {
+                link.tick();
+            }
+        }
+    }
+
+    fn links(&self) -> Vec<Rc<Link>> {
+        self.links.borrow().values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection's task panicked");
+    }
+}

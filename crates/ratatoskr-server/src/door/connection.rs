@@ -1,0 +1,187 @@
+//! One connection's task: reads, lets the calls begin, writes what has gathered.
+//!
+//! ```text
+//!   woken ─▶ read until nothing comes (or it is others' turn) ─▶ events ─▶ calls ─▶ write until the socket is full ─▶ wait
+//! ```
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use ratatoskr_http2::{ErrorCode, Event};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use crate::door::link::Link;
+use crate::door::{Worker, calls};
+use crate::limits::{READ_BYTES, READS_PER_TURN};
+
+/// Slices written at a time.
+const SLICES: usize = 64;
+/// What a client gets that speaks HTTP/1.1.
+const WRONG_PROTOCOL: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
+    This port speaks gRPC (HTTP/2). Pages, health and metrics are on the HTTP port, by default 8080.\n";
+
+/// Serves a connection until its end.
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    mut socket: S,
+) {
+    let mut connection = Serving { worker, link, rest: BytesMut::new(), is_read_out: false };
+    let served = poll_fn(|context| connection.poll(Pin::new(&mut socket), context)).await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+struct Serving<'a> {
+    worker: &'a Rc<Worker>,
+    link: &'a Rc<Link>,
+    /// What was read of a frame that is not complete.
+    rest: BytesMut,
+    /// The peer sends nothing more, or nothing that we would look at.
+    is_read_out: bool,
+}
+
+impl Serving<'_> {
+    fn poll<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        mut socket: Pin<&mut S>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.link.attend(context.waker());
+        self.link.take_backflow();
+        let is_drained = self.read(socket.as_mut(), context)?;
+        calls::tell_room(self.link);
+        let is_written = self.write(socket.as_mut(), context)?;
+        if self.link.is_cut() || (is_written && (self.is_read_out || self.link.http2().is_done())) {
+            return Poll::Ready(Ok(()));
+        }
+        if !is_drained {
+            // More may be there; first it is the others' turn.
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Reads for a while. False if more may be there at once.
+    fn read<S: AsyncRead + Unpin>(
+        &mut self,
+        mut socket: Pin<&mut S>,
+        context: &mut Context<'_>,
+    ) -> io::Result<bool> {
+        for _ in 0..READS_PER_TURN {
+            // A peer that asks and does not listen is not heard until it has: writing wakes this task.
+            if self.is_read_out || self.link.http2().is_stalled() {
+                return Ok(true);
+            }
+            let mut input = std::mem::take(&mut self.rest);
+            if input.is_empty() {
+                input = self.worker.read_buffer.take();
+            }
+            input.reserve(READ_BYTES);
+            match pin!(socket.read_buf(&mut input)).poll(context) {
+                Poll::Pending => {
+                    self.put_back(input);
+                    return Ok(true);
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Ok(0)) => {
+                    self.is_read_out = true;
+                    return Ok(true);
+                }
+                Poll::Ready(Ok(_)) => self.take_in(input),
+            }
+        }
+        Ok(false)
+    }
+
+    fn take_in(&mut self, mut input: BytesMut) {
+        loop {
+            let received = self.link.http2().receive(&mut input);
+            match received {
+                Ok(Some(event)) => self.handle(event),
+                Ok(None) => return self.put_back(input),
+                Err(fault) => {
+                    tracing::debug!(%fault, "a connection is closed: its client broke the protocol");
+                    self.is_read_out = true;
+                    if input.first().is_some_and(u8::is_ascii_uppercase)
+                        && fault.code == ErrorCode::PROTOCOL_ERROR
+                    {
+                        self.link.http2().answer_plainly(WRONG_PROTOCOL);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Headers { stream, is_end } => calls::begin(self.worker, self.link, stream, is_end),
+            Event::Data { stream, data, is_end } => {
+                calls::take_data(self.worker, self.link, stream, data, is_end);
+            }
+            Event::Reset { stream, .. } => {
+                let call = self.link.http2().remove(stream);
+                drop(call);
+            }
+            // It sends no more calls; those that are open go on.
+            Event::GoAway { .. } => {}
+        }
+    }
+
+    /// Keeps what is left of a read, and gives the buffer to whoever reads next.
+    fn put_back(&mut self, mut input: BytesMut) {
+        if !input.is_empty() {
+            self.rest = if input.len() < READ_BYTES {
+                BytesMut::from(&input[..])
+            } else {
+                std::mem::take(&mut input)
+            };
+            input.clear();
+        }
+        self.worker.read_buffer.set(input);
+    }
+
+    /// Writes until nothing is left, or the socket takes no more. True if nothing is left.
+    fn write<S: AsyncWrite + Unpin>(
+        &mut self,
+        mut socket: Pin<&mut S>,
+        context: &mut Context<'_>,
+    ) -> io::Result<bool> {
+        loop {
+            let mut http2 = self.link.http2();
+            let was_stalled = http2.is_stalled();
+            let outgoing = http2.outgoing();
+            if outgoing.is_empty() {
+                drop(http2);
+                return match socket.as_mut().poll_flush(context) {
+                    Poll::Ready(flushed) => flushed.map(|()| true),
+                    Poll::Pending => Ok(false),
+                };
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = outgoing.slices(&mut slices);
+            let written = match socket.as_mut().poll_write_vectored(context, &slices[..filled]) {
+                Poll::Ready(written) => written?,
+                Poll::Pending => return Ok(false),
+            };
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            outgoing.advance(written);
+            let is_stalled = http2.is_stalled();
+            drop(http2);
+            calls::tell_room(self.link);
+            if was_stalled && !is_stalled {
+                // Reading has been skipped.
+                context.waker().wake_by_ref();
+            }
+        }
+    }
+}

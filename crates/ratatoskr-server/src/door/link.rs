@@ -1,0 +1,143 @@
+//! [`Link`]: what a connection's task and the calls on it share.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use parking_lot::Mutex;
+use ratatoskr_http2::{Announced, Connection, ErrorCode, Role, StreamId};
+
+use crate::door::calls::Call;
+use crate::limits::{
+    FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAMS_PER_CONNECTION_MAX,
+};
+
+/// See the file's head.
+pub(crate) struct Link {
+    http2: RefCell<Connection<Call>>,
+    /// Reaches the connection's task, also from other threads.
+    pub(super) backflow: Arc<Backflow>,
+    /// Seconds without a sign of life.
+    silent_s: Cell<u64>,
+    /// Nothing of use has come yet.
+    is_new: Cell<bool>,
+    /// The task is to end now, whatever is open.
+    is_cut: Cell<bool>,
+    /// The task has ended: answers reach nobody.
+    has_ended: Cell<bool>,
+}
+
+/// The way back from request bodies that are read elsewhere: what was read, so that the peer may send more.
+#[derive(Default)]
+pub(crate) struct Backflow {
+    taken: Mutex<Vec<(StreamId, usize)>>,
+    /// Wakes the connection's task.
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Backflow {
+    pub(super) fn put(&self, stream: StreamId, bytes: usize) {
+        self.taken.lock().push((stream, bytes));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Link {
+    pub(super) fn new() -> Rc<Link> {
+        let announced = Announced {
+            streams_max: STREAMS_PER_CONNECTION_MAX,
+            frame_bytes_max: FRAME_BYTES_MAX,
+            ..Announced::default()
+        };
+        Rc::new(Link {
+            http2: RefCell::new(Connection::new(Role::Server, &announced)),
+            backflow: Arc::default(),
+            silent_s: Cell::new(0),
+            is_new: Cell::new(true),
+            is_cut: Cell::new(false),
+            has_ended: Cell::new(false),
+        })
+    }
+
+    /// The connection's state, for as long as no other call of this thread runs: never across an await.
+    pub(crate) fn http2(&self) -> RefMut<'_, Connection<Call>> {
+        self.http2.borrow_mut()
+    }
+
+    /// Lets the connection's task write what has gathered.
+    pub(crate) fn wake(&self) {
+        self.backflow.wake();
+    }
+
+    /// The task has been woken, and has to be woken by this from now on.
+    pub(super) fn attend(&self, waker: &Waker) {
+        let mut known = self.backflow.waker.lock();
+        if known.as_ref().is_none_or(|known| !known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    /// Gives back what was read of request bodies.
+    pub(super) fn take_backflow(&self) {
+        let taken = std::mem::take(&mut *self.backflow.taken.lock());
+        let mut http2 = self.http2();
+        for (stream, bytes) in taken {
+            http2.release(stream, bytes);
+        }
+    }
+
+    /// The server shuts down: no new calls.
+    pub(super) fn leave(&self) {
+        self.http2().go_away(ErrorCode::NO_ERROR, "the broker is shutting down");
+        self.wake();
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.get()
+    }
+
+    /// A second has passed.
+    pub(super) fn tick(&self) {
+        let mut http2 = self.http2();
+        http2.tick();
+        if http2.take_liveliness() {
+            self.silent_s.set(0);
+            self.is_new.set(false);
+            return;
+        }
+        let silent_s = self.silent_s.get() + 1;
+        self.silent_s.set(silent_s);
+        let is_late = self.is_new.get() && silent_s >= HANDSHAKE_TIMEOUT.as_secs();
+        if is_late || silent_s >= (KEEPALIVE_INTERVAL + KEEPALIVE_TIMEOUT).as_secs() {
+            self.is_cut.set(true);
+        } else if silent_s == KEEPALIVE_INTERVAL.as_secs() {
+            http2.ping();
+        } else {
+            return;
+        }
+        drop(http2);
+        self.wake();
+    }
+
+    /// The connection is gone, and with it all calls on it.
+    pub(super) fn end(&self) {
+        self.has_ended.set(true);
+        let mut calls = Vec::new();
+        {
+            let mut http2 = self.http2();
+            for stream in http2.stream_ids() {
+                calls.extend(http2.remove(stream));
+            }
+        }
+        // Outside of the borrow: what ends a call may look at the link.
+        drop(calls);
+        *self.backflow.waker.lock() = None;
+    }
+}

@@ -1,0 +1,145 @@
+//! Calls off the hot path: each is a task that goes through tonic's routes.
+//!
+//! ```text
+//!   fields ─▶ http::Request ─▶ routes ─▶ http::Response ─▶ head, data while there is room, trailers
+//! ```
+
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use http_body::Body as _;
+use ratatoskr_http2::hpack::Fields;
+use ratatoskr_http2::{Ending, ErrorCode, StreamId};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service as _;
+use tonic::service::Routes;
+
+use crate::door::body::RequestBody;
+use crate::door::calls::Call;
+use crate::door::link::Link;
+use crate::door::timeout;
+
+/// The request as tonic wants it; `None` if it cannot be one.
+pub(super) fn request(fields: &Fields, body: Option<RequestBody>) -> Option<Request<Body>> {
+    let mut request = Request::new(body.map_or_else(Body::empty, Body::new));
+    *request.version_mut() = Version::HTTP_2;
+    for (name, value) in fields.iter() {
+        match name {
+            b":method" => *request.method_mut() = Method::from_bytes(value).ok()?,
+            b":path" => *request.uri_mut() = Uri::try_from(value).ok()?,
+            b":scheme" | b":authority" => {}
+            name => {
+                let value = HeaderValue::from_bytes(value).ok()?;
+                request.headers_mut().append(HeaderName::from_bytes(name).ok()?, value);
+            }
+        }
+    }
+    Some(request)
+}
+
+/// Serves the call to its end.
+pub(super) async fn serve(routes: Routes, link: Rc<Link>, stream: StreamId, request: Request<Body>) {
+    let deadline = request.headers().get("grpc-timeout").and_then(|value| timeout::parse(value.as_bytes()));
+    let serving = AssertUnwindSafe(answer(routes, &link, stream, request)).catch_unwind();
+    let served = match deadline {
+        None => serving.await,
+        Some(deadline) => {
+            let late = || Status::deadline_exceeded("the call's deadline is over: it was not done in time");
+            let served = tokio::time::timeout(deadline, serving).await;
+            served.unwrap_or_else(|_| {
+                end_with_status(&link, stream, &late());
+                Ok(())
+            })
+        }
+    };
+    if served.is_err() {
+        tracing::error!("a call panicked");
+        let call = link.http2().reset(stream, ErrorCode::INTERNAL_ERROR);
+        drop(call);
+    }
+    link.wake();
+}
+
+async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Request<Body>) {
+    let ready = poll_fn(|context| tonic::codegen::Service::<Request<Body>>::poll_ready(&mut routes, context));
+    let Ok(()) = ready.await;
+    let Ok(response) = routes.call(request).await;
+    let (head, mut body) = response.into_parts();
+    if body.is_end_stream() {
+        link.http2()
+            .end_with_headers(stream, |fields| write_head(fields, head.status.as_str(), &head.headers));
+        return;
+    }
+    link.http2().send_headers(stream, |fields| write_head(fields, head.status.as_str(), &head.headers));
+    link.wake();
+    loop {
+        room(link, stream).await;
+        let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        let frame = match frame {
+            None => return link.http2().end(stream, Ending::Data),
+            Some(Err(status)) => return end_with_status(link, stream, &status),
+            Some(Ok(frame)) => frame,
+        };
+        match frame.into_data() {
+            Ok(data) => link.http2().send_data(stream, data),
+            Err(frame) => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                return link.http2().end(stream, Ending::Trailers(pairs(&trailers)));
+            }
+        }
+        link.wake();
+    }
+}
+
+/// Waits until the stream should be given more.
+async fn room(link: &Link, stream: StreamId) {
+    poll_fn(|context| {
+        let mut http2 = link.http2();
+        if http2.has_room(stream) {
+            return Poll::Ready(());
+        }
+        if let Some(Call::Served { room, .. }) = http2.tag(stream) {
+            *room = Some(context.waker().clone());
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+fn write_head(fields: &mut ratatoskr_http2::HeadersWriter<'_>, status: &str, headers: &HeaderMap) {
+    fields.known(":status", status);
+    for (name, value) in headers {
+        match name.as_str() {
+            "content-type" => fields.known("content-type", value.to_str().unwrap_or("application/grpc")),
+            name => fields.put(name, value.as_bytes()),
+        };
+    }
+}
+
+fn pairs(headers: &HeaderMap) -> Vec<(Bytes, Bytes)> {
+    let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+    headers.iter().map(|(name, value)| (copy(name.as_str().as_bytes()), copy(value.as_bytes()))).collect()
+}
+
+/// Ends a call of which the head may or may not have gone out.
+fn end_with_status(link: &Link, stream: StreamId, status: &Status) {
+    let mut headers = HeaderMap::new();
+    if status.add_header(&mut headers).is_ok() {
+        link.http2().end(stream, Ending::Trailers(pairs(&headers)));
+    }
+}
+
+/// Answers a call with nothing but a status.
+pub(super) fn refuse(link: &Link, stream: StreamId, status: Status) {
+    let response: Response<Body> = status.into_http();
+    link.http2().end_with_headers(stream, |fields| {
+        write_head(fields, "200", response.headers());
+    });
+}
