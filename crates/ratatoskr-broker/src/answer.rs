@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::command::{AppendError, Appended, Reply};
+use crate::command::{AppendError, AppendReply, Appended, Reply};
 use crate::core::{Core, Tally};
 use crate::durable::Request;
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
@@ -21,8 +21,10 @@ pub(crate) struct Waiting {
 pub(crate) enum Answer {
     Append {
         count: u32,
+        /// Of its records.
+        bytes: u64,
         appended: Appended,
-        reply: Reply<Result<Appended, AppendError>>,
+        reply: AppendReply,
     },
     /// Nobody asked when a publish implied the topic.
     Create(Option<Reply<Result<Arc<Topic>, CreateTopicError>>>),
@@ -49,16 +51,17 @@ impl Waiting {
     pub(crate) fn succeed(self, core: &Core) {
         let topic = self.topic;
         match self.answer {
-            Answer::Append { count, appended, reply } => {
+            Answer::Append { count, bytes, appended, reply } => {
                 // What is scheduled counts when it reaches its topic.
                 if !topic.name.is_schedule() {
                     Tally::add(&core.tally.published_messages, count.into());
                 }
+                Tally::add(&core.tally.published_bytes, bytes);
                 topic.changed.notify_waiters();
                 if topic.must_tell_growth() {
                     let _ = core.courier.push(Request::TopicGrew { topic: topic.log.number });
                 }
-                let _ = reply.send(Ok(appended));
+                reply.send(Ok(appended));
             }
             Answer::Create(reply) => {
                 core.add_topic(topic.clone());
@@ -96,7 +99,7 @@ impl Waiting {
         match self.answer {
             Answer::Append { count, reply, .. } => {
                 Tally::add(&core.tally.publish_refused, count.into());
-                let _ = reply.send(Err(AppendError::Unavailable(reason)));
+                reply.send(Err(AppendError::Unavailable(reason)));
             }
             Answer::Create(Some(reply)) | Answer::Exists(reply) => {
                 let _ = reply.send(Err(reason.into()));

@@ -35,6 +35,7 @@ use crate::inbox::Inbox;
 use crate::ledger::BrokerLedger;
 use crate::limits::MEMORY_TOPICS_BYTES_MAX;
 use crate::name::TopicName;
+use crate::postbox::Postboxes;
 use crate::sequencer::{Sequencer, promise};
 use crate::settings::TopicSettings;
 use crate::subscription::{SubscribeOptions, Subscription};
@@ -166,6 +167,7 @@ impl Broker {
         let core = Arc::new(Core {
             topics: RwLock::default(),
             inbox: Inbox::new(),
+            postboxes: Postboxes::default(),
             courier: Inbox::new(),
             schedule_number: AtomicU32::new(0),
             books,

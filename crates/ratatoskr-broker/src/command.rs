@@ -10,11 +10,36 @@ use crate::durable::{Happening, Resolving};
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::message::Terms;
 use crate::name::TopicName;
+use crate::postbox::Return;
 use crate::settings::{Durability, TopicSettings};
 use crate::topic::Topic;
 
 /// The way back; whoever asked may be gone.
 pub(crate) type Reply<T> = oneshot::Sender<T>;
+
+/// The way back for an append: to a caller that waits for it alone, or into the postbox of a thread that waits for many.
+pub(crate) enum AppendReply {
+    Caller(Reply<Result<Appended, AppendError>>),
+    Postbox(Return),
+}
+
+impl AppendReply {
+    pub(crate) fn send(self, answer: Result<Appended, AppendError>) {
+        match self {
+            AppendReply::Caller(reply) => {
+                let _ = reply.send(answer);
+            }
+            AppendReply::Postbox(way) => way.answer(answer),
+        }
+    }
+
+    /// Nothing was sent, so there is nothing to answer.
+    pub(crate) fn forget(self) {
+        if let AppendReply::Postbox(way) = self {
+            way.forget();
+        }
+    }
+}
 
 /// What becomes of a topic's settings, given what they are when the change is made.
 pub(crate) type SettingsChange = Box<dyn FnOnce(&TopicSettings) -> TopicSettings + Send>;
@@ -96,7 +121,7 @@ pub(crate) enum Command {
         records: Records,
         /// Room it takes in the inbox.
         bytes: usize,
-        reply: Reply<Result<Appended, AppendError>>,
+        reply: AppendReply,
     },
     Create {
         name: TopicName,

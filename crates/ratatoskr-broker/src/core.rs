@@ -15,6 +15,7 @@ use crate::error::Unavailable;
 use crate::id::IdMask;
 use crate::inbox::Inbox;
 use crate::name::TopicName;
+use crate::postbox::Postboxes;
 use crate::settings::TopicSettings;
 use crate::topic::Topic;
 
@@ -104,6 +105,8 @@ impl Tally {
 pub(crate) struct Core {
     pub(crate) topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
     pub(crate) inbox: Inbox<Command>,
+    /// Where threads find what became of their submissions.
+    pub(crate) postboxes: Postboxes,
     /// The way to the courier.
     pub(crate) courier: Inbox<Request>,
     /// The number of the schedule's log; 0 while there is none.

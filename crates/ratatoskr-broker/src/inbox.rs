@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 
 use crate::limits::INBOX_BYTES_MAX;
 
@@ -53,6 +53,18 @@ impl<C> Inbox<C> {
         let permit = self.room.acquire_many(units(bytes)).await.map_err(|_| Closed)?;
         permit.forget();
         self.push(command)
+    }
+
+    /// Hands over a command that holds `bytes` if there is room right now; gives it back if not.
+    pub(crate) fn try_send(&self, command: C, bytes: usize) -> Result<Result<(), Closed>, C> {
+        match self.room.try_acquire_many(units(bytes)) {
+            Ok(permit) => {
+                permit.forget();
+                Ok(self.push(command))
+            }
+            Err(TryAcquireError::NoPermits) => Err(command),
+            Err(TryAcquireError::Closed) => Ok(Err(Closed)),
+        }
     }
 
     /// Waits for room for so many bytes and keeps it until the answer is dropped.

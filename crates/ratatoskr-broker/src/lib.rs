@@ -19,6 +19,7 @@ mod code;
 mod command;
 mod core;
 mod dedup;
+mod draft;
 mod durable;
 mod error;
 mod filter;
@@ -29,6 +30,7 @@ pub mod limits;
 mod message;
 mod name;
 mod owner;
+mod postbox;
 mod publishing;
 mod retention;
 mod schedule;
@@ -39,6 +41,7 @@ mod topic;
 
 pub use crate::core::{Counters, Health};
 pub use broker::{Broker, BrokerConfig};
+pub use draft::{Draft, Refused};
 pub use durable::{
     DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
     DEAD_TOPIC, DeadLetter, DeadLetterQuery, Delivered, Fate, JoinOptions, Member, MemberDescription,
@@ -52,8 +55,9 @@ pub use error::{
 };
 pub use filter::{Filter, FilterError, FilterFacts};
 pub use id::{IdMask, MessageId};
-pub use message::{Delivery, Message, MessageError, NewMessage, Receipt, SCHEDULED_ID};
+pub use message::{Delivery, Message, MessageError, MessageView, NewMessage, Receipt, SCHEDULED_ID};
 pub use name::{TopicName, TopicNameError};
+pub use postbox::{Postbox, Posted, Published};
 pub use ratatoskr_log::RecoveryReport;
 pub use settings::{
     DEDUP_WINDOW_MS_DEFAULT, Durability, RETENTION_AGE_MS_DEFAULT, SettingsError, TopicSettings,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ratatoskr_log::{RecordBatch, RecordFacts};
+use ratatoskr_log::{RECORD_HEADER_BYTES, RecordBatch, RecordFacts};
 
 use crate::dedup::DedupId;
 use crate::id::MessageId;
@@ -56,8 +56,53 @@ impl NewMessage {
 
     /// Bytes the limits count: payload, key and metadata.
     pub fn size_bytes(&self) -> usize {
-        let metadata: usize = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.view().size_bytes()
+    }
+
+    /// The same, borrowed.
+    pub fn view(&self) -> MessageView<'_, String> {
+        MessageView {
+            payload: &self.payload,
+            key: &self.key,
+            metadata: &self.metadata,
+            ttl_ms: self.ttl_ms,
+            dedup_id: &self.dedup_id,
+            delivery: self.delivery,
+            expected_offset: self.expected_offset,
+        }
+    }
+}
+
+/// A [`NewMessage`] whose parts lie elsewhere, for whoever has them in a buffer already.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageView<'a, S = &'a str> {
+    /// The content.
+    pub payload: &'a [u8],
+    /// The key; empty for none.
+    pub key: &'a str,
+    /// Name and value pairs.
+    pub metadata: &'a [(S, S)],
+    /// How long it is worth delivering, milliseconds; 0 for ever.
+    pub ttl_ms: u64,
+    /// The publisher's own id of it; empty for none.
+    pub dedup_id: &'a str,
+    /// When it is put into its topic.
+    pub delivery: Delivery,
+    /// The offset it has to get.
+    pub expected_offset: Option<u64>,
+}
+
+impl<S: AsRef<str>> MessageView<'_, S> {
+    /// Bytes the limits count: payload, key and metadata.
+    pub fn size_bytes(&self) -> usize {
+        let pair = |(name, value): &(S, S)| name.as_ref().len() + value.as_ref().len();
+        let metadata: usize = self.metadata.iter().map(pair).sum();
         self.payload.len() + self.key.len() + metadata
+    }
+
+    /// Room its record takes, and a little more.
+    pub(crate) fn record_bytes(&self) -> usize {
+        RECORD_HEADER_BYTES + 16 + self.size_bytes() + self.metadata.len() * 4
     }
 
     /// When it is due, if that is later than now.
@@ -88,13 +133,13 @@ impl NewMessage {
     fn push_with(&self, facts: RecordFacts<'_>, batch: &mut RecordBatch, terms: &mut Terms) {
         let index = batch.count();
         if !self.dedup_id.is_empty() {
-            terms.ids.push((index, DedupId::of(&self.dedup_id)));
+            terms.ids.push((index, DedupId::of(self.dedup_id)));
         }
         if let Some(offset) = self.expected_offset {
             terms.expected.push((index, offset));
         }
-        let facts = RecordFacts { dedup_id: &self.dedup_id, ..facts };
-        batch.push_with(&facts, &self.key, &self.metadata, &self.payload);
+        let facts = RecordFacts { dedup_id: self.dedup_id, ..facts };
+        batch.push_with(&facts, self.key, self.metadata, self.payload);
     }
 
     fn expires_ms(&self, from_ms: u64) -> u64 {
@@ -125,12 +170,13 @@ impl NewMessage {
                 return Err(MessageError::ExpectedLater);
             }
         }
-        for (name, value) in &self.metadata {
+        for (name, value) in self.metadata {
+            let (name, value) = (name.as_ref(), value.as_ref());
             if name.is_empty() || name.len() > METADATA_KEY_BYTES_MAX {
                 return Err(MessageError::MetadataKeyLength { bytes: name.len() });
             }
             if value.len() > METADATA_VALUE_BYTES_MAX {
-                return Err(MessageError::MetadataValueTooLong { key: name.clone(), bytes: value.len() });
+                return Err(MessageError::MetadataValueTooLong { key: name.to_owned(), bytes: value.len() });
             }
         }
         Ok(())

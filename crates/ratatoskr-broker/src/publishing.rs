@@ -10,12 +10,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ratatoskr_log::{RECORD_HEADER_BYTES, RecordBatch};
+use ratatoskr_log::RecordBatch;
 use tokio::sync::oneshot;
 
 use crate::broker::Broker;
-use crate::command::{Appended, Command, Records, Target};
-use crate::core::Tally;
+use crate::command::{AppendReply, Appended, Command, Records, Target};
 use crate::durable::SettleError;
 use crate::error::{CreateTopicError, PublishError, Unavailable};
 use crate::id::MessageId;
@@ -32,12 +31,12 @@ impl Broker {
     /// the inbox is full or it is not due yet. Dropping the future does not take it back.
     pub async fn publish(&self, topic: &TopicName, message: NewMessage) -> Result<Receipt, PublishError> {
         let (now_ms, (target, bytes_max)) = (self.now_ms(), self.target(topic));
-        message.validate(bytes_max, now_ms).map_err(|error| PublishError::Message { index: 0, error })?;
-        if message.due_ms(now_ms).is_some() {
+        message.view().validate(bytes_max, now_ms).map_err(|error| PublishError::Message { index: 0, error })?;
+        if message.view().due_ms(now_ms).is_some() {
             return Ok(self.publish_later(topic, &[&message]).await?[0]);
         }
-        let (mut batch, mut terms) = (RecordBatch::with_capacity(record_bytes(&message)), Terms::default());
-        message.push_into(&mut batch, &mut terms, now_ms);
+        let (mut batch, mut terms) = (RecordBatch::with_capacity(message.view().record_bytes()), Terms::default());
+        message.view().push_into(&mut batch, &mut terms, now_ms);
         let appended = self.append(Records { target, batch, terms }).await?;
         Ok(self.receipt(&appended, 0))
     }
@@ -54,7 +53,7 @@ impl Broker {
         }
         check_size(messages.len(), messages.iter().map(NewMessage::size_bytes).sum())?;
         let now_ms = self.now_ms();
-        let later = messages.iter().filter(|message| message.due_ms(now_ms).is_some()).count();
+        let later = messages.iter().filter(|message| message.view().due_ms(now_ms).is_some()).count();
         if later > 0 && later < messages.len() {
             // Into two logs: a step of its own, so that it happens wholly or not at all.
             let messages = messages.into_iter().map(|message| (topic.clone(), message)).collect();
@@ -66,15 +65,15 @@ impl Broker {
         }
         let (target, bytes_max) = self.target(topic);
         for (index, message) in messages.iter().enumerate() {
-            message.validate(bytes_max, now_ms).map_err(|error| PublishError::Message { index, error })?;
+            message.view().validate(bytes_max, now_ms).map_err(|error| PublishError::Message { index, error })?;
         }
         if later > 0 {
             return self.publish_later(topic, &messages.iter().collect::<Vec<_>>()).await;
         }
-        let mut batch = RecordBatch::with_capacity(messages.iter().map(record_bytes).sum());
+        let mut batch = RecordBatch::with_capacity(messages.iter().map(|message| message.view().record_bytes()).sum());
         let mut terms = Terms::default();
         for message in &messages {
-            message.push_into(&mut batch, &mut terms, now_ms);
+            message.view().push_into(&mut batch, &mut terms, now_ms);
         }
         drop(messages);
         self.append_all(Records { target, batch, terms }).await
@@ -91,8 +90,8 @@ impl Broker {
         let mut places = Vec::with_capacity(messages.len());
         for (index, (topic, message)) in messages.iter().enumerate() {
             let (target, bytes_max) = self.target(topic);
-            message.validate(bytes_max, now_ms).map_err(|error| PublishError::Message { index, error })?;
-            let due_ms = message.due_ms(now_ms);
+            message.view().validate(bytes_max, now_ms).map_err(|error| PublishError::Message { index, error })?;
+            let due_ms = message.view().due_ms(now_ms);
             let key = (topic, due_ms.is_some());
             let known = keys.iter().position(|known| *known == key);
             let at = known.unwrap_or(keys.len());
@@ -107,8 +106,8 @@ impl Broker {
             let Records { batch, terms, .. } = &mut appends[at];
             places.push((at, batch.count()));
             match due_ms {
-                Some(due_ms) => message.push_later(due_ms, batch, terms),
-                None => message.push_into(batch, terms, now_ms),
+                Some(due_ms) => message.view().push_later(due_ms, batch, terms),
+                None => message.view().push_into(batch, terms, now_ms),
             }
         }
         Ok((places, appends))
@@ -124,8 +123,8 @@ impl Broker {
         let now_ms = self.now_ms();
         for message in messages {
             // What has become due meanwhile is due at once.
-            let due_ms = message.due_ms(now_ms).unwrap_or(now_ms);
-            message.push_later(due_ms, &mut records.batch, &mut records.terms);
+            let due_ms = message.view().due_ms(now_ms).unwrap_or(now_ms);
+            message.view().push_later(due_ms, &mut records.batch, &mut records.terms);
         }
         self.append_all(records).await
     }
@@ -187,10 +186,9 @@ impl Broker {
         let core = self.core();
         let bytes = records.batch.len();
         let (reply, answer) = oneshot::channel();
+        let reply = AppendReply::Caller(reply);
         core.inbox.send(Command::Append { records, bytes, reply }, bytes).await.map_err(|_| core.closed())?;
-        let appended = answer.await.map_err(|_| core.closed())??;
-        Tally::add(&core.tally.published_bytes, bytes as u64);
-        Ok(appended)
+        Ok(answer.await.map_err(|_| core.closed())??)
     }
 
     /// The receipt of the record at an index of a batch.
@@ -218,8 +216,4 @@ pub(crate) fn check_size(messages: usize, bytes: usize) -> Result<(), PublishErr
         return Err(PublishError::BatchTooLarge { bytes });
     }
     Ok(())
-}
-
-fn record_bytes(message: &NewMessage) -> usize {
-    RECORD_HEADER_BYTES + 16 + message.size_bytes() + message.metadata.len() * 4
 }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use ratatoskr_log::{Log, LogError, Pressure, Promise, RecordBatch};
 
 use crate::answer::{Answer, Waiting};
-use crate::command::{AppendError, Appended, Command, Records, Reply, SettingsChange};
+use crate::command::{AppendError, AppendReply, Appended, Command, Records, Reply, SettingsChange};
 use crate::core::{Alarm, Core, Health, Tally};
 use crate::dedup::Duplicate;
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
@@ -109,6 +109,7 @@ impl Sequencer {
             }
             self.append_all(&mut appends);
             self.commit();
+            self.core.postboxes.ring();
             *self.core.log_counts.lock() = self.log.counts();
         }
         self.log
@@ -290,10 +291,10 @@ impl Sequencer {
     fn place(
         &mut self,
         prepared: Prepared,
-        reply: Reply<Result<Appended, AppendError>>,
+        reply: AppendReply,
     ) -> Result<(), TopicName> {
         let Prepared { topic, mut batch, terms, duplicates } = prepared;
-        let (count, number) = (batch.count(), topic.log.number);
+        let (count, bytes, number) = (batch.count(), batch.len() as u64, topic.log.number);
         let owner = self.owners.entry(number).or_insert_with(|| Owner::new(topic.clone()));
         let Ok(placed) = owner.append(&mut self.log, &mut batch) else {
             Tally::add(&self.core.tally.topic_restarts, 1);
@@ -305,13 +306,13 @@ impl Sequencer {
         let duplicates = self.note_ids(&topic, placed, (&terms, &duplicates));
         let durability = topic.settings().durability;
         let appended = Appended { topic: number, placed, durability, duplicates };
-        self.wait_for(topic, Answer::Append { count, appended, reply });
+        self.wait_for(topic, Answer::Append { count, bytes, appended, reply });
         Ok(())
     }
 
-    fn refuse(&self, count: u32, reply: Reply<Result<Appended, AppendError>>, error: AppendError) {
+    fn refuse(&self, count: u32, reply: AppendReply, error: AppendError) {
         Tally::add(&self.core.tally.publish_refused, count.into());
-        let _ = reply.send(Err(error));
+        reply.send(Err(error));
     }
 
     /// Those who staged into a topic whose owner then failed learn that nothing of it remains.
@@ -367,6 +368,7 @@ impl Sequencer {
         }
         if self.log.needs_sync() {
             self.answer(Waiting::is_ready_once_written);
+            self.core.postboxes.ring();
             let started = Instant::now();
             let synced = self.log.sync();
             let micros = started.elapsed().as_micros() as u64;
@@ -384,6 +386,7 @@ impl Sequencer {
         }
         self.creating.clear();
         self.deleting.clear();
+        self.core.postboxes.ring();
         if self.is_full() {
             self.check();
         }
@@ -471,7 +474,7 @@ struct Prepared {
 struct Append {
     records: Records,
     bytes: usize,
-    reply: Reply<Result<Appended, AppendError>>,
+    reply: AppendReply,
 }
 
 /// What the log promises for settings.

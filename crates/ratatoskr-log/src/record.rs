@@ -47,11 +47,11 @@ impl RecordBatch {
     }
 
     /// Adds a record that says more than key, metadata and payload.
-    pub fn push_with(
+    pub fn push_with<S: AsRef<str>>(
         &mut self,
         facts: &RecordFacts<'_>,
         key: &str,
-        metadata: &[(String, String)],
+        metadata: &[(S, S)],
         payload: &[u8],
     ) {
         let start = self.bytes.len();
@@ -70,8 +70,8 @@ impl RecordBatch {
             let count = u16::try_from(metadata.len()).expect("metadata entries are limited far below 65,536");
             self.bytes.extend_from_slice(&count.to_le_bytes());
             for (name, value) in metadata {
-                self.push_text(name);
-                self.push_text(value);
+                self.push_text(name.as_ref());
+                self.push_text(value.as_ref());
             }
         }
         self.bytes.extend_from_slice(payload);
@@ -373,8 +373,8 @@ mod tests {
             RecordFacts { dedup_id: "order-7", expires_ms: 5, deliver_at_ms: u64::MAX, addressed_to: 9 };
         let mut batch = RecordBatch::default();
         batch.push_with(&all, "key", &metadata(), b"one");
-        batch.push_with(&RecordFacts { expires_ms: 8, ..RecordFacts::default() }, "", &[], b"two");
-        batch.push_with(&RecordFacts { dedup_id: "order-8", ..all }, "k", &[], b"three");
+        batch.push_with(&RecordFacts { expires_ms: 8, ..RecordFacts::default() }, "", NO_METADATA, b"two");
+        batch.push_with(&RecordFacts { dedup_id: "order-8", ..all }, "k", NO_METADATA, b"three");
         batch.push("k", &[], b"four");
         batch.remove(&[2]);
         let chunk = RecordChunk::check(batch.place(0, 1).split().freeze()).expect("just made");

@@ -64,9 +64,12 @@ impl<U: Message + Default> Decoder for StrictDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        U::decode(buffer).map(Some).map_err(|error| {
-            let text = format!("request does not follow the contract: {error}; see ratatoskr.proto");
-            Status::new(Code::InvalidArgument, text)
-        })
+        U::decode(buffer).map(Some).map_err(|error| malformed(&error))
     }
+}
+
+/// The answer to bytes that are no request.
+pub fn malformed(error: &prost::DecodeError) -> Status {
+    let text = format!("request does not follow the contract: {error}; see ratatoskr.proto");
+    Status::new(Code::InvalidArgument, text)
 }

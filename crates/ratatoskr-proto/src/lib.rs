@@ -3,7 +3,8 @@
 //! ```text
 //!   proto/ratatoskr.proto ──build.rs──▶ messages, message_broker_client   (this crate's root)
 //!                                  └──▶ message_broker_server             (the same messages)
-//!   hand-written: OutgoingMessage (what the server sends for `Message`) and what carries it, StrictCodec (how it reads)
+//!   hand-written: OutgoingMessage (what the server sends for `Message`) and what carries it, PublishView and ReceiptParts (publishing
+//!   without the generated types), StrictCodec (how a server reads)
 //! ```
 //!
 //! Client and server share every message type but those that carry messages: where the contract says `Message`, the
@@ -11,12 +12,16 @@
 //! This crate knows no broker: it turns text and bytes into types, and judges nothing.
 
 mod codec;
+mod incoming;
 mod outgoing;
 mod outgoing_step;
+mod receipt;
 
-pub use codec::StrictCodec;
+pub use codec::{StrictCodec, malformed};
+pub use incoming::{BatchView, PublishView};
 pub use outgoing::{LeaseParts, MessageParts, OutgoingMessage};
 pub use outgoing_step::{OutgoingMessages, OutgoingStep};
+pub use receipt::ReceiptParts;
 
 // The comments in the proto file are the documentation; generators have their own idea of style.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -16,6 +16,11 @@ mod body;
 mod calls;
 mod connection;
 mod link;
+mod publishing;
+mod requests;
+mod route;
+mod stream;
+mod tickets;
 mod timeout;
 mod tonic_call;
 
@@ -23,16 +28,20 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::TcpStream as StdTcpStream;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use ratatoskr_broker::Broker;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_local};
 use tonic::service::Routes;
 
 use crate::closing::Closing;
+use crate::traffic::Traffic;
 use link::Link;
+use tickets::Tickets;
 
 /// How often a worker looks at its connections.
 const TICK: Duration = Duration::from_secs(1);
@@ -41,6 +50,11 @@ const TICK: Duration = Duration::from_secs(1);
 pub(crate) struct Worker {
     /// Calls that are not on the hot path.
     routes: Routes,
+    /// Where calls on the hot path go.
+    broker: Broker,
+    /// Who waits for it.
+    tickets: Tickets,
+    traffic: Arc<Traffic>,
     closing: Closing,
     /// Where connections read into, one after the other: what is left over is theirs.
     read_buffer: Cell<BytesMut>,
@@ -50,9 +64,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(routes: Routes, closing: Closing) -> Rc<Worker> {
+    pub(crate) fn new(routes: Routes, broker: Broker, traffic: Arc<Traffic>, closing: Closing) -> Rc<Worker> {
         Rc::new(Worker {
             routes,
+            tickets: Tickets::new(broker.clone()),
+            broker,
+            traffic,
             closing,
             read_buffer: Cell::new(BytesMut::new()),
             links: RefCell::default(),
@@ -64,6 +81,7 @@ impl Worker {
     pub(crate) async fn serve(self: Rc<Worker>, mut connections: mpsc::Receiver<StdTcpStream>) {
         let mut serving = JoinSet::new();
         let keeping_time = spawn_local(Rc::clone(&self).keep_time());
+        let answering = spawn_local(Tickets::answer(Rc::clone(&self)));
         let mut closed = Box::pin(self.closing.clone().closed());
         loop {
             tokio::select! {
@@ -82,12 +100,14 @@ impl Worker {
             }
         }
         for link in self.links() {
+            calls::stop(&self, &link);
             link.leave();
         }
         while let Some(ended) = serving.join_next().await {
             report(ended);
         }
         keeping_time.abort();
+        answering.abort();
     }
 
     async fn serve_connection(self: Rc<Worker>, socket: TcpStream) {

@@ -26,6 +26,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::Builder as ReflectionBuilder;
 
 use crate::closing::{Closer, Closing, closing};
+use crate::door::Worker;
 use crate::limits::{ACCEPT_BACKLOG, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, SHUTDOWN_TIMEOUT, WORKERS_MAX};
 use crate::service::{Identity, Service};
 use crate::traffic::Traffic;
@@ -114,7 +115,10 @@ impl Server {
         let mut threads = Vec::with_capacity(worker_count + 1);
         let mut workers = Vec::with_capacity(worker_count);
         for number in 0..worker_count {
-            let (sender, thread) = worker::start(number, routes.clone(), closing.clone())?;
+            let (routes, broker) = (routes.clone(), broker.clone());
+            let (traffic, signal) = (Arc::clone(&traffic), closing.clone());
+            let make = move || Worker::new(routes, broker, traffic, signal);
+            let (sender, thread) = worker::start(number, make, closing.clone())?;
             workers.push(sender);
             threads.push(thread);
         }

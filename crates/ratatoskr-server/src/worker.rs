@@ -4,13 +4,13 @@
 //! worker registers with its own runtime; from then on the connection never leaves that thread.
 
 use std::net::TcpStream as StdTcpStream;
+use std::rc::Rc;
 use std::{io, thread};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::sleep;
-use tonic::service::Routes;
 
 use crate::closing::Closing;
 use crate::door::Worker;
@@ -23,7 +23,7 @@ pub(crate) type ConnectionSender = mpsc::Sender<StdTcpStream>;
 /// Starts one worker thread. It ends after the signal, once its calls are done or time is up.
 pub(crate) fn start(
     number: usize,
-    routes: Routes,
+    make: impl FnOnce() -> Rc<Worker> + Send + 'static,
     closing: Closing,
 ) -> io::Result<(ConnectionSender, thread::JoinHandle<()>)> {
     let (sender, connections) = mpsc::channel(CONNECTIONS_WAITING_MAX);
@@ -34,17 +34,17 @@ pub(crate) fn start(
         .build()?;
     let thread = thread::Builder::new()
         .name(format!("grpc-{number}"))
-        .spawn(move || LocalSet::new().block_on(&runtime, serve(routes, connections, closing)))?;
+        .spawn(move || LocalSet::new().block_on(&runtime, serve(make(), connections, closing)))?;
     Ok((sender, thread))
 }
 
-async fn serve(routes: Routes, connections: mpsc::Receiver<StdTcpStream>, closing: Closing) {
+async fn serve(worker: Rc<Worker>, connections: mpsc::Receiver<StdTcpStream>, closing: Closing) {
     let time_is_up = async {
         closing.clone().closed().await;
         sleep(SHUTDOWN_TIMEOUT).await;
     };
     tokio::select! {
-        () = Worker::new(routes, closing.clone()).serve(connections) => {}
+        () = worker.serve(connections) => {}
         () = time_is_up => {
             tracing::warn!(seconds = SHUTDOWN_TIMEOUT.as_secs(), "connections are still open; closing them");
         }

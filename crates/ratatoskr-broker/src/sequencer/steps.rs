@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::{Prepared, Sequencer};
 use crate::broken::Broken;
-use crate::command::{AppendError, Appended, Records, Reply};
+use crate::command::{AppendError, AppendReply, Appended, Records, Reply};
 use crate::core::Core;
 use crate::durable::{Happening, NotResolved, Refused, Request, Resolving};
 use crate::error::Unavailable;
@@ -122,7 +122,7 @@ impl Sequencer {
             let (reply, appended) = oneshot::channel();
             step.appended.push(appended);
             step.topics.push(prepared.topic.log.number);
-            if let Err(topic) = self.place(prepared, reply) {
+            if let Err(topic) = self.place(prepared, AppendReply::Caller(reply)) {
                 topics_failed.push(topic);
             }
         }

@@ -11,7 +11,10 @@ use tonic::Status;
 use crate::door::Worker;
 use crate::door::body::{BodySender, request_body};
 use crate::door::link::Link;
-use crate::door::tonic_call;
+use crate::door::requests::Requests;
+use crate::door::route::Route;
+use crate::door::stream::{self, Steps};
+use crate::door::{publishing, tonic_call};
 use crate::limits::UNREAD_BYTES_PER_CONNECTION_MAX;
 
 /// What a connection remembers with each stream. Dropped when the stream is gone, however that came.
@@ -20,6 +23,17 @@ pub(crate) enum Call {
     /// Nothing has begun.
     #[default]
     New,
+    /// `Publish` or `PublishBatch` whose request has not come wholly.
+    Gathering {
+        /// Which one.
+        route: Route,
+        /// What has come.
+        request: Requests,
+    },
+    /// It is with the broker, or with a task that nothing can reach.
+    Waiting,
+    /// `PublishStream`.
+    Steps(Box<Steps>),
     /// A task of its own serves it.
     Served {
         /// Where its request goes; nothing once it is complete.
@@ -44,8 +58,23 @@ impl Drop for Task {
 pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
     if link.http2().fields().is_oversized() {
         let message = "the call's metadata has more than 16 KiB (names, values and 32 bytes each); send less";
-        return tonic_call::refuse(link, stream, Status::resource_exhausted(message));
+        return tonic_call::refuse(link, stream, &Status::resource_exhausted(message));
     }
+    // A call without a message is not plain.
+    let route = if is_end { Route::Other } else { Route::of(link.http2().fields()) };
+    match route {
+        Route::Other => serve(worker, link, stream, is_end),
+        Route::PublishStream => stream::begin(link, stream),
+        route => {
+            if let Some(call) = link.http2().tag(stream) {
+                *call = Call::Gathering { route, request: Requests::default() };
+            }
+        }
+    }
+}
+
+/// A call off the hot path begins.
+fn serve(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
     let (sender, body) = if is_end {
         (None, None)
     } else {
@@ -65,7 +94,7 @@ pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_e
 }
 
 /// Some of a request's body has come.
-pub(super) fn take_data(_worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, data: Bytes, is_end: bool) {
+pub(super) fn take_data(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, data: Bytes, is_end: bool) {
     let mut http2 = link.http2();
     let unread = http2.unreleased();
     let Some(call) = http2.tag(stream) else { return };
@@ -78,7 +107,7 @@ pub(super) fn take_data(_worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId,
                 let call = std::mem::take(call);
                 drop(http2);
                 drop(call);
-                return tonic_call::refuse(link, stream, Status::resource_exhausted(message));
+                return tonic_call::refuse(link, stream, &Status::resource_exhausted(message));
             }
             if let Some(sender) = body {
                 sender.push(data);
@@ -87,20 +116,69 @@ pub(super) fn take_data(_worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId,
                 }
             }
         }
-        Call::New => {
-            let length = data.len();
-            http2.release(stream, length);
+        Call::Gathering { .. } => {
+            drop(http2);
+            gather(worker, link, stream, data, is_end);
         }
+        Call::Steps(_) => {
+            drop(http2);
+            stream::take_data(worker, link, stream, data, is_end);
+        }
+        Call::New | Call::Waiting => http2.release(stream, data.len()),
+    }
+}
+
+/// A piece of a request for the short way; it is published once it is whole.
+fn gather(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, data: Bytes, is_end: bool) {
+    let mut http2 = link.http2();
+    http2.release(stream, data.len());
+    let Some(call @ Call::Gathering { .. }) = http2.tag(stream) else { return };
+    let Call::Gathering { route, request } = call else { return };
+    let route = *route;
+    let before = request.bytes();
+    request.push(data);
+    let next = request.next();
+    let after = request.bytes();
+    let whole = match next {
+        Ok(None) if !is_end => {
+            drop(http2);
+            return link.note_gathered(after as isize - before as isize);
+        }
+        Ok(Some(_)) if after > 0 => Err(Status::invalid_argument("the call has more than one request; it takes one")),
+        Ok(None) => Err(Status::invalid_argument("the call ended before its request was complete")),
+        Ok(Some(whole)) => Ok(whole),
+        Err(status) => Err(status),
+    };
+    *call = Call::Waiting;
+    drop(http2);
+    link.note_gathered(-(before as isize));
+    match whole {
+        Err(status) => tonic_call::refuse(link, stream, &status),
+        Ok(request) if route == Route::PublishBatch => publishing::batch(worker, link, stream, &request),
+        Ok(request) => publishing::single(worker, link, stream, &request),
     }
 }
 
 /// Wakes those whose streams have room again.
-pub(super) fn tell_room(link: &Link) {
+pub(super) fn tell_room(worker: &Rc<Worker>, link: &Rc<Link>) {
     loop {
         let mut http2 = link.http2();
         let Some(stream) = http2.next_with_room() else { return };
-        if let Some(Call::Served { room: Some(waker), .. }) = http2.tag(stream) {
-            waker.wake_by_ref();
+        match http2.tag(stream) {
+            Some(Call::Served { room: Some(waker), .. }) => waker.wake_by_ref(),
+            Some(Call::Steps(_)) => {
+                drop(http2);
+                stream::has_room(worker, link, stream);
+            }
+            _ => {}
         }
+    }
+}
+
+/// The server shuts down: streams that would go on for ever end.
+pub(super) fn stop(worker: &Rc<Worker>, link: &Rc<Link>) {
+    let streams = link.http2().stream_ids();
+    for stream in streams {
+        stream::stop(worker, link, stream);
     }
 }

@@ -56,7 +56,7 @@ impl Serving<'_> {
         self.link.attend(context.waker());
         self.link.take_backflow();
         let is_drained = self.read(socket.as_mut(), context)?;
-        calls::tell_room(self.link);
+        calls::tell_room(self.worker, self.link);
         let is_written = self.write(socket.as_mut(), context)?;
         if self.link.is_cut() || (is_written && (self.is_read_out || self.link.http2().is_done())) {
             return Poll::Ready(Ok(()));
@@ -177,7 +177,7 @@ impl Serving<'_> {
             outgoing.advance(written);
             let is_stalled = http2.is_stalled();
             drop(http2);
-            calls::tell_room(self.link);
+            calls::tell_room(self.worker, self.link);
             if was_stalled && !is_stalled {
                 // Reading has been skipped.
                 context.waker().wake_by_ref();

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
+use bytes::BytesMut;
 use parking_lot::Mutex;
 use ratatoskr_http2::{Announced, Connection, ErrorCode, Role, StreamId};
 
@@ -18,14 +19,16 @@ pub(crate) struct Link {
     http2: RefCell<Connection<Call>>,
     /// Reaches the connection's task, also from other threads.
     pub(super) backflow: Arc<Backflow>,
+    /// Messages are made here.
+    scratch: RefCell<BytesMut>,
+    /// Bytes of requests that have not come wholly.
+    gathered: Cell<isize>,
     /// Seconds without a sign of life.
     silent_s: Cell<u64>,
     /// Nothing of use has come yet.
     is_new: Cell<bool>,
     /// The task is to end now, whatever is open.
     is_cut: Cell<bool>,
-    /// The task has ended: answers reach nobody.
-    has_ended: Cell<bool>,
 }
 
 /// The way back from request bodies that are read elsewhere: what was read, so that the peer may send more.
@@ -59,16 +62,27 @@ impl Link {
         Rc::new(Link {
             http2: RefCell::new(Connection::new(Role::Server, &announced)),
             backflow: Arc::default(),
+            scratch: RefCell::default(),
+            gathered: Cell::new(0),
             silent_s: Cell::new(0),
             is_new: Cell::new(true),
             is_cut: Cell::new(false),
-            has_ended: Cell::new(false),
         })
     }
 
     /// The connection's state, for as long as no other call of this thread runs: never across an await.
     pub(crate) fn http2(&self) -> RefMut<'_, Connection<Call>> {
         self.http2.borrow_mut()
+    }
+
+    /// Lets `write` make a message in a buffer, and send it.
+    pub(super) fn reply(&self, write: impl FnOnce(&mut Connection<Call>, &mut BytesMut)) {
+        write(&mut self.http2.borrow_mut(), &mut self.scratch.borrow_mut());
+    }
+
+    /// So many bytes more, or fewer, of requests that have not come wholly.
+    pub(super) fn note_gathered(&self, change: isize) {
+        self.gathered.set(self.gathered.get() + change);
     }
 
     /// Lets the connection's task write what has gathered.
@@ -128,7 +142,6 @@ impl Link {
 
     /// The connection is gone, and with it all calls on it.
     pub(super) fn end(&self) {
-        self.has_ended.set(true);
         let mut calls = Vec::new();
         {
             let mut http2 = self.http2();

@@ -128,8 +128,8 @@ fn pairs(headers: &HeaderMap) -> Vec<(Bytes, Bytes)> {
     headers.iter().map(|(name, value)| (copy(name.as_str().as_bytes()), copy(value.as_bytes()))).collect()
 }
 
-/// Ends a call of which the head may or may not have gone out.
-fn end_with_status(link: &Link, stream: StreamId, status: &Status) {
+/// Ends a call whose head has gone out.
+pub(super) fn end_with_status(link: &Link, stream: StreamId, status: &Status) {
     let mut headers = HeaderMap::new();
     if status.add_header(&mut headers).is_ok() {
         link.http2().end(stream, Ending::Trailers(pairs(&headers)));
@@ -137,8 +137,8 @@ fn end_with_status(link: &Link, stream: StreamId, status: &Status) {
 }
 
 /// Answers a call with nothing but a status.
-pub(super) fn refuse(link: &Link, stream: StreamId, status: Status) {
-    let response: Response<Body> = status.into_http();
+pub(super) fn refuse(link: &Link, stream: StreamId, status: &Status) {
+    let response: Response<Body> = status.clone().into_http();
     link.http2().end_with_headers(stream, |fields| {
         write_head(fields, "200", response.headers());
     });

@@ -1,0 +1,124 @@
+//! [`Postbox`]: where one thread finds the receipts of all that it published, told once for each commit.
+//!
+//! ```text
+//!   submit(draft, ticket) ──▶ inbox ──▶ sequencer ──commit──▶ [ t7 ok, t8 ok, t9 ok … ] ──one wake──▶ the thread
+//! ```
+//!
+//! A future for each publish would be woken from the sequencer's thread, one system call each. Here a commit that answers a thousand
+//! callers of one thread wakes it once. Whoever submits gives a ticket, a number of its own; it comes back with the outcome, exactly once,
+//! whatever happens: a submission that is dropped is answered with why.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::command::{AppendError, Appended};
+use crate::core::Core;
+use crate::error::{PublishError, Unavailable};
+
+/// See the file's head.
+pub struct Postbox {
+    /// Knows why the broker takes nothing more.
+    core: Weak<Core>,
+    post: Mutex<Vec<Posted>>,
+    /// Rung when a commit is done.
+    bell: Notify,
+}
+
+impl std::fmt::Debug for Postbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Postbox").field("posted", &self.post.lock().len()).finish_non_exhaustive()
+    }
+}
+
+/// An outcome.
+#[derive(Debug)]
+pub struct Posted {
+    /// What the submission was given.
+    pub ticket: u64,
+    /// Where its messages are, once they are as safe as their topic's durability says, or why they are not.
+    pub outcome: Result<Published, PublishError>,
+}
+
+/// Messages of one submission that are published: what [`crate::Broker::receipt_of`] makes receipts of.
+#[derive(Clone, Debug)]
+pub struct Published(pub(crate) Appended);
+
+impl Postbox {
+    /// Waits until there is post, and takes all of it.
+    pub async fn take(&self, posted: &mut Vec<Posted>) {
+        loop {
+            // A ring between two looks is remembered.
+            std::mem::swap(posted, &mut *self.post.lock());
+            if !posted.is_empty() {
+                return;
+            }
+            self.bell.notified().await;
+        }
+    }
+
+    fn put(&self, posted: Posted) {
+        self.post.lock().push(posted);
+    }
+
+    fn ring(&self) {
+        if !self.post.lock().is_empty() {
+            self.bell.notify_one();
+        }
+    }
+}
+
+/// All postboxes of a broker.
+#[derive(Debug, Default)]
+pub(crate) struct Postboxes(Mutex<Vec<Weak<Postbox>>>);
+
+impl Postboxes {
+    pub(crate) fn open(&self, core: Weak<Core>) -> Arc<Postbox> {
+        let postbox = Arc::new(Postbox { core, post: Mutex::default(), bell: Notify::new() });
+        let mut all = self.0.lock();
+        all.retain(|known| known.strong_count() > 0);
+        all.push(Arc::downgrade(&postbox));
+        postbox
+    }
+
+    /// A commit is done: wakes those who have post.
+    pub(crate) fn ring(&self) {
+        self.0.lock().iter().filter_map(Weak::upgrade).for_each(|postbox| postbox.ring());
+    }
+}
+
+/// The way back into a postbox. Dropped without an answer, it says that the broker takes nothing more.
+pub(crate) struct Return {
+    postbox: Arc<Postbox>,
+    ticket: u64,
+    is_done: bool,
+}
+
+impl Return {
+    pub(crate) fn new(postbox: &Arc<Postbox>, ticket: u64) -> Return {
+        Return { postbox: postbox.clone(), ticket, is_done: false }
+    }
+
+    /// Puts the answer in; it is noticed with the next ring.
+    pub(crate) fn answer(mut self, answer: Result<Appended, AppendError>) {
+        self.is_done = true;
+        let outcome = answer.map(Published).map_err(PublishError::from);
+        self.postbox.put(Posted { ticket: self.ticket, outcome });
+    }
+
+    pub(crate) fn forget(mut self) {
+        self.is_done = true;
+    }
+}
+
+impl Drop for Return {
+    fn drop(&mut self) {
+        if !self.is_done {
+            let reason = self.postbox.core.upgrade().map_or(Unavailable::ShuttingDown, |core| core.closed());
+            let outcome = Err(reason.into());
+            self.postbox.put(Posted { ticket: self.ticket, outcome });
+            self.postbox.ring();
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What publishers send, read where it lies: no string, map or list is made of it.
+//!
+//! ```text
+//!   [ topic | payload | key … ] ──PublishView::read──▶ &str, &[u8] …      borrowed from the request's bytes
+//!   [ topic | m0 | m1 | … ] ──BatchView::read──▶ topic, number, slices    each read in turn
+//! ```
+//!
+//! For the hot path only: what is malformed, or not understood here, is `None`, and whoever asked takes the generated types, which say
+//! what is wrong. Invariant: what is read here is what the generated types would read; a test compares them on arbitrary bytes.
+
+/// The fields of a `PublishRequest`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublishView<'a> {
+    /// See the contract.
+    pub topic: &'a str,
+    /// See the contract.
+    pub payload: &'a [u8],
+    /// By name, each name once, as a map has them.
+    pub metadata: Vec<(&'a str, &'a str)>,
+    /// See the contract.
+    pub key: &'a str,
+    /// See the contract.
+    pub dedup_id: &'a str,
+    /// See the contract.
+    pub ttl_ms: u64,
+    /// See the contract.
+    pub deliver_at_ms: i64,
+    /// See the contract.
+    pub delay_ms: u64,
+    /// See the contract.
+    pub expected_offset: Option<i64>,
+}
+
+/// The fields of a `PublishBatchRequest`, or of a `PublishStreamRequest`.
+#[derive(Clone, Debug)]
+pub struct BatchView<'a> {
+    /// Of a stream's request.
+    pub sequence: u64,
+    /// The topic of messages that name none.
+    pub topic: &'a str,
+    /// How many messages there are.
+    pub count: usize,
+    request: &'a [u8],
+    /// The field that messages are in.
+    messages: u32,
+}
+
+impl<'a> PublishView<'a> {
+    /// Reads a request.
+    pub fn read(request: &'a [u8]) -> Option<PublishView<'a>> {
+        let mut view = PublishView::default();
+        let mut fields = Fields(request);
+        while let Some(field) = fields.next()? {
+            match field {
+                (1, Value::Bytes(bytes)) => view.topic = text(bytes)?,
+                (2, Value::Bytes(bytes)) => view.payload = bytes,
+                (3, Value::Bytes(bytes)) => view.metadata.push(entry(bytes)?),
+                (4, Value::Bytes(bytes)) => view.key = text(bytes)?,
+                (5, Value::Bytes(bytes)) => view.dedup_id = text(bytes)?,
+                (6, Value::Number(number)) => view.ttl_ms = number,
+                (7, Value::Number(number)) => view.deliver_at_ms = number as i64,
+                (8, Value::Number(number)) => view.delay_ms = number,
+                (9, Value::Number(number)) => view.expected_offset = Some(number as i64),
+                (1..=9, _) => return None,
+                _ => {}
+            }
+        }
+        if view.metadata.len() > 1 {
+            // The last one of a name counts.
+            view.metadata.reverse();
+            view.metadata.sort_by_key(|&(name, _)| name);
+            view.metadata.dedup_by_key(|&mut (name, _)| name);
+        }
+        Some(view)
+    }
+}
+
+impl<'a> BatchView<'a> {
+    /// Reads a `PublishBatchRequest`, but for its messages.
+    pub fn read_batch(request: &'a [u8]) -> Option<BatchView<'a>> {
+        BatchView::read(request, 0, 1, 2)
+    }
+
+    /// Reads a `PublishStreamRequest`, but for its messages.
+    pub fn read_step(request: &'a [u8]) -> Option<BatchView<'a>> {
+        BatchView::read(request, 1, 2, 3)
+    }
+
+    fn read(request: &'a [u8], sequence: u32, topic: u32, messages: u32) -> Option<BatchView<'a>> {
+        let mut view = BatchView { sequence: 0, topic: "", count: 0, request, messages };
+        let mut fields = Fields(request);
+        while let Some((field, value)) = fields.next()? {
+            match value {
+                Value::Bytes(_) if field == messages => view.count += 1,
+                Value::Bytes(bytes) if field == topic => view.topic = text(bytes)?,
+                Value::Number(number) if field == sequence => view.sequence = number,
+                _ if field == sequence || field == topic || field == messages => return None,
+                _ => {}
+            }
+        }
+        Some(view)
+    }
+
+    /// The bytes of each message, in order.
+    pub fn messages(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let (mut fields, messages) = (Fields(self.request), self.messages);
+        std::iter::from_fn(move || {
+            loop {
+                match fields.next()?? {
+                    (field, Value::Bytes(bytes)) if field == messages => return Some(bytes),
+                    _ => {}
+                }
+            }
+        })
+    }
+}
+
+/// A field's value on the wire.
+enum Value<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    /// Four or eight bytes: no field of ours.
+    Fixed,
+}
+
+/// Walks the fields of a message.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    /// The next field; inner `None` at the end, outer `None` if the bytes are no message.
+    #[inline]
+    fn next(&mut self) -> Option<Option<(u32, Value<'a>)>> {
+        if self.0.is_empty() {
+            return Some(None);
+        }
+        let key = u32::try_from(self.number()?).ok()?;
+        let value = match key & 7 {
+            0 => Value::Number(self.number()?),
+            1 => self.take(8).map(|_| Value::Fixed)?,
+            2 => {
+                let length = usize::try_from(self.number()?).ok()?;
+                Value::Bytes(self.take(length)?)
+            }
+            5 => self.take(4).map(|_| Value::Fixed)?,
+            _ => return None,
+        };
+        // Field 0 does not exist.
+        (key >> 3 != 0).then_some(Some((key >> 3, value)))
+    }
+
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    #[inline]
+    fn number(&mut self) -> Option<u64> {
+        let (&first, rest) = self.0.split_first()?;
+        if first < 0x80 {
+            self.0 = rest;
+            return Some(first.into());
+        }
+        let mut number = u64::from(first & 0x7f);
+        for (place, &byte) in rest.iter().enumerate().take(9) {
+            // The tenth byte has room for one bit.
+            if place == 8 && byte > 1 {
+                return None;
+            }
+            number |= u64::from(byte & 0x7f) << (7 * (place + 1));
+            if byte < 0x80 {
+                self.0 = &rest[place + 1..];
+                return Some(number);
+            }
+        }
+        None
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+fn entry(bytes: &[u8]) -> Option<(&str, &str)> {
+    let mut entry = ("", "");
+    let mut fields = Fields(bytes);
+    while let Some(field) = fields.next()? {
+        match field {
+            (1, Value::Bytes(bytes)) => entry.0 = text(bytes)?,
+            (2, Value::Bytes(bytes)) => entry.1 = text(bytes)?,
+            (1 | 2, _) => return None,
+            _ => {}
+        }
+    }
+    Some(entry)
+}
+
+#[cfg(test)]
+mod tests;

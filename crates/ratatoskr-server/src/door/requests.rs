@@ -1,0 +1,154 @@
+//! [`Requests`]: whole gRPC messages out of a call's data, within the limit of one request.
+//!
+//! ```text
+//!   data    [ 0 l l l l m m m | m m 0 l l ] [ l l m m m m … ]      0: not compressed, l: length, m: message
+//!   next ─▶ Bytes "mmmmm" (shared where it lies in one piece), "mmmm" …
+//! ```
+//!
+//! Nothing is reserved for what a length claims: memory grows with what has come.
+
+use bytes::{Buf, Bytes, BytesMut};
+use tonic::Status;
+
+use crate::limits::REQUEST_BYTES_MAX;
+
+/// Bytes before each message: whether it is compressed, and its length.
+pub(super) const PREFIX_BYTES: usize = 5;
+
+/// See the file's head.
+#[derive(Default)]
+pub(super) struct Requests {
+    /// The newest data, as far as it has not been given out.
+    newest: Bytes,
+    /// A message, prefix and all, that began in earlier data; empty if none did.
+    begun: BytesMut,
+}
+
+impl Requests {
+    /// Takes more data.
+    pub(super) fn push(&mut self, data: Bytes) {
+        if self.newest.is_empty() {
+            self.newest = data;
+        } else {
+            self.begun.extend_from_slice(&self.newest);
+            self.begun.extend_from_slice(&data);
+            self.newest = Bytes::new();
+        }
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.newest.len() + self.begun.len()
+    }
+
+    /// True if a message has begun and its end has not come.
+    pub(super) fn is_cut(&self) -> bool {
+        self.bytes() > 0
+    }
+
+    /// The next whole message, without its prefix.
+    pub(super) fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        if self.begun.is_empty() {
+            let Some(length) = length_of(&self.newest)? else { return Ok(self.keep()) };
+            if self.newest.len() < PREFIX_BYTES + length {
+                return Ok(self.keep());
+            }
+            self.newest.advance(PREFIX_BYTES);
+            return Ok(Some(self.newest.split_to(length)));
+        }
+        self.fill(PREFIX_BYTES);
+        let Some(length) = length_of(&self.begun)? else { return Ok(None) };
+        self.fill(PREFIX_BYTES + length);
+        if self.begun.len() < PREFIX_BYTES + length {
+            return Ok(None);
+        }
+        let mut message = self.begun.split_to(PREFIX_BYTES + length).freeze();
+        message.advance(PREFIX_BYTES);
+        Ok(Some(message))
+    }
+
+    /// Lets what has begun grow to a length, as far as there is data.
+    fn fill(&mut self, length: usize) {
+        let missing = length.saturating_sub(self.begun.len()).min(self.newest.len());
+        self.begun.extend_from_slice(&self.newest.split_to(missing));
+    }
+
+    /// Copies what is left: the buffer it was read into is used again.
+    fn keep(&mut self) -> Option<Bytes> {
+        self.begun.extend_from_slice(&self.newest);
+        self.newest = Bytes::new();
+        None
+    }
+}
+
+/// The length of the message that begins here; nothing if the prefix is not whole.
+fn length_of(bytes: &[u8]) -> Result<Option<usize>, Status> {
+    let Some(prefix) = bytes.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+    if prefix[0] != 0 {
+        let text = "a message is compressed, and the call's grpc-encoding names no compression; send it as it is";
+        return Err(Status::invalid_argument(text));
+    }
+    let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+    if length > REQUEST_BYTES_MAX {
+        let text = format!("the request has {length} bytes; at most {REQUEST_BYTES_MAX} are allowed: send less at a time");
+        return Err(Status::out_of_range(text));
+    }
+    Ok(Some(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(messages: &[&[u8]]) -> Vec<u8> {
+        let mut wire = Vec::new();
+        for message in messages {
+            wire.push(0);
+            wire.extend_from_slice(&(message.len() as u32).to_be_bytes());
+            wire.extend_from_slice(message);
+        }
+        wire
+    }
+
+    #[test]
+    fn messages_come_out_whole_wherever_data_is_cut() {
+        let messages: [&[u8]; 4] = [b"one", b"", b"a longer one", b"x"];
+        let wire = wire(&messages);
+        for bytes in 1..=wire.len() {
+            let (mut requests, mut seen) = (Requests::default(), Vec::new());
+            for data in wire.chunks(bytes) {
+                requests.push(Bytes::copy_from_slice(data));
+                while let Some(message) = requests.next().unwrap() {
+                    seen.push(message);
+                }
+            }
+            assert_eq!(seen, messages, "data of {bytes}");
+            assert!(!requests.is_cut());
+        }
+    }
+
+    #[test]
+    fn data_that_comes_before_the_last_was_looked_at_is_not_lost() {
+        let wire = wire(&[b"one", b"two", b"three"]);
+        let mut requests = Requests::default();
+        requests.push(Bytes::copy_from_slice(&wire[..3]));
+        requests.push(Bytes::copy_from_slice(&wire[3..9]));
+        assert_eq!(&requests.next().unwrap().unwrap()[..], b"one");
+        requests.push(Bytes::copy_from_slice(&wire[9..]));
+        assert_eq!(&requests.next().unwrap().unwrap()[..], b"two");
+        assert_eq!(&requests.next().unwrap().unwrap()[..], b"three");
+        assert_eq!(requests.next().unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_compressed_or_too_large_is_refused_at_its_prefix() {
+        let mut requests = Requests::default();
+        requests.push(Bytes::from_static(&[1, 0, 0, 0, 1]));
+        assert_eq!(requests.next().unwrap_err().code(), tonic::Code::InvalidArgument);
+        let mut requests = Requests::default();
+        requests.push(Bytes::from_static(&[0, 0xff, 0, 0, 0]));
+        let refused = requests.next().unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::OutOfRange);
+        assert!(refused.message().contains("4278190080"), "{refused}");
+    }
+}

@@ -1,0 +1,85 @@
+//! [`Tickets`]: which call waits for which submission, and how it is answered.
+//!
+//! ```text
+//!   call ──submit, ticket──▶ broker ··commit··▶ postbox ──outcome, ticket──▶ Tickets ──▶ answer in the call's link
+//! ```
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ratatoskr_broker::{Broker, Draft, Postbox, Posted};
+use ratatoskr_http2::StreamId;
+use slab::Slab;
+use tokio::task::spawn_local;
+
+use crate::door::link::Link;
+use crate::door::{Worker, publishing, stream};
+
+/// A call that waits.
+pub(super) struct Waiting {
+    pub(super) link: Rc<Link>,
+    pub(super) stream: StreamId,
+    pub(super) kind: Kind,
+}
+
+/// What it is.
+pub(super) enum Kind {
+    /// `Publish`.
+    Single,
+    /// `PublishBatch`, with so many messages.
+    Batch(u32),
+    /// One step of a `PublishStream`.
+    Step {
+        /// Which one of the stream.
+        number: u64,
+        /// As the client numbers it.
+        sequence: u64,
+        /// Messages it has.
+        count: u32,
+    },
+}
+
+/// See the file's head.
+pub(super) struct Tickets {
+    broker: Broker,
+    postbox: Arc<Postbox>,
+    waiting: RefCell<Slab<Waiting>>,
+}
+
+impl Tickets {
+    pub(super) fn new(broker: Broker) -> Tickets {
+        let postbox = broker.open_postbox();
+        Tickets { broker, postbox, waiting: RefCell::default() }
+    }
+
+    /// Hands messages to the broker; the call is answered when they are published, or not.
+    pub(super) fn submit(&self, draft: Draft, waiting: Waiting) {
+        let ticket = self.waiting.borrow_mut().insert(waiting) as u64;
+        if let Err(draft) = self.broker.submit(draft, &self.postbox, ticket) {
+            let (broker, postbox) = (self.broker.clone(), self.postbox.clone());
+            spawn_local(async move { broker.submit_when_room(draft, &postbox, ticket).await });
+        }
+    }
+
+    /// Answers calls as their outcomes come, for ever.
+    pub(super) async fn answer(worker: Rc<Worker>) {
+        let mut posted = Vec::new();
+        loop {
+            worker.tickets.postbox.take(&mut posted).await;
+            for Posted { ticket, outcome } in posted.drain(..) {
+                let waiting = worker.tickets.waiting.borrow_mut().remove(ticket as usize);
+                let Waiting { link, stream, kind } = waiting;
+                match kind {
+                    Kind::Single => publishing::answer_single(&worker, &link, stream, outcome),
+                    Kind::Batch(count) => publishing::answer_batch(&worker, &link, stream, count, outcome),
+                    Kind::Step { number, sequence, count } => {
+                        let done = stream::encode_outcome(&worker.broker, sequence, count, outcome);
+                        stream::step_is_done(&worker, &link, stream, number, done);
+                    }
+                }
+                link.wake();
+            }
+        }
+    }
+}
