@@ -1,7 +1,7 @@
 //! [`Stream`]: one call's state on the wire, and what waits to be sent on it.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use bytes::{Buf, Bytes};
 
@@ -86,11 +86,30 @@ impl<T> Stream<T> {
 }
 
 /// Streams by number.
-pub(crate) type Streams<T> = HashMap<StreamId, Stream<T>, BuildHasherDefault<StreamHasher>>;
+pub(crate) type Streams<T> = HashMap<StreamId, Stream<T>, StreamHashing>;
 
-/// Numbers come from the peer, but each only once and in order, and at most as many as streams are allowed: one multiplication,
-/// folded, spreads them well enough.
-#[derive(Default)]
+/// One multiplication, folded, spreads numbers well enough. By what, the peer cannot know: it chooses the numbers, and could choose such that
+/// fall together.
+#[derive(Clone)]
+pub(crate) struct StreamHashing {
+    factor: u64,
+}
+
+impl Default for StreamHashing {
+    fn default() -> StreamHashing {
+        StreamHashing { factor: RandomState::new().hash_one(0) | 1 }
+    }
+}
+
+impl BuildHasher for StreamHashing {
+    type Hasher = StreamHasher;
+
+    fn build_hasher(&self) -> StreamHasher {
+        StreamHasher(self.factor)
+    }
+}
+
+/// The factor, and then the hash.
 pub(crate) struct StreamHasher(u64);
 
 impl Hasher for StreamHasher {
@@ -99,7 +118,7 @@ impl Hasher for StreamHasher {
     }
 
     fn write_u32(&mut self, number: u32) {
-        let product = u128::from(number) * 0x9e37_79b9_7f4a_7c15;
+        let product = u128::from(number) * u128::from(self.0);
         self.0 = (product >> 64) as u64 ^ product as u64;
     }
 
