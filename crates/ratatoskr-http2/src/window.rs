@@ -56,7 +56,8 @@ impl ReceiveWindow {
     /// Data is done with. Answers what to give back now, if it is worth a frame.
     pub(crate) fn release(&mut self, bytes: usize) -> Option<u32> {
         self.owed += bytes as u32;
-        if self.owed < self.size / 2 {
+        // An update by nothing is against the rules.
+        if self.owed == 0 || self.owed < self.size / 2 {
             return None;
         }
         self.credit += i64::from(self.owed);
