@@ -12,6 +12,8 @@ mod headers;
 mod receiving;
 mod sending;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
@@ -153,6 +155,8 @@ pub struct Connection<T> {
     signs: Signs,
     /// Bytes handed to the user and not released, all streams together.
     unreleased: usize,
+    /// Bytes that wait to be sent, all streams together.
+    waiting: usize,
 }
 
 impl<T> std::fmt::Debug for Connection<T> {
@@ -164,13 +168,14 @@ impl<T> std::fmt::Debug for Connection<T> {
 }
 
 impl<T> Connection<T> {
-    /// A connection on which nothing has been said; our settings are outgoing.
+    /// A connection on which nothing has been said. A client's preface and settings are outgoing; a server's settings are once the
+    /// client's preface has come: who speaks something else gets an answer that it understands ([`Connection::answer_plainly`]).
     pub fn new(role: Role, announced: &Announced) -> Connection<T> {
         let mut out = Outgoing::default();
         if role == Role::Client {
             out.copy(frame::PREFACE);
+            announced.write(role, &mut out);
         }
-        announced.write(role, &mut out);
         Connection {
             role,
             streams: Streams::default(),
@@ -194,6 +199,7 @@ impl<T> Connection<T> {
             nuisances: 0,
             signs: Signs::default(),
             unreleased: 0,
+            waiting: 0,
         }
     }
 
@@ -220,6 +226,11 @@ impl<T> Connection<T> {
     /// Bytes handed out with [`Event::Data`] and not released, all streams together.
     pub fn unreleased(&self) -> usize {
         self.unreleased
+    }
+
+    /// Bytes that wait until they may be sent, all streams together; what is outgoing already does not count.
+    pub fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// Bytes that are ready to be written. Fills up from the streams first.
@@ -251,10 +262,14 @@ impl<T> Connection<T> {
     pub fn tick(&mut self) {
         self.nuisances = 0;
         self.out.shrink();
-        if self.streams.is_empty() {
-            self.streams = Streams::default();
-            self.queue = VecDeque::new();
-            self.with_room = VecDeque::new();
+        if self.queue.len() > self.streams.len() {
+            // Those that are gone leave when it is their turn, which does not come while the peer keeps the window shut.
+            self.queue.retain(|stream| self.streams.contains_key(stream));
+        }
+        if self.streams.len() < self.streams.capacity() / 4 {
+            self.streams.shrink_to_fit();
+            self.queue.shrink_to_fit();
+            self.with_room.shrink_to_fit();
         }
     }
 
@@ -273,12 +288,19 @@ impl<T> Connection<T> {
         true
     }
 
-    /// Takes no new streams any more, and tells the peer.
+    /// Takes no new streams any more, and tells the peer. A server whose client has not even said its preface says nothing.
     pub fn go_away(&mut self, code: ErrorCode, reason: &str) {
         if !self.farewell.is_ours {
             self.farewell.is_ours = true;
-            frame::go_away(&mut self.out, self.last_of_peer, code, reason);
+            if self.preface_seen == frame::PREFACE.len() {
+                frame::go_away(&mut self.out, self.last_of_peer, code, reason);
+            }
         }
+    }
+
+    /// True once the peer has said what HTTP/2 begins with, its settings included.
+    pub fn is_greeted(&self) -> bool {
+        self.is_introduced
     }
 
     /// Says something to a peer that does not speak HTTP/2, in place of all that was outgoing.
@@ -290,6 +312,7 @@ impl<T> Connection<T> {
     fn forget(&mut self, stream: StreamId) -> Option<Stream<T>> {
         let gone = self.streams.remove(&stream)?;
         self.unreleased -= gone.unreleased;
+        self.waiting -= gone.waiting_bytes;
         Some(gone)
     }
 

@@ -38,6 +38,7 @@ mod tests;
 pub use encoder::Encoder;
 pub use fields::Fields;
 
+use crate::limits::HEADER_LIST_BYTES_DECODED;
 use primitives::Reader;
 use table::{DynamicTable, STATIC_TABLE};
 
@@ -75,6 +76,9 @@ pub enum HpackError {
         /// The largest we allow.
         bytes_max: usize,
     },
+    /// A list of more than [`HEADER_LIST_BYTES_DECODED`] bytes. Its block may be sound, and ends the connection with `ENHANCE_YOUR_CALM`.
+    #[error("header list has more than {HEADER_LIST_BYTES_DECODED} bytes")]
+    ListTooLarge,
     /// A table size update after the first field of a block (RFC 7541 section 4.2).
     #[error("header block changes the table size after its first field")]
     TableSizeUpdateNotFirst,
@@ -130,6 +134,9 @@ impl Decoder {
                 0x40..=0x7f => self.literal(Literal::Inserted, &mut reader, fields)?,
                 0x20..=0x3f => return Err(HpackError::TableSizeUpdateNotFirst),
                 0x00..=0x1f => self.literal(Literal::Passing, &mut reader, fields)?,
+            }
+            if fields.decoded_bytes() > HEADER_LIST_BYTES_DECODED {
+                return Err(HpackError::ListTooLarge);
             }
         }
         Ok(())

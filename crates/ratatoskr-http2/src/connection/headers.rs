@@ -56,6 +56,7 @@ pub(super) fn check_head(role: Role, fields: &Fields) -> Result<(), &'static str
         if is_regular {
             return Err("a pseudo header field comes after a regular one");
         }
+        check_value(value)?;
         let count = match name {
             b":method" => &mut seen.method,
             b":scheme" => &mut seen.scheme,
@@ -96,9 +97,7 @@ fn check_field(name: &[u8], value: &[u8]) -> Result<(), &'static str> {
     if name.is_empty() || !name.iter().all(is_name) {
         return Err("a header field's name is empty, or has a character that names cannot have");
     }
-    if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
-        return Err("a header field's value has a line end or a zero byte");
-    }
+    check_value(value)?;
     match name {
         b"connection" | b"transfer-encoding" | b"upgrade" | b"keep-alive" | b"proxy-connection" => {
             Err("a header field is about the connection, which HTTP/2 does not have")
@@ -106,4 +105,11 @@ fn check_field(name: &[u8], value: &[u8]) -> Result<(), &'static str> {
         b"te" if value != b"trailers" => Err("header field te is other than trailers"),
         _ => Ok(()),
     }
+}
+
+fn check_value(value: &[u8]) -> Result<(), &'static str> {
+    if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
+        return Err("a header field's value has a line end or a zero byte");
+    }
+    Ok(())
 }

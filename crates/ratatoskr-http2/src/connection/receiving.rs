@@ -5,6 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::frame::{
     self, ErrorCode, FRAME_HEADER_BYTES, FrameHeader, PREFACE, StreamId, flag, kind, read_u32,
 };
+use crate::hpack::HpackError;
 use crate::limits::{HEADER_BLOCK_BYTES_MAX, NUISANCES_PER_TICK_MAX};
 use crate::stream::Stream;
 use crate::window::SendWindow;
@@ -41,7 +42,11 @@ impl<T: Default> Connection<T> {
     fn take_preface(&mut self, input: &mut BytesMut) -> Result<(), Fault> {
         let missing = &PREFACE[self.preface_seen..];
         let come = missing.len().min(input.len());
-        if input[..come] != missing[..come] {
+        let is_foreign = input[..come] != missing[..come];
+        if is_foreign || come == missing.len() {
+            self.announced.write(self.role, &mut self.out);
+        }
+        if is_foreign {
             return Err(self.fault(ErrorCode::PROTOCOL_ERROR, "this is no HTTP/2"));
         }
         input.advance(come);
@@ -77,7 +82,7 @@ impl<T: Default> Connection<T> {
                 match (header.stream, header.length) {
                     (0, _) => Err(self.fault(ErrorCode::PROTOCOL_ERROR, "PRIORITY is for the connection")),
                     (_, 5) => Ok(None),
-                    (stream, _) => Ok(self.refuse(stream, ErrorCode::FRAME_SIZE_ERROR)),
+                    (stream, _) => self.refuse(stream, ErrorCode::FRAME_SIZE_ERROR),
                 }
             }
             kind::PUSH_PROMISE => {
@@ -109,7 +114,7 @@ impl<T: Default> Connection<T> {
             return self.take_stray(header.stream);
         };
         if !stream.receive.take(header.length) {
-            return Ok(self.refuse(header.stream, ErrorCode::FLOW_CONTROL_ERROR));
+            return self.refuse(header.stream, ErrorCode::FLOW_CONTROL_ERROR);
         }
         stream.unreleased += data.len();
         self.unreleased += data.len();
@@ -144,8 +149,7 @@ impl<T: Default> Connection<T> {
     /// A frame for a stream that takes none: gone, or never there.
     fn take_stray(&mut self, stream: StreamId) -> Result<Option<Event>, Fault> {
         self.check_not_idle(stream)?;
-        self.count_nuisance(1)?;
-        Ok(self.refuse(stream, ErrorCode::STREAM_CLOSED))
+        self.refuse(stream, ErrorCode::STREAM_CLOSED)
     }
 
     fn check_not_idle(&mut self, stream: StreamId) -> Result<(), Fault> {
@@ -169,6 +173,9 @@ impl<T: Default> Connection<T> {
                 return Err(self.fault(ErrorCode::FRAME_SIZE_ERROR, "HEADERS is too short for its priority"));
             }
             block.advance(5);
+        }
+        if block.len() > HEADER_BLOCK_BYTES_MAX {
+            return Err(self.fault(ErrorCode::ENHANCE_YOUR_CALM, "a header block has more than 64 KiB"));
         }
         let is_end = header.has(flag::END_STREAM);
         if header.has(flag::END_HEADERS) {
@@ -196,12 +203,10 @@ impl<T: Default> Connection<T> {
 
     /// A whole header block. It has to be decoded whatever becomes of it: the next one builds on it.
     fn take_block(&mut self, number: StreamId, is_end: bool, block: &[u8]) -> Result<Option<Event>, Fault> {
-        if self.decoder.decode(block, &mut self.fields).is_err() {
-            return Err(self.fault(ErrorCode::COMPRESSION_ERROR, "a header block cannot be decoded"));
-        }
+        self.decode(block)?;
         if let Some(stream) = self.streams.get(&number) {
             return if stream.is_receiving {
-                Ok(self.take_later_block(number, is_end))
+                self.take_later_block(number, is_end)
             } else {
                 self.take_stray(number)
             };
@@ -231,8 +236,26 @@ impl<T: Default> Connection<T> {
         Ok(Some(Event::Headers { stream: number, is_end }))
     }
 
+    fn decode(&mut self, block: &[u8]) -> Result<(), Fault> {
+        match self.decoder.decode(block, &mut self.fields) {
+            Ok(()) => {}
+            Err(HpackError::ListTooLarge) => {
+                let reason = "a header list has more than 128 KiB once it is decoded";
+                return Err(self.fault(ErrorCode::ENHANCE_YOUR_CALM, reason));
+            }
+            Err(_) => {
+                return Err(self.fault(ErrorCode::COMPRESSION_ERROR, "a header block cannot be decoded"));
+            }
+        }
+        if self.fields.is_oversized() {
+            // A few bytes of a block can be many of a list.
+            self.count_nuisance(self.fields.decoded_bytes().div_ceil(1024) as u32)?;
+        }
+        Ok(())
+    }
+
     /// A client's trailers, or a server's response.
-    fn take_later_block(&mut self, number: StreamId, is_end: bool) -> Option<Event> {
+    fn take_later_block(&mut self, number: StreamId, is_end: bool) -> Result<Option<Event>, Fault> {
         let has_status = self.fields.iter().next().is_some_and(|(name, _)| name == b":status");
         let is_head = self.role == Role::Client && has_status;
         let checked =
@@ -243,10 +266,10 @@ impl<T: Default> Connection<T> {
         if is_end {
             self.peer_ended(number);
         }
-        Some(match self.role {
+        Ok(Some(match self.role {
             Role::Server => Event::Data { stream: number, data: Bytes::new(), is_end },
             Role::Client => Event::Headers { stream: number, is_end },
-        })
+        }))
     }
 
     fn peer_ended(&mut self, number: StreamId) {
@@ -288,10 +311,10 @@ impl<T: Default> Connection<T> {
         // For a stream that is gone it means nothing: it was on its way.
         let Some(stream) = self.streams.get_mut(&header.stream) else { return Ok(None) };
         if growth == 0 {
-            return Ok(self.refuse(header.stream, ErrorCode::PROTOCOL_ERROR));
+            return self.refuse(header.stream, ErrorCode::PROTOCOL_ERROR);
         }
         if !stream.send.grow(growth) {
-            return Ok(self.refuse(header.stream, ErrorCode::FLOW_CONTROL_ERROR));
+            return self.refuse(header.stream, ErrorCode::FLOW_CONTROL_ERROR);
         }
         if stream.has_work() && !stream.is_queued {
             stream.is_queued = true;
@@ -341,10 +364,12 @@ impl<T: Default> Connection<T> {
         Ok(Event::GoAway { last, code })
     }
 
-    /// Ends one stream that broke a rule, and tells both sides.
-    fn refuse(&mut self, stream: StreamId, code: ErrorCode) -> Option<Event> {
+    /// Ends one stream that broke a rule, and tells both sides. A nuisance as if the peer had reset it: to have it done by us is
+    /// the same attack (CVE-2025-8671).
+    fn refuse(&mut self, stream: StreamId, code: ErrorCode) -> Result<Option<Event>, Fault> {
+        self.count_nuisance(1)?;
         frame::reset(&mut self.out, stream, code);
-        self.streams.contains_key(&stream).then_some(Event::Reset { stream, code })
+        Ok(self.streams.contains_key(&stream).then_some(Event::Reset { stream, code }))
     }
 }
 
@@ -366,9 +391,10 @@ impl<T> Connection<T> {
         self.nuisances = self.nuisances.saturating_sub(count);
     }
 
-    /// Ends the connection.
+    /// Ends the connection. Said even if we were about to go: that was for another reason.
     pub(super) fn fault(&mut self, code: ErrorCode, reason: &'static str) -> Fault {
-        self.go_away(code, reason);
+        self.farewell.is_ours = true;
+        frame::go_away(&mut self.out, self.last_of_peer, code, reason);
         Fault { code, reason }
     }
 }

@@ -10,7 +10,9 @@
 use bytes::Bytes;
 
 use crate::frame::{self, ErrorCode, FRAME_HEADER_BYTES, StreamId, flag, kind};
-use crate::limits::{OUTGOING_BYTES_MAX, OUTGOING_BYTES_STALLED, STREAM_WAITING_BYTES, TURN_BYTES};
+use crate::limits::{
+    CONNECTION_WAITING_BYTES, OUTGOING_BYTES_MAX, OUTGOING_BYTES_STALLED, STREAM_WAITING_BYTES, TURN_BYTES,
+};
 use crate::stream::{Ending, Stream};
 use crate::window::SendWindow;
 
@@ -52,8 +54,9 @@ impl<T> Connection<T> {
     /// Sends data, or lets it wait until windows allow.
     pub fn send_data(&mut self, number: StreamId, data: Bytes) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
+        self.waiting += data.len();
         stream.wait(data);
-        self.turn(number);
+        self.line_up(number);
     }
 
     /// As [`Connection::send_data`], for short data that is not worth sharing.
@@ -62,9 +65,8 @@ impl<T> Connection<T> {
         let length = data.len();
         let fits =
             length <= stream.send.available().min(self.send.available()).min(self.peer.frame_bytes_max);
-        if !fits || stream.has_work() || self.out.len() >= OUTGOING_BYTES_MAX {
-            stream.wait(Bytes::copy_from_slice(data));
-            return self.turn(number);
+        if !fits || stream.has_work() || !self.queue.is_empty() || self.out.len() >= OUTGOING_BYTES_MAX {
+            return self.send_data(number, Bytes::copy_from_slice(data));
         }
         stream.send.take(length);
         self.send.take(length);
@@ -87,7 +89,8 @@ impl<T> Connection<T> {
         Some(stream.tag)
     }
 
-    /// Forgets a stream that the peer has reset ([`super::Event::Reset`]), and gives back what was remembered with it.
+    /// Forgets a stream that the peer has reset ([`super::Event::Reset`]), and gives back what was remembered with it. A client does
+    /// so too with a stream that the server has ended: until then it counts as open.
     pub fn remove(&mut self, number: StreamId) -> Option<T> {
         self.forget(number).map(|stream| stream.tag)
     }
@@ -108,7 +111,7 @@ impl<T> Connection<T> {
     /// whoever sends has to look.
     pub fn has_room(&mut self, number: StreamId) -> bool {
         let Some(stream) = self.streams.get_mut(&number) else { return true };
-        stream.wants_room = stream.waiting_bytes >= STREAM_WAITING_BYTES;
+        stream.wants_room = stream.waiting_bytes >= room(self.waiting);
         !stream.wants_room
     }
 
@@ -134,6 +137,18 @@ impl<T> Connection<T> {
         }
     }
 
+    /// Sends at once if no other stream waits for its turn, which could go on for ever otherwise.
+    fn line_up(&mut self, number: StreamId) {
+        if self.queue.is_empty() {
+            return self.turn(number);
+        }
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        if stream.has_work() && stream.send.available() > 0 && !stream.is_queued {
+            stream.is_queued = true;
+            self.queue.push_back(number);
+        }
+    }
+
     /// One stream's turn.
     fn turn(&mut self, number: StreamId) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
@@ -149,6 +164,7 @@ impl<T> Connection<T> {
             }
             stream.send.take(data.len());
             self.send.take(data.len());
+            self.waiting -= data.len();
             left -= data.len();
             let is_last = stream.waiting_bytes == 0 && matches!(stream.ending, Some(Ending::Data));
             let flags = if is_last { flag::END_STREAM } else { 0 };
@@ -159,7 +175,7 @@ impl<T> Connection<T> {
                 return self.we_ended(number);
             }
         }
-        if stream.wants_room && stream.waiting_bytes < STREAM_WAITING_BYTES {
+        if stream.wants_room && stream.waiting_bytes < room(self.waiting) {
             stream.wants_room = false;
             self.with_room.push_back(number);
         }
@@ -224,4 +240,9 @@ impl<T> Connection<T> {
             (rest, frame_kind, flags) = (more, kind::CONTINUATION, 0);
         }
     }
+}
+
+/// How few bytes of a stream have to wait for it to have room, while so many wait on all.
+fn room(waiting: usize) -> usize {
+    if waiting >= CONNECTION_WAITING_BYTES { 1 } else { STREAM_WAITING_BYTES }
 }

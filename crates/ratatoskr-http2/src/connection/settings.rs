@@ -20,7 +20,8 @@ mod id {
 pub struct Announced {
     /// Streams the peer may have open at a time; of no meaning for a client.
     pub streams_max: u32,
-    /// Bytes of one stream that may be on their way to the user, 1 to 2^31 - 1.
+    /// Bytes of one stream that may be on their way to the user, up to 2^31 - 1. A client may choose any; a server 65,535 and more: its
+    /// clients use that many until they have heard of another number.
     pub stream_window_bytes: u32,
     /// Bytes of all streams together that may be on the wire, 65,535 to 2^31 - 1. Given back as soon as they have come: what the user keeps is
     /// bounded per stream, and by [`Connection::unreleased`] as the user sees fit.

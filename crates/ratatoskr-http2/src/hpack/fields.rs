@@ -24,6 +24,8 @@ pub struct Fields {
     bytes_max: usize,
     /// The size of the kept fields as RFC 9113 section 6.5.2 counts it; grows with each.
     list_bytes: usize,
+    /// The same for all fields of the block, kept or not.
+    decoded_bytes: usize,
     /// Set by the first field that does not fit, until the next block.
     is_oversized: bool,
 }
@@ -37,6 +39,7 @@ impl Fields {
             ends: Vec::new(),
             bytes_max: bytes_max.min(u32::MAX as usize),
             list_bytes: 0,
+            decoded_bytes: 0,
             is_oversized: false,
         }
     }
@@ -68,11 +71,17 @@ impl Fields {
         self.ends.is_empty()
     }
 
+    /// What the fields of the block count together, kept or not.
+    pub(crate) fn decoded_bytes(&self) -> usize {
+        self.decoded_bytes
+    }
+
     /// Forgets the fields and keeps the buffers, except for what an oversized list made them grow.
     pub fn clear(&mut self) {
         self.text.clear();
         self.ends.clear();
         self.list_bytes = 0;
+        self.decoded_bytes = 0;
         if self.is_oversized {
             self.text.shrink_to(self.bytes_max);
             self.is_oversized = false;
@@ -121,6 +130,7 @@ impl Fields {
 
     /// Counts a field of `bytes` in name and value, or finds that the list ends here.
     fn admit(&mut self, bytes: usize) -> bool {
+        self.decoded_bytes += bytes + FIELD_OVERHEAD_BYTES;
         let list_bytes = self.list_bytes + bytes + FIELD_OVERHEAD_BYTES;
         if self.is_oversized || list_bytes > self.bytes_max {
             self.is_oversized = true;
