@@ -300,7 +300,7 @@ fn survives(said: &[u8], cut: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn all_that_is_asked_is_answered_however_the_pipe_is_cut(
