@@ -155,6 +155,8 @@ pub struct Connection<T> {
     signs: Signs,
     /// Bytes handed to the user and not released, all streams together.
     unreleased: usize,
+    /// Bytes that have come, and that the peer may not send again yet: all streams together, given back with the connection's window.
+    withheld: usize,
     /// Bytes that wait to be sent, all streams together.
     waiting: usize,
 }
@@ -199,6 +201,7 @@ impl<T> Connection<T> {
             nuisances: 0,
             signs: Signs::default(),
             unreleased: 0,
+            withheld: 0,
             waiting: 0,
         }
     }
@@ -313,6 +316,9 @@ impl<T> Connection<T> {
         let gone = self.streams.remove(&stream)?;
         self.unreleased -= gone.unreleased;
         self.waiting -= gone.waiting_bytes;
+        if gone.unreleased > 0 {
+            self.give_back();
+        }
         Some(gone)
     }
 

@@ -101,19 +101,18 @@ impl<T: Default> Connection<T> {
         if !self.receive.take(header.length) {
             return Err(self.fault(ErrorCode::FLOW_CONTROL_ERROR, "more data than the connection's window"));
         }
-        // Not the user's to give back: what it keeps is counted by stream.
-        if let Some(bytes) = self.receive.release(header.length) {
-            frame::window_update(&mut self.out, 0, bytes);
-        }
+        self.withheld += header.length;
         let is_end = header.has(flag::END_STREAM);
         let data = self.without_padding(header, payload)?;
         if data.is_empty() && !is_end {
             self.count_nuisance(1)?;
         }
         let Some(stream) = self.streams.get_mut(&header.stream).filter(|stream| stream.is_receiving) else {
+            self.give_back();
             return self.take_stray(header.stream);
         };
         if !stream.receive.take(header.length) {
+            self.give_back();
             return self.refuse(header.stream, ErrorCode::FLOW_CONTROL_ERROR);
         }
         stream.unreleased += data.len();
@@ -127,6 +126,7 @@ impl<T: Default> Connection<T> {
         if is_end {
             stream.is_receiving = false;
         }
+        self.give_back();
         Ok(Some(Event::Data { stream: header.stream, data, is_end }))
     }
 
@@ -374,6 +374,15 @@ impl<T: Default> Connection<T> {
 }
 
 impl<T> Connection<T> {
+    /// Lets the peer send on all streams together what it has sent, unless the user keeps too much.
+    pub(super) fn give_back(&mut self) {
+        if self.unreleased <= self.announced.unreleased_bytes_max
+            && let Some(bytes) = self.receive.release(std::mem::take(&mut self.withheld))
+        {
+            frame::window_update(&mut self.out, 0, bytes);
+        }
+    }
+
     /// Notes frames of no use.
     pub(super) fn count_nuisance(&mut self, count: u32) -> Result<(), Fault> {
         self.nuisances = self.nuisances.saturating_add(count);

@@ -105,6 +105,7 @@ impl<T> Connection<T> {
         {
             frame::window_update(&mut self.out, number, bytes);
         }
+        self.give_back();
     }
 
     /// True while a stream should be given more to send; if not, it will be named by [`Connection::next_with_room`]. True too once it is gone:

@@ -23,9 +23,11 @@ pub struct Announced {
     /// Bytes of one stream that may be on their way to the user, up to 2^31 - 1. A client may choose any; a server 65,535 and more: its
     /// clients use that many until they have heard of another number.
     pub stream_window_bytes: u32,
-    /// Bytes of all streams together that may be on the wire, 65,535 to 2^31 - 1. Given back as soon as they have come: what the user keeps is
-    /// bounded per stream, and by [`Connection::unreleased`] as the user sees fit.
+    /// Bytes of all streams together that may be on the wire, 65,535 to 2^31 - 1. Given back as soon as they have come …
     pub connection_window_bytes: u32,
+    /// … unless the user keeps more than this of all streams together ([`Connection::unreleased`]): then once it keeps less. So at most
+    /// both together are ever kept.
+    pub unreleased_bytes_max: usize,
     /// Bytes of one frame, 16,384 to 2^24 - 1: a frame is taken in whole.
     pub frame_bytes_max: u32,
 }
@@ -36,6 +38,7 @@ impl Default for Announced {
             streams_max: 1000,
             stream_window_bytes: 1 << 20,
             connection_window_bytes: 16 << 20,
+            unreleased_bytes_max: 16 << 20,
             frame_bytes_max: FRAME_BYTES_DEFAULT,
         }
     }

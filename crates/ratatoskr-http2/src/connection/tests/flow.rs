@@ -235,16 +235,31 @@ fn what_was_taken_in_is_given_back_by_halves_padding_included() {
 }
 
 #[test]
-fn the_connections_window_is_given_back_whatever_the_user_keeps() {
-    let announced = Announced { connection_window_bytes: 65_535, ..Announced::default() };
+fn the_connections_window_is_given_back_until_the_user_keeps_too_much() {
+    let announced =
+        Announced { connection_window_bytes: 65_535, unreleased_bytes_max: 33_000, ..Announced::default() };
     let mut talk = Talk::server_with(&announced, &[]);
-    talk.hear(request(1));
-    let mut input = BytesMut::from(&[data(1, 0, vec![0; 16_384]), data(1, 0, vec![0; 16_384])].concat()[..]);
-    while talk.connection.receive(&mut input).unwrap().is_some() {}
+    talk.hear([request(1), request(3)].concat());
+    let keep = |talk: &mut Talk, stream| {
+        let mut input = BytesMut::from(&data(stream, 0, vec![0; 16_384])[..]);
+        assert!(talk.connection.receive(&mut input).unwrap().is_some());
+        frames(talk)
+    };
+    assert_eq!(keep(&mut talk, 1), "");
+    assert_eq!(keep(&mut talk, 1), "WINDOW 0 +32768");
+    assert_eq!(keep(&mut talk, 3), "");
+    assert_eq!(keep(&mut talk, 3), "");
+    assert_eq!(talk.connection.unreleased(), 65_536);
+    talk.connection.release(1, 32_000);
+    assert_eq!(frames(&mut talk), "");
+    talk.connection.release(1, 768);
     assert_eq!(frames(&mut talk), "WINDOW 0 +32768");
+    assert_eq!(keep(&mut talk, 1), "");
+    assert_eq!(keep(&mut talk, 1), "");
+    // Whose stream is gone keeps nothing.
+    talk.hear(reset(3, ErrorCode::CANCEL));
     assert_eq!(talk.connection.unreleased(), 32_768);
-    talk.connection.release(1, 32_768);
-    assert_eq!(talk.connection.unreleased(), 0);
+    assert_eq!(talk.hear(data(3, 0, "too late")), "WINDOW 0 +32776, RESET 3 STREAM_CLOSED");
 }
 
 #[test]

@@ -197,6 +197,7 @@ fn announced() -> impl Strategy<Value = Announced> {
             stream_window_bytes,
             connection_window_bytes,
             frame_bytes_max,
+            unreleased_bytes_max: 0,
         },
     )
 }
