@@ -60,7 +60,7 @@ impl Member {
             ..ConsumeOpen::default()
         };
         let first = frame_of(&ConsumeRequest { step: Some(Ask::Open(open)) });
-        let conversation = connection.caller("Consume")?.converse(first).await?;
+        let conversation = connection.caller("Consume").converse(first).await?;
         Ok(Member { conversation, sent: VecDeque::new() })
     }
 

@@ -95,13 +95,13 @@ pub(crate) async fn publish(
         let connection = &connections[publisher as usize % connections.len()];
         let shared = shared.clone();
         publishers.push(match shared.load.mode {
-            Mode::Unary => tokio::task::spawn_local(slot(connection.caller("Publish")?, shared, publisher)),
+            Mode::Unary => tokio::task::spawn_local(slot(connection.caller("Publish"), shared, publisher)),
             Mode::Batch(_) => {
-                tokio::task::spawn_local(slot(connection.caller("PublishBatch")?, shared, publisher))
+                tokio::task::spawn_local(slot(connection.caller("PublishBatch"), shared, publisher))
             }
             Mode::Stream(_) => {
                 let in_flight = (shared.load.in_flight / slots).max(1);
-                let caller = connection.caller("PublishStream")?;
+                let caller = connection.caller("PublishStream");
                 tokio::task::spawn_local(pipeline(caller, shared, publisher, in_flight))
             }
         });
@@ -171,7 +171,7 @@ async fn pipeline(mut caller: Caller, shared: Rc<Shared>, publisher: u32, in_fli
                 conversation.send(frame).await?;
                 sent.push_back(waiting);
             } else {
-                conversation.close().await?;
+                conversation.close();
                 is_open = false;
             }
         }

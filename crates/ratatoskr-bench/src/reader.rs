@@ -48,7 +48,7 @@ pub(crate) async fn follow(connection: &Connection, topic: &str, from: From) -> 
         start: Some(StartPosition { position: Some(position) }),
         ..SubscribeRequest::default()
     };
-    connection.caller("Subscribe")?.follow(frame_of(&request)).await
+    connection.caller("Subscribe").follow(frame_of(&request)).await
 }
 
 /// Counts messages until there are enough.

@@ -43,7 +43,7 @@ pub(crate) async fn publish(
     let topic = load.topics.first().ok_or_else(|| failed("there is no topic to publish to"))?;
     // A request without messages is answered in its turn: the stream is there.
     let nothing = frame_of(&PublishStreamRequest::default());
-    let mut conversation = connection.caller("PublishStream")?.converse(nothing).await?;
+    let mut conversation = connection.caller("PublishStream").converse(nothing).await?;
     let mut open: VecDeque<(u64, u64)> = VecDeque::from([(0, 0)]);
     let mut found = Paced { acknowledged: Latencies::new(), late: Latencies::new(), in_flight_peak: 0 };
     let mut sent = 0;

@@ -7,51 +7,57 @@
 //! ```
 //!
 //! Frames go out as they were encoded and come in as bytes; whoever wants to know what they mean decodes them. A caller is cheap
-//! to clone, one for each of many tasks on one connection. Nothing here reconnects: a connection that breaks ends the measurement.
+//! to clone, one for each of many tasks on one connection. Nothing here reconnects: a connection that breaks ends the measurement. HTTP/2 is
+//! `ratatoskr-http2`, which the broker uses too: a load generator that costs more than what it measures would measure itself. That the broker
+//! understands others' clients is for its tests to say.
 
-use std::future::poll_fn;
+mod link;
+
+use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use h2::client::{Builder, ResponseFuture, SendRequest};
-use h2::{RecvStream, SendStream};
-use http::{HeaderMap, Method, Uri, Version, header};
+use ratatoskr_http2::{Ending, ErrorCode, StreamId};
 use tokio::net::TcpStream;
 
 use crate::error::{BenchError, Outcome, during, failed};
 use crate::frames::{Counter, PREFIX_BYTES, Splitter};
-
-/// HTTP/2 windows: so large that a reader never waits for a round trip.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// Bytes one HTTP/2 frame may have: large deliveries come in few pieces.
-const FRAME_BYTES_MAX: u32 = 256 << 10;
+use link::{Answer, Link};
 
 /// One TCP connection to a broker.
 #[derive(Clone)]
 pub(crate) struct Connection {
-    requests: SendRequest<Bytes>,
+    link: Rc<Link>,
     /// Host and port.
-    authority: String,
+    authority: Rc<str>,
 }
 
 /// One method on one connection.
 #[derive(Clone)]
 pub(crate) struct Caller {
-    requests: SendRequest<Bytes>,
-    /// Cloned for each call: the same headers every time.
-    request: http::Request<()>,
+    link: Rc<Link>,
+    authority: Rc<str>,
+    path: Rc<str>,
+}
+
+/// A call under way. Dropped, it is cancelled.
+struct Call {
+    link: Rc<Link>,
+    stream: StreamId,
+    /// Our side has ended.
+    is_sent: bool,
+    /// The broker's side has ended.
+    is_over: bool,
 }
 
 /// Messages the broker streams.
 pub(crate) struct Frames {
-    body: RecvStream,
+    call: Call,
     splitter: Splitter,
     counter: Counter,
 }
 
 /// A stream in both directions.
 pub(crate) struct Conversation {
-    requests: SendStream<Bytes>,
     /// What the broker says.
     pub(crate) frames: Frames,
 }
@@ -62,105 +68,118 @@ impl Connection {
         let unavailable = |reason: String| BenchError::Unavailable { address: authority.to_owned(), reason };
         let socket = TcpStream::connect(authority).await.map_err(|error| unavailable(error.to_string()))?;
         socket.set_nodelay(true).map_err(during("setting TCP_NODELAY"))?;
-        let mut builder = Builder::new();
-        builder.initial_window_size(STREAM_WINDOW_BYTES).max_frame_size(FRAME_BYTES_MAX).enable_push(false);
-        builder.initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let shaken = builder.handshake(socket).await.map_err(|error| unavailable(error.to_string()));
-        let (requests, connection) = shaken?;
-        // Its error reaches every call that is still waiting.
-        tokio::task::spawn_local(connection);
-        Ok(Connection { requests, authority: authority.to_owned() })
+        Ok(Connection { link: Link::start(socket), authority: authority.into() })
     }
 
     /// A caller of a method of the broker's.
-    pub(crate) fn caller(&self, method: &str) -> Outcome<Caller> {
-        let uri = format!("http://{}/{}/{method}", self.authority, ratatoskr_proto::SERVICE_NAME);
-        let uri: Uri = uri.parse().map_err(during(format_args!("server address {}", self.authority)))?;
-        let request = http::Request::builder().method(Method::POST).uri(uri).version(Version::HTTP_2);
-        let request = request.header(header::TE, "trailers").header(header::CONTENT_TYPE, "application/grpc");
-        let request = request.body(()).map_err(during("building a request"))?;
-        Ok(Caller { requests: self.requests.clone(), request })
+    pub(crate) fn caller(&self, method: &str) -> Caller {
+        let path = format!("/{}/{method}", ratatoskr_proto::SERVICE_NAME);
+        Caller { link: self.link.clone(), authority: self.authority.clone(), path: path.into() }
     }
 }
 
 impl Caller {
     /// Sends one frame and waits for the one answer.
     pub(crate) async fn call(&mut self, frame: Bytes) -> Outcome<Bytes> {
-        let (response, mut requests) = self.begin().await?;
-        requests.send_data(frame, true).map_err(broken)?;
-        let mut body = self.body_of(response).await?;
-        let mut answer = Bytes::new();
-        while let Some(chunk) = body.data().await {
-            let chunk = chunk.map_err(broken)?;
-            // More than the window holds is never on its way, and the stream ends soon.
-            let _ = body.flow_control().release_capacity(chunk.len());
-            answer = if answer.is_empty() { chunk } else { joined(&answer, &chunk) };
+        let mut call = self.begin(frame)?;
+        call.close();
+        let link = call.link.clone();
+        let (answer, end) = link
+            .watch(call.stream, |answer| {
+                let end = answer.end.take()?;
+                Some((std::mem::take(&mut answer.chunks), end))
+            })
+            .await?;
+        call.is_over = true;
+        end.map_err(failed)?;
+        let mut answer = answer.into_iter();
+        let mut whole = answer.next().unwrap_or_default();
+        for chunk in answer {
+            whole = joined(&whole, &chunk);
         }
-        check_status(body.trailers().await.map_err(broken)?.as_ref())?;
-        if answer.len() < PREFIX_BYTES {
-            return Err(failed(format!("{} answered without a message", self.request.uri().path())));
+        if whole.len() < PREFIX_BYTES {
+            return Err(failed(format!("{} answered without a message", self.path)));
         }
-        Ok(answer.slice(PREFIX_BYTES..))
+        Ok(whole.slice(PREFIX_BYTES..))
     }
 
     /// Sends one frame; the broker answers with a stream.
     pub(crate) async fn follow(&mut self, frame: Bytes) -> Outcome<Frames> {
-        let (response, mut requests) = self.begin().await?;
-        requests.send_data(frame, true).map_err(broken)?;
-        Ok(Frames::new(self.body_of(response).await?))
+        let mut call = self.begin(frame)?;
+        call.close();
+        Frames::begin(call).await
     }
 
     /// Opens a stream in both directions with a first frame.
     pub(crate) async fn converse(&mut self, first: Bytes) -> Outcome<Conversation> {
-        let (response, mut requests) = self.begin().await?;
-        requests.send_data(first, false).map_err(broken)?;
-        Ok(Conversation { requests, frames: Frames::new(self.body_of(response).await?) })
+        Ok(Conversation { frames: Frames::begin(self.begin(first)?).await? })
     }
 
-    async fn begin(&mut self) -> Outcome<(ResponseFuture, SendStream<Bytes>)> {
-        poll_fn(|context| self.requests.poll_ready(context)).await.map_err(broken)?;
-        self.requests.send_request(self.request.clone(), false).map_err(broken)
+    fn begin(&self, frame: Bytes) -> Outcome<Call> {
+        let mut http2 = self.link.http2();
+        let opened = http2.open(Answer::default(), |fields| {
+            fields.known(":method", "POST").known(":scheme", "http").known(":path", &self.path);
+            fields.known(":authority", &self.authority).known("te", "trailers");
+            fields.known("content-type", "application/grpc");
+        });
+        let stream = opened.map_err(during("opening a call"))?;
+        http2.send_data(stream, frame);
+        drop(http2);
+        self.link.wake();
+        Ok(Call { link: self.link.clone(), stream, is_sent: false, is_over: false })
     }
+}
 
-    async fn body_of(&self, response: ResponseFuture) -> Outcome<RecvStream> {
-        let response = response.await.map_err(broken)?;
-        if !response.status().is_success() {
-            return Err(failed(format!("{} answered HTTP {}", self.request.uri().path(), response.status())));
+impl Call {
+    fn close(&mut self) {
+        self.is_sent = true;
+        self.link.http2().end(self.stream, Ending::Data);
+        self.link.wake();
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut http2 = self.link.http2();
+        if self.is_over && self.is_sent {
+            http2.remove(self.stream);
+        } else {
+            http2.reset(self.stream, ErrorCode::CANCEL);
+            drop(http2);
+            self.link.wake();
         }
-        // A refusal comes without a body, its status among the headers.
-        if response.headers().contains_key("grpc-status") {
-            check_status(Some(response.headers()))?;
-        }
-        Ok(response.into_body())
     }
 }
 
 impl Conversation {
     /// Sends one more frame. If the broker has ended the stream, the error is its reason.
     pub(crate) async fn send(&mut self, frame: Bytes) -> Outcome {
-        match self.requests.send_data(frame, false) {
-            Ok(()) => Ok(()),
-            Err(error) => self.reason(error).await,
+        let call = &mut self.frames.call;
+        let has_ended = call.link.http2().tag(call.stream).is_none_or(|answer| answer.end.is_some());
+        if has_ended {
+            while self.frames.next().await?.is_some() {}
+            return Err(failed("the broker ended the stream"));
         }
+        call.link.http2().send_data(call.stream, frame);
+        call.link.wake();
+        Ok(())
     }
 
     /// Closes our side; the broker ends the stream when it has answered everything.
-    pub(crate) async fn close(&mut self) -> Outcome {
-        match self.requests.send_data(Bytes::new(), true) {
-            Ok(()) => Ok(()),
-            Err(error) => self.reason(error).await,
-        }
-    }
-
-    async fn reason(&mut self, error: h2::Error) -> Outcome {
-        while self.frames.next().await?.is_some() {}
-        Err(broken(error))
+    pub(crate) fn close(&mut self) {
+        self.frames.call.close();
     }
 }
 
 impl Frames {
-    fn new(body: RecvStream) -> Frames {
-        Frames { body, splitter: Splitter::default(), counter: Counter::default() }
+    /// Waits for the broker's first word.
+    async fn begin(call: Call) -> Outcome<Frames> {
+        let begun = |answer: &mut Answer| match &answer.end {
+            Some(Err(_)) => answer.end.take(),
+            _ => answer.is_begun.then_some(Ok(())),
+        };
+        call.link.watch(call.stream, begun).await?.map_err(failed)?;
+        Ok(Frames { call, splitter: Splitter::default(), counter: Counter::default() })
     }
 
     /// The next message; `None` once the broker has ended the stream in order.
@@ -181,13 +200,20 @@ impl Frames {
     }
 
     async fn chunk(&mut self) -> Outcome<Option<Bytes>> {
-        let Some(chunk) = self.body.data().await else {
-            check_status(self.body.trailers().await.map_err(broken)?.as_ref())?;
-            return Ok(None);
+        let Call { link, stream, .. } = &self.call;
+        let next = |answer: &mut Answer| match answer.chunks.pop_front() {
+            Some(chunk) => Some(Ok(Some(chunk))),
+            None => answer.end.clone().map(|end| end.map(|()| None)),
         };
-        let chunk = chunk.map_err(broken)?;
-        self.body.flow_control().release_capacity(chunk.len()).map_err(broken)?;
-        Ok(Some(chunk))
+        let chunk = link.watch(*stream, next).await?;
+        self.call.is_over = !matches!(chunk, Ok(Some(_)));
+        let chunk = chunk.map_err(failed)?;
+        let Call { link, stream, .. } = &self.call;
+        if let Some(chunk) = &chunk {
+            link.http2().release(*stream, chunk.len());
+            link.wake();
+        }
+        Ok(chunk)
     }
 }
 
@@ -196,21 +222,4 @@ fn joined(first: &[u8], second: &[u8]) -> Bytes {
     whole.extend_from_slice(first);
     whole.extend_from_slice(second);
     whole.freeze()
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` is given")]
-fn broken(error: h2::Error) -> BenchError {
-    failed(format!("the connection to the broker broke: {error}"))
-}
-
-fn check_status(trailers: Option<&HeaderMap>) -> Outcome {
-    let text = |name| trailers.and_then(|map| map.get(name)).and_then(|value| value.to_str().ok());
-    match text("grpc-status") {
-        Some("0") => Ok(()),
-        Some(code) => {
-            let message = text("grpc-message").unwrap_or("no reason given");
-            Err(failed(format!("the broker refused (gRPC status {code}): {message}")))
-        }
-        None => Err(failed("the broker ended a stream without a status")),
-    }
 }

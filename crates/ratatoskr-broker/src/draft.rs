@@ -95,7 +95,7 @@ impl Broker {
 
     /// Publishes a draft that has messages, all or none, with consecutive offsets but for duplicates. What becomes of it comes into the postbox
     /// with the ticket. `Err` gives the draft back: the inbox has no room now; [`Broker::submit_when_room`] waits for it.
-    pub fn submit(&self, draft: Draft, postbox: &Arc<Postbox>, ticket: u64) -> Result<(), Draft> {
+    pub fn submit(&self, draft: Draft, postbox: &Arc<Postbox>, ticket: u64) -> Result<(), Box<Draft>> {
         let Draft { target, batch, terms, payload_bytes_max, now_ms, bytes } = draft;
         let room = batch.len();
         let reply = AppendReply::Postbox(Return::new(postbox, ticket));
@@ -105,7 +105,7 @@ impl Broker {
             Ok(_) => Ok(()),
             Err(Command::Append { records: Records { target, batch, terms }, reply, .. }) => {
                 reply.forget();
-                Err(Draft { target, batch, terms, payload_bytes_max, now_ms, bytes })
+                Err(Box::new(Draft { target, batch, terms, payload_bytes_max, now_ms, bytes }))
             }
             Err(_) => unreachable!("what comes back is what was sent"),
         }

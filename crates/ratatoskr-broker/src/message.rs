@@ -312,6 +312,16 @@ impl Message {
         self.body.payload()
     }
 
+    /// Bytes of the content.
+    pub fn payload_bytes(&self) -> usize {
+        self.body.payload_bytes()
+    }
+
+    /// True if it is delivered only until a certain time.
+    pub fn expires(&self) -> bool {
+        self.body.has_facts() && self.body.facts().expires_ms != 0
+    }
+
     /// The key, empty for none.
     pub fn key(&self) -> &str {
         self.body.key()

@@ -31,11 +31,15 @@ impl Broker {
     /// the inbox is full or it is not due yet. Dropping the future does not take it back.
     pub async fn publish(&self, topic: &TopicName, message: NewMessage) -> Result<Receipt, PublishError> {
         let (now_ms, (target, bytes_max)) = (self.now_ms(), self.target(topic));
-        message.view().validate(bytes_max, now_ms).map_err(|error| PublishError::Message { index: 0, error })?;
+        message
+            .view()
+            .validate(bytes_max, now_ms)
+            .map_err(|error| PublishError::Message { index: 0, error })?;
         if message.view().due_ms(now_ms).is_some() {
             return Ok(self.publish_later(topic, &[&message]).await?[0]);
         }
-        let (mut batch, mut terms) = (RecordBatch::with_capacity(message.view().record_bytes()), Terms::default());
+        let (mut batch, mut terms) =
+            (RecordBatch::with_capacity(message.view().record_bytes()), Terms::default());
         message.view().push_into(&mut batch, &mut terms, now_ms);
         let appended = self.append(Records { target, batch, terms }).await?;
         Ok(self.receipt(&appended, 0))
@@ -65,12 +69,16 @@ impl Broker {
         }
         let (target, bytes_max) = self.target(topic);
         for (index, message) in messages.iter().enumerate() {
-            message.view().validate(bytes_max, now_ms).map_err(|error| PublishError::Message { index, error })?;
+            message
+                .view()
+                .validate(bytes_max, now_ms)
+                .map_err(|error| PublishError::Message { index, error })?;
         }
         if later > 0 {
             return self.publish_later(topic, &messages.iter().collect::<Vec<_>>()).await;
         }
-        let mut batch = RecordBatch::with_capacity(messages.iter().map(|message| message.view().record_bytes()).sum());
+        let mut batch =
+            RecordBatch::with_capacity(messages.iter().map(|message| message.view().record_bytes()).sum());
         let mut terms = Terms::default();
         for message in &messages {
             message.view().push_into(&mut batch, &mut terms, now_ms);
@@ -90,7 +98,10 @@ impl Broker {
         let mut places = Vec::with_capacity(messages.len());
         for (index, (topic, message)) in messages.iter().enumerate() {
             let (target, bytes_max) = self.target(topic);
-            message.view().validate(bytes_max, now_ms).map_err(|error| PublishError::Message { index, error })?;
+            message
+                .view()
+                .validate(bytes_max, now_ms)
+                .map_err(|error| PublishError::Message { index, error })?;
             let due_ms = message.view().due_ms(now_ms);
             let key = (topic, due_ms.is_some());
             let known = keys.iter().position(|known| *known == key);

@@ -288,11 +288,7 @@ impl Sequencer {
     }
 
     /// Stages an append. `Err` names the topic whose owner has failed: nothing staged for it remains.
-    fn place(
-        &mut self,
-        prepared: Prepared,
-        reply: AppendReply,
-    ) -> Result<(), TopicName> {
+    fn place(&mut self, prepared: Prepared, reply: AppendReply) -> Result<(), TopicName> {
         let Prepared { topic, mut batch, terms, duplicates } = prepared;
         let (count, bytes, number) = (batch.count(), batch.len() as u64, topic.log.number);
         let owner = self.owners.entry(number).or_insert_with(|| Owner::new(topic.clone()));

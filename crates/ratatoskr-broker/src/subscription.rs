@@ -129,6 +129,49 @@ impl Subscription {
         if ready.is_empty() { self.read().await } else { Ok(ready) }
     }
 
+    /// Where it stands: the offset it goes on at.
+    pub fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// The number of its topic, unique for ever within a data directory.
+    pub fn topic_number(&self) -> u32 {
+        self.topic.log.number
+    }
+
+    /// True if it takes every message as it comes: no filter, no credit. What one such subscription was given from a cursor is right for
+    /// another that stands there, which can then [`Subscription::pass`] it.
+    pub fn takes_all(&self) -> bool {
+        self.filter.is_empty()
+            && self.expression.is_none()
+            && self.ready.as_slice().is_empty()
+            && self.subscriber.credit.load(Ordering::Acquire) == u64::MAX
+    }
+
+    /// Waits until there is something at the cursor.
+    pub async fn arrived(&mut self) -> Result<(), SubscriptionEnd> {
+        let topic = self.topic.clone();
+        loop {
+            // Listening starts before looking, so that a change in between is not missed.
+            let mut changed = pin!(topic.changed.notified());
+            changed.as_mut().enable();
+            if let Some(end) = self.end() {
+                return Err(end);
+            }
+            if topic.log.next() > self.cursor {
+                return Ok(());
+            }
+            changed.await;
+        }
+    }
+
+    /// Its messages up to an offset were delivered otherwise: how many, and bytes of their payloads.
+    pub fn pass(&mut self, next: u64, messages: u64, payload_bytes: u64) {
+        self.cursor = next;
+        Tally::add(&self.core.tally.delivered_messages, messages);
+        Tally::add(&self.core.tally.delivered_bytes, payload_bytes);
+    }
+
     async fn read(&mut self) -> Result<Vec<Message>, SubscriptionEnd> {
         let topic = self.topic.clone();
         loop {

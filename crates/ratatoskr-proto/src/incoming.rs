@@ -50,7 +50,7 @@ impl<'a> PublishView<'a> {
     pub fn read(request: &'a [u8]) -> Option<PublishView<'a>> {
         let mut view = PublishView::default();
         let mut fields = Fields(request);
-        while let Some(field) = fields.next()? {
+        while let Some(field) = fields.next().ok()? {
             match field {
                 (1, Value::Bytes(bytes)) => view.topic = text(bytes)?,
                 (2, Value::Bytes(bytes)) => view.payload = bytes,
@@ -89,7 +89,7 @@ impl<'a> BatchView<'a> {
     fn read(request: &'a [u8], sequence: u32, topic: u32, messages: u32) -> Option<BatchView<'a>> {
         let mut view = BatchView { sequence: 0, topic: "", count: 0, request, messages };
         let mut fields = Fields(request);
-        while let Some((field, value)) = fields.next()? {
+        while let Some((field, value)) = fields.next().ok()? {
             match value {
                 Value::Bytes(_) if field == messages => view.count += 1,
                 Value::Bytes(bytes) if field == topic => view.topic = text(bytes)?,
@@ -106,7 +106,7 @@ impl<'a> BatchView<'a> {
         let (mut fields, messages) = (Fields(self.request), self.messages);
         std::iter::from_fn(move || {
             loop {
-                match fields.next()?? {
+                match fields.next().ok()?? {
                     (field, Value::Bytes(bytes)) if field == messages => return Some(bytes),
                     _ => {}
                 }
@@ -123,16 +123,24 @@ enum Value<'a> {
     Fixed,
 }
 
+/// The bytes are no message.
+struct Malformed;
+
 /// Walks the fields of a message.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// The next field; inner `None` at the end, outer `None` if the bytes are no message.
+    /// The next field; `None` at the end.
     #[inline]
-    fn next(&mut self) -> Option<Option<(u32, Value<'a>)>> {
+    fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
         if self.0.is_empty() {
-            return Some(None);
+            return Ok(None);
         }
+        self.field().map(Some).ok_or(Malformed)
+    }
+
+    #[inline]
+    fn field(&mut self) -> Option<(u32, Value<'a>)> {
         let key = u32::try_from(self.number()?).ok()?;
         let value = match key & 7 {
             0 => Value::Number(self.number()?),
@@ -145,7 +153,7 @@ impl<'a> Fields<'a> {
             _ => return None,
         };
         // Field 0 does not exist.
-        (key >> 3 != 0).then_some(Some((key >> 3, value)))
+        (key >> 3 != 0).then_some((key >> 3, value))
     }
 
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
@@ -184,7 +192,7 @@ fn text(bytes: &[u8]) -> Option<&str> {
 fn entry(bytes: &[u8]) -> Option<(&str, &str)> {
     let mut entry = ("", "");
     let mut fields = Fields(bytes);
-    while let Some(field) = fields.next()? {
+    while let Some(field) = fields.next().ok()? {
         match field {
             (1, Value::Bytes(bytes)) => entry.0 = text(bytes)?,
             (2, Value::Bytes(bytes)) => entry.1 = text(bytes)?,

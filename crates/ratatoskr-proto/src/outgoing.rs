@@ -87,6 +87,12 @@ where
         OutgoingMessage { fields: buffer.split().freeze(), payload: Bytes::new() }
     }
 
+    /// Writes the message behind what a buffer holds.
+    pub fn put(&self, buffer: &mut BytesMut) {
+        self.put_fields(buffer);
+        put_bytes(buffer, field::PAYLOAD, self.payload);
+    }
+
     /// Encodes the message into a buffer that a batch shares, except for the payload, which stays where it is.
     pub fn share(&self, buffer: &mut BytesMut) -> OutgoingMessage {
         buffer.reserve(self.len_bytes_max() - self.payload.len());

@@ -79,9 +79,12 @@ mod tests {
     #[test]
     fn receipts_are_encoded_as_the_generated_type_encodes_them() {
         let id = b"0190d6a4-0000-7000-8000-000000000000";
-        for (offset, duplicate, scheduled, timestamp_ms) in
-            [(0, false, false, 0), (77, true, false, 1_800_000_000_000), (-1, false, true, 1), (i64::MAX, true, true, 300)]
-        {
+        for (offset, duplicate, scheduled, timestamp_ms) in [
+            (0, false, false, 0),
+            (77, true, false, 1_800_000_000_000),
+            (-1, false, true, 1),
+            (i64::MAX, true, true, 300),
+        ] {
             let receipt = Durability::Fsync;
             let parts = ReceiptParts { message_id: id, timestamp_ms, offset, receipt, duplicate, scheduled };
             let expected = PublishResponse {

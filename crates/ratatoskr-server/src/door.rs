@@ -15,6 +15,7 @@
 mod body;
 mod calls;
 mod connection;
+mod feed;
 mod link;
 mod publishing;
 mod requests;

@@ -8,8 +8,10 @@
 //! What is delivered here is settled by `Ack` or `Settle`, see [`crate::settle`]. A message that does not fit a pull, or has not gone out when
 //! a stream ends, goes back unharmed.
 
+use std::pin::Pin;
 use std::time::Duration;
 
+use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_util::stream;
 use ratatoskr_broker::{Broker, Delivered, Durability, JoinOptions, Start, SubscriptionSettings, Window};
@@ -24,7 +26,6 @@ use crate::encoding::encode_delivered;
 use crate::limits::{PULL_BYTES_MAX, PULL_MESSAGES_MAX, PULL_WAIT_MAX};
 use crate::served::Served;
 use crate::status;
-use crate::subscribe::SubscribeStream;
 use crate::subscriptions::name_from_wire;
 
 /// `Pull`.
@@ -103,12 +104,15 @@ impl Response {
 /// How long a pull looks for more that is ready, and at least for the first one.
 const PULL_GRACE: Duration = Duration::from_millis(5);
 
+/// Messages on their way to one subscriber.
+pub(crate) type MessageStream = Pin<Box<dyn Stream<Item = Result<OutgoingMessage, Status>>>>;
+
 /// `Subscribe` with the name of a durable subscription.
 pub(crate) async fn subscribe(
     broker: &Broker,
     request: wire::SubscribeRequest,
     closing: &Closing,
-) -> Result<tonic::Response<SubscribeStream>, Status> {
+) -> Result<MessageStream, Status> {
     let name = wire::SubscriptionName { topic: request.topic, subscription: request.subscription };
     let name = name_from_wire(Some(&name))?;
     let message =
@@ -133,7 +137,7 @@ pub(crate) async fn subscribe(
         batch: Vec::new().into_iter(),
         encoded: Vec::new().into_iter(),
     };
-    Ok(tonic::Response::new(Box::pin(stream::unfold(Some(subscribed), next_message))))
+    Ok(Box::pin(stream::unfold(Some(subscribed), next_message)))
 }
 
 /// One stream of `Subscribe` with a name.

@@ -108,7 +108,7 @@ impl Server {
             started: Instant::now(),
         };
         let traffic = Arc::new(Traffic::default());
-        let service = Service::new(broker.clone(), identity, Arc::clone(&traffic), closing.clone());
+        let service = Service::new(broker.clone(), identity, closing.clone());
         let reporter = HealthReporter::new();
         let routes = routes(service, reporter.clone());
 

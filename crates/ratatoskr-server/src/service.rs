@@ -5,17 +5,15 @@ use std::time::Instant;
 
 use ratatoskr_broker::{Broker, Health, TopicSettings};
 use ratatoskr_proto as wire;
-use ratatoskr_proto::OutgoingMessages;
 use ratatoskr_proto::message_broker_server::MessageBroker;
+use ratatoskr_proto::{OutgoingMessage, OutgoingMessages};
+use tokio_stream::Pending;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::closing::Closing;
 use crate::consume::ConsumeStream;
 use crate::convert::{durability_to_wire, number};
-use crate::publish_stream::{PublishStream, Publishing};
-use crate::subscribe::SubscribeStream;
-use crate::traffic::Traffic;
-use crate::{consume, fetch, publish, settle, subscribe, subscriptions, topics};
+use crate::{consume, fetch, publish, settle, status, subscribe, subscriptions, topics};
 
 /// What `DescribeBroker` tells beyond the broker's own figures, and what new topics start from.
 #[derive(Debug)]
@@ -35,21 +33,14 @@ pub(crate) struct Service {
     broker: Broker,
     // What the broker does not know about itself.
     identity: Arc<Identity>,
-    // What the front doors count.
-    traffic: Arc<Traffic>,
     // Ends streams when the server shuts down.
     closing: Closing,
 }
 
 impl Service {
     /// A service in front of a broker.
-    pub(crate) fn new(
-        broker: Broker,
-        identity: Identity,
-        traffic: Arc<Traffic>,
-        closing: Closing,
-    ) -> Service {
-        Service { broker, identity: Arc::new(identity), traffic, closing }
+    pub(crate) fn new(broker: Broker, identity: Identity, closing: Closing) -> Service {
+        Service { broker, identity: Arc::new(identity), closing }
     }
 
     fn describe(&self) -> wire::DescribeBrokerResponse {
@@ -81,8 +72,8 @@ pub(crate) fn health_text(health: &Health) -> String {
 
 #[tonic::async_trait]
 impl MessageBroker for Service {
-    type PublishStreamStream = PublishStream;
-    type SubscribeStream = SubscribeStream;
+    type PublishStreamStream = Pending<Result<wire::PublishStreamResponse, Status>>;
+    type SubscribeStream = Pending<Result<OutgoingMessage, Status>>;
     type ConsumeStream = ConsumeStream;
 
     async fn create_topic(
@@ -138,21 +129,16 @@ impl MessageBroker for Service {
 
     async fn publish_stream(
         &self,
-        request: Request<Streaming<wire::PublishStreamRequest>>,
-    ) -> Result<Response<PublishStream>, Status> {
-        let publishing = Publishing { broker: self.broker.clone(), traffic: Arc::clone(&self.traffic) };
-        Ok(Response::new(PublishStream::new(publishing, request.into_inner(), &self.closing)))
+        _request: Request<Streaming<wire::PublishStreamRequest>>,
+    ) -> Result<Response<Self::PublishStreamStream>, Status> {
+        Err(status::not_plain())
     }
 
     async fn subscribe(
         &self,
-        request: Request<wire::SubscribeRequest>,
-    ) -> Result<Response<SubscribeStream>, Status> {
-        let request = request.into_inner();
-        if request.subscription.is_empty() {
-            return subscribe::subscribe(&self.broker, request, &self.closing);
-        }
-        fetch::subscribe(&self.broker, request, &self.closing).await
+        _request: Request<wire::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        Err(status::not_plain())
     }
 
     async fn unsubscribe(

@@ -119,6 +119,13 @@ pub(crate) fn no_message(id: &str) -> Status {
     Failure::new(Code::NotFound, "MESSAGE_NOT_FOUND").fact("message_id", &id).status(&message)
 }
 
+/// A call that the front door did not recognise as plain gRPC, and that has no other way.
+pub(crate) fn not_plain() -> Status {
+    let message =
+        "this call takes content-type application/grpc or application/grpc+proto, and no grpc-encoding";
+    Failure::new(Code::Unimplemented, "NOT_PLAIN_GRPC").status(&message)
+}
+
 /// The server is on its way down.
 pub(crate) fn shutting_down() -> Status {
     unavailable(&Unavailable::ShuttingDown)

@@ -173,6 +173,7 @@ impl<T> Connection<T> {
             self.out.put(data);
             self.nuisances = self.nuisances.saturating_sub(2);
             if is_last {
+                stream.ending = None;
                 return self.we_ended(number);
             }
         }

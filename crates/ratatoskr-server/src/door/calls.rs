@@ -1,9 +1,11 @@
 //! Calls on a connection: which way each goes, and what has come of it.
 
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::task::Waker;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use ratatoskr_http2::{ErrorCode, StreamId};
 use tokio::task::{AbortHandle, spawn_local};
 use tonic::Status;
@@ -14,7 +16,7 @@ use crate::door::link::Link;
 use crate::door::requests::Requests;
 use crate::door::route::Route;
 use crate::door::stream::{self, Steps};
-use crate::door::{publishing, tonic_call};
+use crate::door::{feed, publishing, tonic_call};
 use crate::limits::UNREAD_BYTES_PER_CONNECTION_MAX;
 
 /// What a connection remembers with each stream. Dropped when the stream is gone, however that came.
@@ -60,16 +62,18 @@ pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_e
         let message = "the call's metadata has more than 16 KiB (names, values and 32 bytes each); send less";
         return tonic_call::refuse(link, stream, &Status::resource_exhausted(message));
     }
-    // A call without a message is not plain.
-    let route = if is_end { Route::Other } else { Route::of(link.http2().fields()) };
+    let route = Route::of(link.http2().fields());
     match route {
-        Route::Other => serve(worker, link, stream, is_end),
+        Route::Other => return serve(worker, link, stream, is_end),
         Route::PublishStream => stream::begin(link, stream),
         route => {
             if let Some(call) = link.http2().tag(stream) {
                 *call = Call::Gathering { route, request: Requests::default() };
             }
         }
+    }
+    if is_end {
+        take_data(worker, link, stream, Bytes::new(), true);
     }
 }
 
@@ -87,9 +91,28 @@ fn serve(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
         return drop(call);
     };
     let serving = tonic_call::serve(worker.routes.clone(), Rc::clone(link), stream, request);
-    let task = Task(spawn_local(serving).abort_handle());
+    spawn(link, stream, sender, serving);
+}
+
+/// Lets a task serve a call to its end; the task ends with the call. Should it panic, the client is told.
+pub(super) fn spawn(
+    link: &Rc<Link>,
+    stream: StreamId,
+    body: Option<BodySender>,
+    serving: impl Future<Output = ()> + 'static,
+) {
+    let (owner, serving) = (Rc::clone(link), AssertUnwindSafe(serving).catch_unwind());
+    let task = spawn_local(async move {
+        if serving.await.is_err() {
+            tracing::error!("a call panicked");
+            let call = owner.http2().reset(stream, ErrorCode::INTERNAL_ERROR);
+            drop(call);
+        }
+        owner.wake();
+    });
+    let task = Task(task.abort_handle());
     if let Some(call) = link.http2().tag(stream) {
-        *call = Call::Served { body: sender, _task: task, room: None };
+        *call = Call::Served { body, _task: task, room: None };
     }
 }
 
@@ -144,7 +167,9 @@ fn gather(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, data: Bytes, i
             drop(http2);
             return link.note_gathered(after as isize - before as isize);
         }
-        Ok(Some(_)) if after > 0 => Err(Status::invalid_argument("the call has more than one request; it takes one")),
+        Ok(Some(_)) if after > 0 => {
+            Err(Status::invalid_argument("the call has more than one request; it takes one"))
+        }
         Ok(None) => Err(Status::invalid_argument("the call ended before its request was complete")),
         Ok(Some(whole)) => Ok(whole),
         Err(status) => Err(status),
@@ -155,6 +180,7 @@ fn gather(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, data: Bytes, i
     match whole {
         Err(status) => tonic_call::refuse(link, stream, &status),
         Ok(request) if route == Route::PublishBatch => publishing::batch(worker, link, stream, &request),
+        Ok(request) if route == Route::Subscribe => feed::begin(worker, link, stream, &request),
         Ok(request) => publishing::single(worker, link, stream, &request),
     }
 }

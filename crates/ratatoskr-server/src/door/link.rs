@@ -1,9 +1,10 @@
 //! [`Link`]: what a connection's task and the calls on it share.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -83,6 +84,21 @@ impl Link {
     /// So many bytes more, or fewer, of requests that have not come wholly.
     pub(super) fn note_gathered(&self, change: isize) {
         self.gathered.set(self.gathered.get() + change);
+    }
+
+    /// Waits until a stream should be given more to send.
+    pub(super) async fn room(&self, stream: StreamId) {
+        poll_fn(|context| {
+            let mut http2 = self.http2();
+            if http2.has_room(stream) {
+                return Poll::Ready(());
+            }
+            if let Some(Call::Served { room, .. }) = http2.tag(stream) {
+                *room = Some(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Lets the connection's task write what has gathered.

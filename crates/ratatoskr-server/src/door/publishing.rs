@@ -9,7 +9,7 @@
 
 use std::rc::Rc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use prost::Message;
 use ratatoskr_broker::{Broker, Delivery, Draft, MessageView, PublishError, Published, Receipt};
 use ratatoskr_http2::{Ending, StreamId};
@@ -22,9 +22,9 @@ use tonic::Status;
 use crate::convert::{durability_to_wire, number, refused};
 use crate::door::Worker;
 use crate::door::link::Link;
-use crate::door::requests::PREFIX_BYTES;
 use crate::door::tickets::{Kind, Waiting};
 use crate::door::tonic_call::refuse;
+use crate::message_frame::put_message;
 use crate::{publish, status};
 
 /// What a call of gRPC ends with when all went well.
@@ -45,7 +45,8 @@ pub(super) fn single(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, req
 
 /// `PublishBatch`.
 pub(super) fn batch(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, request: &Bytes) {
-    let draft = BatchView::read_batch(request).and_then(|view| draft_batch(&worker.broker, &view, request.len()));
+    let draft =
+        BatchView::read_batch(request).and_then(|view| draft_batch(&worker.broker, &view, request.len()));
     if let Some(draft) = draft {
         let kind = Kind::Batch(draft.count());
         return worker.tickets.submit(draft, Waiting { link: Rc::clone(link), stream, kind });
@@ -185,15 +186,6 @@ fn reply(link: &Link, stream: StreamId, write: impl FnOnce(&mut BytesMut)) {
         http2.send_copied(stream, scratch);
         http2.end(stream, OK);
     });
-}
-
-/// Writes a message with its prefix.
-pub(super) fn put_message(buffer: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
-    let start = buffer.len();
-    buffer.put_bytes(0, PREFIX_BYTES);
-    write(buffer);
-    let length = (buffer.len() - start - PREFIX_BYTES) as u32;
-    buffer[start + 1..start + PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
 }
 
 fn respond<M: Message>(link: &Link, stream: StreamId, response: Result<M, Status>) {

@@ -11,9 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tonic::Status;
 
 use crate::limits::REQUEST_BYTES_MAX;
-
-/// Bytes before each message: whether it is compressed, and its length.
-pub(super) const PREFIX_BYTES: usize = 5;
+use crate::message_frame::PREFIX_BYTES;
 
 /// See the file's head.
 #[derive(Default)]
@@ -85,12 +83,15 @@ impl Requests {
 fn length_of(bytes: &[u8]) -> Result<Option<usize>, Status> {
     let Some(prefix) = bytes.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
     if prefix[0] != 0 {
-        let text = "a message is compressed, and the call's grpc-encoding names no compression; send it as it is";
+        let text =
+            "a message is compressed, and the call's grpc-encoding names no compression; send it as it is";
         return Err(Status::invalid_argument(text));
     }
     let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
     if length > REQUEST_BYTES_MAX {
-        let text = format!("the request has {length} bytes; at most {REQUEST_BYTES_MAX} are allowed: send less at a time");
+        let text = format!(
+            "the request has {length} bytes; at most {REQUEST_BYTES_MAX} are allowed: send less at a time"
+        );
         return Err(Status::out_of_range(text));
     }
     Ok(Some(length))

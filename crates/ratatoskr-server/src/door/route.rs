@@ -11,6 +11,8 @@ pub(super) enum Route {
     PublishBatch,
     /// `PublishStream`.
     PublishStream,
+    /// `Subscribe`.
+    Subscribe,
     /// Everything else, and whatever is not plain gRPC.
     Other,
 }
@@ -40,6 +42,7 @@ impl Route {
             b"/ratatoskr.MessageBroker/Publish" => Route::Publish,
             b"/ratatoskr.MessageBroker/PublishBatch" => Route::PublishBatch,
             b"/ratatoskr.MessageBroker/PublishStream" => Route::PublishStream,
+            b"/ratatoskr.MessageBroker/Subscribe" => Route::Subscribe,
             _ => Route::Other,
         }
     }
@@ -68,17 +71,28 @@ mod tests {
         let service = |method| format!("/{}/{method}", ratatoskr_proto::SERVICE_NAME);
         let call = |method, content_type| {
             let path = service(method);
-            route(&[(":method", "POST"), (":path", &path), ("content-type", content_type), ("te", "trailers")])
+            route(&[
+                (":method", "POST"),
+                (":path", &path),
+                ("content-type", content_type),
+                ("te", "trailers"),
+            ])
         };
         assert_eq!(call("Publish", "application/grpc"), Route::Publish);
         assert_eq!(call("PublishBatch", "application/grpc+proto"), Route::PublishBatch);
         assert_eq!(call("PublishStream", "application/grpc"), Route::PublishStream);
-        assert_eq!(call("Subscribe", "application/grpc"), Route::Other);
+        assert_eq!(call("Subscribe", "application/grpc"), Route::Subscribe);
+        assert_eq!(call("Consume", "application/grpc"), Route::Other);
         assert_eq!(call("Publish", "application/json"), Route::Other);
         let publish = service("Publish");
         let fields = [(":method", "GET"), (":path", publish.as_str()), ("content-type", "application/grpc")];
         assert_eq!(route(&fields), Route::Other);
-        let fields = [(":method", "POST"), (":path", &publish), ("content-type", "application/grpc"), ("grpc-encoding", "gzip")];
+        let fields = [
+            (":method", "POST"),
+            (":path", &publish),
+            ("content-type", "application/grpc"),
+            ("grpc-encoding", "gzip"),
+        ];
         assert_eq!(route(&fields), Route::Other);
     }
 }

@@ -25,11 +25,12 @@ use crate::convert::refused;
 use crate::door::Worker;
 use crate::door::calls::Call;
 use crate::door::link::Link;
-use crate::door::publishing::{OK, draft_batch, put_message, put_results};
+use crate::door::publishing::{OK, draft_batch, put_results};
 use crate::door::requests::Requests;
 use crate::door::tickets::{Kind, Waiting};
 use crate::door::tonic_call::end_with_status;
 use crate::limits::{PUBLISH_STREAM_IN_FLIGHT_BYTES_MAX, PUBLISH_STREAM_IN_FLIGHT_MAX};
+use crate::message_frame::put_message;
 use crate::publish::publish_each;
 use crate::status;
 
@@ -202,7 +203,13 @@ impl Steps {
 }
 
 /// Begins steps as far as there are requests and room.
-fn read(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, steps: &mut Steps, has_room: bool) -> Result<(), Status> {
+fn read(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    stream: StreamId,
+    steps: &mut Steps,
+    has_room: bool,
+) -> Result<(), Status> {
     if matches!(steps.end, Some(Err(_))) {
         return Ok(());
     }
@@ -222,33 +229,41 @@ fn read(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, steps: &mut Step
         let number = steps.oldest + steps.in_flight.len() as u64;
         steps.in_flight.push_back(Step { bytes: request.len(), response: None });
         steps.in_flight_bytes += request.len();
-        let view = BatchView::read_step(&request);
-        let draft = view.as_ref().and_then(|view| Some((view.sequence, draft_batch(&worker.broker, view, request.len())?)));
-        match draft {
-            Some((sequence, draft)) => {
-                let kind = Kind::Step { number, sequence, count: draft.count() };
-                worker.tickets.submit(draft, Waiting { link: Rc::clone(link), stream, kind });
-            }
-            None => {
-                let step = PublishStreamRequest::decode(request).map_err(|error| ratatoskr_proto::malformed(&error))?;
-                let broker = worker.broker.clone();
-                let mut publishing = Box::pin(async move {
-                    let PublishStreamRequest { sequence, topic, messages } = step;
-                    let results = publish_each(&broker, &topic, messages).await;
-                    results.map(|results| encode(&PublishStreamResponse { sequence, results }))
-                });
-                // Messages take their places when a future is polled first: before those of the next step.
-                let early = (&mut publishing).now_or_never();
-                let (worker, link) = (Rc::clone(worker), Rc::clone(link));
-                spawn_local(async move {
-                    let response = match early {
-                        Some(response) => response,
-                        None => publishing.await,
-                    };
-                    step_is_done(&worker, &link, stream, number, response);
-                    link.wake();
-                });
-            }
-        }
+        begin_step(worker, link, (stream, number), &request)?;
     }
+}
+
+fn begin_step(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    (stream, number): (StreamId, u64),
+    request: &Bytes,
+) -> Result<(), Status> {
+    if let Some(view) = BatchView::read_step(request)
+        && let Some(draft) = draft_batch(&worker.broker, &view, request.len())
+    {
+        let kind = Kind::Step { number, sequence: view.sequence, count: draft.count() };
+        worker.tickets.submit(draft, Waiting { link: Rc::clone(link), stream, kind });
+        return Ok(());
+    }
+    let step = PublishStreamRequest::decode(request.clone());
+    let step = step.map_err(|error| ratatoskr_proto::malformed(&error))?;
+    let broker = worker.broker.clone();
+    let mut publishing = Box::pin(async move {
+        let PublishStreamRequest { sequence, topic, messages } = step;
+        let results = publish_each(&broker, &topic, messages).await;
+        results.map(|results| encode(&PublishStreamResponse { sequence, results }))
+    });
+    // Messages take their places when a future is polled first: before those of the next step.
+    let early = (&mut publishing).now_or_never();
+    let (worker, link) = (Rc::clone(worker), Rc::clone(link));
+    spawn_local(async move {
+        let response = match early {
+            Some(response) => response,
+            None => publishing.await,
+        };
+        step_is_done(&worker, &link, stream, number, response);
+        link.wake();
+    });
+    Ok(())
 }

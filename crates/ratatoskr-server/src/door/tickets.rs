@@ -58,7 +58,7 @@ impl Tickets {
         let ticket = self.waiting.borrow_mut().insert(waiting) as u64;
         if let Err(draft) = self.broker.submit(draft, &self.postbox, ticket) {
             let (broker, postbox) = (self.broker.clone(), self.postbox.clone());
-            spawn_local(async move { broker.submit_when_room(draft, &postbox, ticket).await });
+            spawn_local(async move { broker.submit_when_room(*draft, &postbox, ticket).await });
         }
     }
 

@@ -5,24 +5,20 @@
 //! ```
 
 use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body as _;
 use ratatoskr_http2::hpack::Fields;
-use ratatoskr_http2::{Ending, ErrorCode, StreamId};
+use ratatoskr_http2::{Ending, StreamId};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tonic::service::Routes;
 
 use crate::door::body::RequestBody;
-use crate::door::calls::Call;
 use crate::door::link::Link;
 use crate::door::timeout;
 
@@ -44,27 +40,15 @@ pub(super) fn request(fields: &Fields, body: Option<RequestBody>) -> Option<Requ
     Some(request)
 }
 
-/// Serves the call to its end.
+/// Serves the call to its end, or to its deadline.
 pub(super) async fn serve(routes: Routes, link: Rc<Link>, stream: StreamId, request: Request<Body>) {
     let deadline = request.headers().get("grpc-timeout").and_then(|value| timeout::parse(value.as_bytes()));
-    let serving = AssertUnwindSafe(answer(routes, &link, stream, request)).catch_unwind();
-    let served = match deadline {
-        None => serving.await,
-        Some(deadline) => {
-            let late = || Status::deadline_exceeded("the call's deadline is over: it was not done in time");
-            let served = tokio::time::timeout(deadline, serving).await;
-            served.unwrap_or_else(|_| {
-                end_with_status(&link, stream, &late());
-                Ok(())
-            })
-        }
-    };
-    if served.is_err() {
-        tracing::error!("a call panicked");
-        let call = link.http2().reset(stream, ErrorCode::INTERNAL_ERROR);
-        drop(call);
+    let serving = answer(routes, &link, stream, request);
+    let Some(deadline) = deadline else { return serving.await };
+    if tokio::time::timeout(deadline, serving).await.is_err() {
+        let late = Status::deadline_exceeded("the call's deadline is over: it was not done in time");
+        end_with_status(&link, stream, &late);
     }
-    link.wake();
 }
 
 async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Request<Body>) {
@@ -80,7 +64,7 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
     link.http2().send_headers(stream, |fields| write_head(fields, head.status.as_str(), &head.headers));
     link.wake();
     loop {
-        room(link, stream).await;
+        link.room(stream).await;
         let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
         let frame = match frame {
             None => return link.http2().end(stream, Ending::Data),
@@ -96,21 +80,6 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
         }
         link.wake();
     }
-}
-
-/// Waits until the stream should be given more.
-async fn room(link: &Link, stream: StreamId) {
-    poll_fn(|context| {
-        let mut http2 = link.http2();
-        if http2.has_room(stream) {
-            return Poll::Ready(());
-        }
-        if let Some(Call::Served { room, .. }) = http2.tag(stream) {
-            *room = Some(context.waker().clone());
-        }
-        Poll::Pending
-    })
-    .await;
 }
 
 fn write_head(fields: &mut ratatoskr_http2::HeadersWriter<'_>, status: &str, headers: &HeaderMap) {
@@ -130,9 +99,16 @@ fn pairs(headers: &HeaderMap) -> Vec<(Bytes, Bytes)> {
 
 /// Ends a call whose head has gone out.
 pub(super) fn end_with_status(link: &Link, stream: StreamId, status: &Status) {
+    link.http2().end(stream, status_ending(status));
+}
+
+/// What a call ends with whose head has gone out.
+pub(super) fn status_ending(status: &Status) -> Ending {
     let mut headers = HeaderMap::new();
-    if status.add_header(&mut headers).is_ok() {
-        link.http2().end(stream, Ending::Trailers(pairs(&headers)));
+    match status.add_header(&mut headers) {
+        Ok(()) => Ending::Trailers(pairs(&headers)),
+        // Its message or metadata cannot be said in a header; its code can.
+        Err(_) => Ending::Known(&[("grpc-status", "13")]),
     }
 }
 

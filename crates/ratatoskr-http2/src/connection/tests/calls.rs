@@ -252,3 +252,14 @@ fn streams_that_left_while_they_waited_for_their_turn_are_forgotten() {
     assert_eq!(talk.connection.receive(&mut input), Ok(None));
     assert_eq!(talk.frames().len(), 3);
 }
+
+#[test]
+fn a_client_that_waited_for_a_window_says_its_end_once() {
+    let mut talk = Talk::client(&[(4, 3)]);
+    let call = open(&mut talk).unwrap();
+    talk.connection.send_data(call, Bytes::from("hello"));
+    talk.connection.end(call, Ending::Data);
+    talk.frames();
+    assert_eq!(talk.hear(window_update(call, 9)), "DATA 1 2 END");
+    assert_eq!(talk.hear(window_update(call, 9)), "");
+}

@@ -1,0 +1,137 @@
+//! `Subscribe` on the short way: one cursor a subscriber, frames shared by all that stand at the same place.
+//!
+//! ```text
+//!   woken ─▶ cursor ─▶ frames from here remembered by this worker? ──yes──▶ shared, cursor passes them
+//!                                                                  └─no───▶ read, encoded once, remembered
+//! ```
+//!
+//! There is no queue per subscriber: the next batch is asked for when the last one is on its way, so a slow client costs one batch of memory
+//! and its place in the log. With the name of a durable subscription the subscriber is a member; its messages are its own.
+
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use prost::Message;
+use ratatoskr_broker::{Broker, Durability, Subscription, SubscriptionEnd, TopicName};
+use ratatoskr_http2::StreamId;
+use ratatoskr_proto::{SUBSCRIPTION_REF_METADATA, SubscribeRequest};
+use tonic::Status;
+
+use crate::convert::subscription_from_wire;
+use crate::door::link::Link;
+use crate::door::publishing::OK;
+use crate::door::tonic_call::{refuse, status_ending};
+use crate::door::{Worker, calls};
+use crate::encoding::{frames, shared_frames};
+use crate::message_frame::put_message;
+use crate::{fetch, status};
+
+/// A subscriber's request has come.
+pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, request: &Bytes) {
+    let request = match SubscribeRequest::decode(request.clone()) {
+        Ok(request) => request,
+        Err(error) => return refuse(link, stream, &ratatoskr_proto::malformed(&error)),
+    };
+    let feeding = feed(Rc::clone(worker), Rc::clone(link), stream, request);
+    calls::spawn(link, stream, None, feeding);
+}
+
+async fn feed(worker: Rc<Worker>, link: Rc<Link>, stream: StreamId, request: SubscribeRequest) {
+    if !request.subscription.is_empty() {
+        return deliver(&worker, &link, stream, request).await;
+    }
+    let mut follower = match follow(&worker.broker, request) {
+        Ok(follower) => follower,
+        Err(status) => return refuse(&link, stream, &status),
+    };
+    write_head(&link, stream, Some(follower.subscription.reference()));
+    let mut closed = Box::pin(worker.closing.clone().closed());
+    let end = loop {
+        link.room(stream).await;
+        let batch = tokio::select! {
+            biased;
+            batch = follower.next_frames() => batch,
+            () = &mut closed => break status_ending(&status::shutting_down()),
+        };
+        match batch {
+            Ok(frames) => link.http2().send_data(stream, frames),
+            Err(end) => {
+                let topic = follower.subscription.topic();
+                break status::subscription_end(&end, topic.as_str())
+                    .map_or(OK, |status| status_ending(&status));
+            }
+        }
+        link.wake();
+    };
+    link.http2().end(stream, end);
+}
+
+/// `Subscribe` with the name of a durable subscription.
+async fn deliver(worker: &Worker, link: &Link, stream: StreamId, request: SubscribeRequest) {
+    let mut messages = match fetch::subscribe(&worker.broker, request, &worker.closing).await {
+        Ok(messages) => messages,
+        Err(status) => return refuse(link, stream, &status),
+    };
+    write_head(link, stream, None);
+    let mut buffer = BytesMut::new();
+    let end = loop {
+        link.room(stream).await;
+        match messages.next().await {
+            None => break OK,
+            Some(Err(status)) => break status_ending(&status),
+            Some(Ok(message)) => put_message(&mut buffer, |buffer| message.encode_raw(buffer)),
+        }
+        link.http2().send_data(stream, buffer.split().freeze());
+        link.wake();
+    };
+    link.http2().end(stream, end);
+}
+
+fn write_head(link: &Link, stream: StreamId, reference: Option<&str>) {
+    link.http2().send_headers(stream, |fields| {
+        fields.known(":status", "200").known("content-type", "application/grpc");
+        if let Some(reference) = reference {
+            fields.put(SUBSCRIPTION_REF_METADATA, reference);
+        }
+    });
+    link.wake();
+}
+
+/// A subscription and what is told with its messages.
+struct Follower {
+    /// The cursor; dropping it unsubscribes.
+    subscription: Subscription,
+    /// What publishers of this topic were promised.
+    receipt: Durability,
+    /// Nothing has been sent: the first message carries the reference.
+    is_new: bool,
+}
+
+fn follow(broker: &Broker, request: SubscribeRequest) -> Result<Follower, Status> {
+    let topic = TopicName::parse(&request.topic).map_err(|error| status::bad_name("topic", &error))?;
+    let options = subscription_from_wire(request).map_err(|error| status::bad_field(error.field, &error))?;
+    let subscription = broker.subscribe(&topic, options).map_err(|error| status::subscribe_status(&error))?;
+    // A topic's durability never changes, so one look is enough. A topic that is gone by now has
+    // ended the subscription already.
+    let receipt =
+        broker.describe_topic(&topic).map_or_else(Durability::default, |topic| topic.settings.durability);
+    Ok(Follower { subscription, receipt, is_new: true })
+}
+
+impl Follower {
+    async fn next_frames(&mut self) -> Result<Bytes, SubscriptionEnd> {
+        let Follower { subscription, receipt, is_new } = self;
+        if *is_new {
+            let messages = subscription.next_batch().await?;
+            *is_new = false;
+            return Ok(frames(&messages, *receipt, subscription.reference()));
+        }
+        if subscription.takes_all() {
+            subscription.arrived().await?;
+            return shared_frames(subscription, *receipt).await;
+        }
+        let messages = subscription.next_batch().await?;
+        Ok(frames(&messages, *receipt, ""))
+    }
+}
