@@ -320,6 +320,8 @@ pub(crate) fn read_u64(bytes: &[u8], at: usize) -> u64 {
 mod tests {
     use super::*;
 
+    const NO_METADATA: &[(String, String)] = &[];
+
     fn metadata() -> Vec<(String, String)> {
         vec![("a".into(), "1".into()), ("type".into(), String::new())]
     }
