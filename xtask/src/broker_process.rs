@@ -117,6 +117,11 @@ impl BrokerProcess {
         ProcessUsage::read(child.id())
     }
 
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.borrow().id()
+    }
+
     /// `kill -9`: no warning, no flush.
     pub(crate) fn kill_nine(mut self) -> Outcome {
         self.child.get_mut().kill().when("killing the broker")?;

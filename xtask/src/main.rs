@@ -8,11 +8,13 @@
 //! real-text       100 MB of real text through the command line, killed twice
 //! workers         a subscription worked through under kills, and a checker of what was seen
 //! recovery-bench  a million messages, a kill, and how long the restart takes
+//! compare         the same work on us and on other brokers, side by side
 //! ```
 //!
 //! Nothing here ships: the broker never depends on this crate.
 
 mod broker_process;
+mod compare;
 mod corpus;
 mod coverage;
 mod driver;
@@ -58,6 +60,8 @@ enum Chore {
     Workers(workers::WorkersOptions),
     /// Publish a million messages, kill the broker, and time its return
     RecoveryBench(recovery_bench::RecoveryBenchOptions),
+    /// Put the same work on other brokers and on ours, in turn, and show it in one table
+    Compare(compare::CompareOptions),
 }
 
 fn main() -> ExitCode {
@@ -80,5 +84,6 @@ fn run(chore: Chore) -> Outcome {
         Chore::RealText(options) => real_text::run(&workshop, &options),
         Chore::Workers(options) => workers::run(&workshop, &options),
         Chore::RecoveryBench(options) => recovery_bench::run(&workshop, &options),
+        Chore::Compare(options) => compare::run(&workshop, &options),
     }
 }

@@ -139,7 +139,7 @@ fn answers(program: &str, arguments: &[&str]) -> bool {
 }
 
 /// Installs Debian packages, as root or with sudo.
-fn install_packages(packages: &[&str]) -> Outcome {
+pub(crate) fn install_packages(packages: &[&str]) -> Outcome {
     let names = packages.join(" ");
     if !answers("apt-get", &["--version"]) {
         return Err(Failed::new(format!(
@@ -150,7 +150,7 @@ fn install_packages(packages: &[&str]) -> Outcome {
     if !is_root && !answers("sudo", &["-n", "true"]) {
         return Err(Failed::new(format!("please run `apt-get install {names}` as root, then start again")));
     }
-    println!("installing {names} with apt-get");
+    eprintln!("installing {names} with apt-get");
     for words in [&["update", "--quiet=2"][..], &[&["install", "--yes", "--quiet=2"], packages].concat()] {
         let mut command = if is_root { Command::new("apt-get") } else { Command::new("sudo") };
         if !is_root {
