@@ -62,13 +62,13 @@ const PAGE: &str = "docs/performance.md";
 /// Against whom, at what, and how much of it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompareOptions {
-    /// Small loads, to see that everything works; the figures mean little
+    /// Small loads, no recovery, no loss of power, to see that it works; the figures mean little
     #[arg(long)]
     quick: bool,
     /// Peers whose key begins with one of these, separated by commas; we are always in
     #[arg(long, value_name = "PEER", value_delimiter = ',')]
     only: Vec<String>,
-    /// Works, separated by commas; not given: all
+    /// Works, separated by commas; not given: all, with --quick all short ones
     #[arg(long, value_name = "WORK", value_enum, value_delimiter = ',')]
     work: Vec<WorkWord>,
     /// How often everybody has a turn [default: 3, with --quick 1]
@@ -156,7 +156,14 @@ fn rounds(options: &CompareOptions) -> u32 {
 }
 
 fn works(options: &CompareOptions) -> Vec<Work> {
-    let is_wanted = |work: &Work| options.work.is_empty() || options.work.contains(&work.word());
+    let is_wanted = |work: &Work| {
+        let is_long = matches!(work, Work::Recovery | Work::Power);
+        if options.work.is_empty() {
+            !(options.quick && is_long)
+        } else {
+            options.work.contains(&work.word())
+        }
+    };
     Work::ALL.into_iter().filter(is_wanted).collect()
 }
 

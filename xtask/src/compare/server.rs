@@ -48,10 +48,14 @@ pub(crate) enum Server {
 /// Somebody else's server.
 pub(crate) struct PeerProcess {
     child: Child,
-    /// Other programs it needs, which end with it: RabbitMQ's name service.
-    companions: Vec<Child>,
+    /// Held so that they end with it.
+    _companions: Companions,
     start_took: Duration,
 }
+
+/// Other programs a server needs: RabbitMQ's name service.
+#[derive(Default)]
+struct Companions(Vec<Child>);
 
 impl Setup {
     /// A server of a peer with its folder under `parent`.
@@ -74,15 +78,14 @@ impl Setup {
             return Ok(Server::Ours(setup.start()?));
         }
         let launch = launch(self)?;
-        let mut process = PeerProcess {
-            child: self.spawn(launch.main)?,
-            companions: Vec::new(),
-            start_took: Duration::ZERO,
-        };
-        let started = Instant::now();
+        // Companions first: the main program would start its own, which nobody would end.
+        let mut companions = Companions::default();
         for companion in launch.companions {
-            process.companions.push(self.spawn(companion)?);
+            companions.0.push(self.spawn(companion)?);
         }
+        let started = Instant::now();
+        let child = self.spawn(launch.main)?;
+        let mut process = PeerProcess { child, _companions: companions, start_took: Duration::ZERO };
         while let Err(failed) = self.peer.tongue.answers(self.address).await {
             if let Some(status) = process.child.try_wait().when("watching the server start")? {
                 return Err(Failed::new(format!(
@@ -177,15 +180,23 @@ impl Server {
 impl Drop for PeerProcess {
     fn drop(&mut self) {
         let descendants = descendants(self.child.id());
-        for child in std::iter::once(&mut self.child).chain(&mut self.companions) {
-            // Both fail only when the child has been waited for already, which is what we want.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        end(&mut self.child);
         for pid in descendants {
             signal(pid, Signal::KILL);
         }
     }
+}
+
+impl Drop for Companions {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(end);
+    }
+}
+
+fn end(child: &mut Child) {
+    // Both fail only when the child has been waited for already, which is what we want.
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// Signals a process; one that has ended already needs none.
@@ -227,7 +238,7 @@ mod tests {
     #[test]
     fn a_server_goes_with_its_descendants() {
         let child = Command::new("sh").args(["-c", "sleep 60 & sleep 60 & wait"]).spawn().unwrap();
-        let process = PeerProcess { child, companions: Vec::new(), start_took: Duration::ZERO };
+        let process = PeerProcess { child, _companions: Companions::default(), start_took: Duration::ZERO };
         let pid = process.child.id();
         while descendants(pid).len() < 2 {
             std::thread::sleep(LOOK);
