@@ -257,9 +257,9 @@ fn the_connections_window_is_given_back_until_the_user_keeps_too_much() {
     assert_eq!(keep(&mut talk, 1), "");
     assert_eq!(keep(&mut talk, 1), "");
     // Whose stream is gone keeps nothing.
-    talk.hear(reset(3, ErrorCode::CANCEL));
+    assert_eq!(talk.hear(reset(3, ErrorCode::CANCEL)), "gone 3 CANCEL, WINDOW 0 +32768");
     assert_eq!(talk.connection.unreleased(), 32_768);
-    assert_eq!(talk.hear(data(3, 0, "too late")), "WINDOW 0 +32776, RESET 3 STREAM_CLOSED");
+    assert_eq!(talk.hear(data(3, 0, "too late")), "RESET 3 STREAM_CLOSED");
 }
 
 #[test]
