@@ -12,14 +12,25 @@ pub const RESPONSE_BYTES_MAX: usize = 64 << 20;
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 100_000;
 /// Bytes of one HTTP/2 frame that is taken in; a frame is read whole.
 pub const FRAME_BYTES_MAX: u32 = 64 << 10;
-/// Bytes of requests that one connection may have sent and nobody has read yet; beyond it the call that sends on is refused. Two of the
-/// largest requests fit.
+/// Bytes of requests that one connection may have sent and nobody has read yet; beyond it the client is not allowed to send more.
 pub const UNREAD_BYTES_PER_CONNECTION_MAX: usize = 2 * REQUEST_BYTES_MAX;
+/// Bytes of requests on one connection that have not come wholly; beyond it the call that sends on is refused. They are more than may be
+/// unread, because nothing but their ends can free them: eight of the largest may be on their way side by side.
+pub const GATHERED_BYTES_PER_CONNECTION_MAX: usize = 8 * REQUEST_BYTES_MAX;
+/// Bytes of answers on one connection that wait for a client which does not read them; beyond it further answers are refused. Two of the
+/// largest fit.
+pub const UNSENT_BYTES_PER_CONNECTION_MAX: usize = 2 * RESPONSE_BYTES_MAX;
+/// How long a connection that we end is read on, so that what was said last is not lost to a reset …
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// … and how many bytes at most.
+pub const LINGER_BYTES_MAX: u64 = 4 << 20;
+/// A chunk of a request shorter than this is copied if it has to wait: it would hold on to all that was read with it.
+pub const CHUNK_COPIED_BYTES_MAX: usize = 16 << 10;
 /// Bytes read from a connection at a time …
 pub const READ_BYTES: usize = 64 << 10;
 /// … and how often in a row before it is the other connections' turn.
 pub const READS_PER_TURN: usize = 4;
-/// A connection on which nothing has been said for so long after it was opened is closed.
+/// A connection on which a client has not said what HTTP/2 begins with, so long after it was opened, is closed.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests of one publish stream that are on their way at a time.
 pub const PUBLISH_STREAM_IN_FLIGHT_MAX: usize = 1024;

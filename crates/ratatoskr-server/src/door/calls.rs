@@ -17,7 +17,6 @@ use crate::door::requests::Requests;
 use crate::door::route::Route;
 use crate::door::stream::{self, Steps};
 use crate::door::{feed, publishing, tonic_call};
-use crate::limits::UNREAD_BYTES_PER_CONNECTION_MAX;
 
 /// What a connection remembers with each stream. Dropped when the stream is gone, however that came.
 #[derive(Default)]
@@ -68,7 +67,7 @@ pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_e
         Route::PublishStream => stream::begin(link, stream),
         route => {
             if let Some(call) = link.http2().tag(stream) {
-                *call = Call::Gathering { route, request: Requests::default() };
+                *call = Call::Gathering { route, request: Requests::new(&link.gathered) };
             }
         }
     }
@@ -119,19 +118,9 @@ pub(super) fn spawn(
 /// Some of a request's body has come.
 pub(super) fn take_data(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, data: Bytes, is_end: bool) {
     let mut http2 = link.http2();
-    let unread = http2.unreleased();
     let Some(call) = http2.tag(stream) else { return };
     match call {
         Call::Served { body, .. } => {
-            if unread > UNREAD_BYTES_PER_CONNECTION_MAX {
-                let message = format!(
-                    "requests of this connection have {unread} bytes that wait to be read; at most {UNREAD_BYTES_PER_CONNECTION_MAX} are allowed: send less at a time"
-                );
-                let call = std::mem::take(call);
-                drop(http2);
-                drop(call);
-                return tonic_call::refuse(link, stream, &Status::resource_exhausted(message));
-            }
             if let Some(sender) = body {
                 sender.push(data);
                 if is_end && let Some(sender) = body.take() {
@@ -158,25 +147,21 @@ fn gather(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, data: Bytes, i
     let Some(call @ Call::Gathering { .. }) = http2.tag(stream) else { return };
     let Call::Gathering { route, request } = call else { return };
     let route = *route;
-    let before = request.bytes();
     request.push(data);
-    let next = request.next();
-    let after = request.bytes();
-    let whole = match next {
-        Ok(None) if !is_end => {
-            drop(http2);
-            return link.note_gathered(after as isize - before as isize);
-        }
-        Ok(Some(_)) if after > 0 => {
+    let whole = match request.next() {
+        Ok(None) if !is_end => match request.count() {
+            Ok(()) => return,
+            Err(status) => Err(status),
+        },
+        Ok(None) => Err(Status::invalid_argument("the call ended before its request was complete")),
+        Ok(Some(_)) if request.is_cut() => {
             Err(Status::invalid_argument("the call has more than one request; it takes one"))
         }
-        Ok(None) => Err(Status::invalid_argument("the call ended before its request was complete")),
         Ok(Some(whole)) => Ok(whole),
         Err(status) => Err(status),
     };
     *call = Call::Waiting;
     drop(http2);
-    link.note_gathered(-(before as isize));
     match whole {
         Err(status) => tonic_call::refuse(link, stream, &status),
         Ok(request) if route == Route::PublishBatch => publishing::batch(worker, link, stream, &request),

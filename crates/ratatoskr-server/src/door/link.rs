@@ -13,6 +13,7 @@ use ratatoskr_http2::{Announced, Connection, ErrorCode, Role, StreamId};
 use crate::door::calls::Call;
 use crate::limits::{
     FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAMS_PER_CONNECTION_MAX,
+    UNREAD_BYTES_PER_CONNECTION_MAX,
 };
 
 /// See the file's head.
@@ -23,11 +24,9 @@ pub(crate) struct Link {
     /// Messages are made here.
     scratch: RefCell<BytesMut>,
     /// Bytes of requests that have not come wholly.
-    gathered: Cell<isize>,
-    /// Seconds without a sign of life.
+    pub(super) gathered: Rc<Cell<usize>>,
+    /// Seconds without a sign of life, or since the beginning while the peer has not said what every client says first.
     silent_s: Cell<u64>,
-    /// Nothing of use has come yet.
-    is_new: Cell<bool>,
     /// The task is to end now, whatever is open.
     is_cut: Cell<bool>,
 }
@@ -58,15 +57,15 @@ impl Link {
         let announced = Announced {
             streams_max: STREAMS_PER_CONNECTION_MAX,
             frame_bytes_max: FRAME_BYTES_MAX,
+            unreleased_bytes_max: UNREAD_BYTES_PER_CONNECTION_MAX,
             ..Announced::default()
         };
         Rc::new(Link {
             http2: RefCell::new(Connection::new(Role::Server, &announced)),
             backflow: Arc::default(),
             scratch: RefCell::default(),
-            gathered: Cell::new(0),
+            gathered: Rc::default(),
             silent_s: Cell::new(0),
-            is_new: Cell::new(true),
             is_cut: Cell::new(false),
         })
     }
@@ -79,11 +78,6 @@ impl Link {
     /// Lets `write` make a message in a buffer, and send it.
     pub(super) fn reply(&self, write: impl FnOnce(&mut Connection<Call>, &mut BytesMut)) {
         write(&mut self.http2.borrow_mut(), &mut self.scratch.borrow_mut());
-    }
-
-    /// So many bytes more, or fewer, of requests that have not come wholly.
-    pub(super) fn note_gathered(&self, change: isize) {
-        self.gathered.set(self.gathered.get() + change);
     }
 
     /// Waits until a stream should be given more to send.
@@ -137,14 +131,15 @@ impl Link {
     pub(super) fn tick(&self) {
         let mut http2 = self.http2();
         http2.tick();
-        if http2.take_liveliness() {
+        let is_greeted = http2.is_greeted();
+        if http2.take_liveliness() && is_greeted {
             self.silent_s.set(0);
-            self.is_new.set(false);
             return;
         }
         let silent_s = self.silent_s.get() + 1;
         self.silent_s.set(silent_s);
-        let is_late = self.is_new.get() && silent_s >= HANDSHAKE_TIMEOUT.as_secs();
+        // Byte by byte is not fast enough.
+        let is_late = !is_greeted && silent_s >= HANDSHAKE_TIMEOUT.as_secs();
         if is_late || silent_s >= (KEEPALIVE_INTERVAL + KEEPALIVE_TIMEOUT).as_secs() {
             self.is_cut.set(true);
         } else if silent_s == KEEPALIVE_INTERVAL.as_secs() {
@@ -158,6 +153,12 @@ impl Link {
 
     /// The connection is gone, and with it all calls on it.
     pub(super) fn end(&self) {
+        self.end_calls();
+        *self.backflow.waker.lock() = None;
+    }
+
+    /// Nobody is left to hear what comes of the calls.
+    pub(super) fn end_calls(&self) {
         let mut calls = Vec::new();
         {
             let mut http2 = self.http2();
@@ -167,6 +168,5 @@ impl Link {
         }
         // Outside of the borrow: what ends a call may look at the link.
         drop(calls);
-        *self.backflow.waker.lock() = None;
     }
 }

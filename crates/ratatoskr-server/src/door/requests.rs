@@ -7,10 +7,13 @@
 //!
 //! Nothing is reserved for what a length claims: memory grows with what has come.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use bytes::{Buf, Bytes, BytesMut};
 use tonic::Status;
 
-use crate::limits::REQUEST_BYTES_MAX;
+use crate::limits::{GATHERED_BYTES_PER_CONNECTION_MAX, REQUEST_BYTES_MAX};
 use crate::message_frame::PREFIX_BYTES;
 
 /// See the file's head.
@@ -20,9 +23,18 @@ pub(super) struct Requests {
     newest: Bytes,
     /// A message, prefix and all, that began in earlier data; empty if none did.
     begun: BytesMut,
+    /// Bytes that all requests of the connection keep together …
+    total: Rc<Cell<usize>>,
+    /// … and how many of them are these.
+    counted: usize,
 }
 
 impl Requests {
+    /// Requests whose bytes are counted among the others' of their connection, for as long as they are kept.
+    pub(super) fn new(total: &Rc<Cell<usize>>) -> Requests {
+        Requests { newest: Bytes::new(), begun: BytesMut::new(), total: Rc::clone(total), counted: 0 }
+    }
+
     /// Takes more data.
     pub(super) fn push(&mut self, data: Bytes) {
         if self.newest.is_empty() {
@@ -71,11 +83,39 @@ impl Requests {
         self.begun.extend_from_slice(&self.newest.split_to(missing));
     }
 
+    /// Counts what is kept now, for which the peer may send as much again. Refused if all requests of the connection keep too much.
+    pub(super) fn count(&mut self) -> Result<(), Status> {
+        self.set_counted(self.bytes());
+        if self.total.get() <= GATHERED_BYTES_PER_CONNECTION_MAX {
+            return Ok(());
+        }
+        Err(Status::resource_exhausted(format!(
+            "requests of this connection that have not come wholly have more than {GATHERED_BYTES_PER_CONNECTION_MAX} bytes; \
+             send fewer at a time"
+        )))
+    }
+
+    /// Counts nothing: the peer may send no more in place of what is kept.
+    pub(super) fn discount(&mut self) {
+        self.set_counted(0);
+    }
+
+    fn set_counted(&mut self, bytes: usize) {
+        self.total.set(self.total.get() + bytes - self.counted);
+        self.counted = bytes;
+    }
+
     /// Copies what is left: the buffer it was read into is used again.
     fn keep(&mut self) -> Option<Bytes> {
         self.begun.extend_from_slice(&self.newest);
         self.newest = Bytes::new();
         None
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.discount();
     }
 }
 
@@ -139,6 +179,28 @@ mod tests {
         assert_eq!(&requests.next().unwrap().unwrap()[..], b"two");
         assert_eq!(&requests.next().unwrap().unwrap()[..], b"three");
         assert_eq!(requests.next().unwrap(), None);
+    }
+
+    #[test]
+    fn all_that_is_kept_counts_and_nothing_that_is_gone() {
+        let total = Rc::default();
+        let (mut one, mut other) = (Requests::new(&total), Requests::new(&total));
+        one.push(Bytes::from(wire(&[b"whole", b"cut"])).slice(..13));
+        other.push(Bytes::from_static(&[0, 0]));
+        one.count().unwrap();
+        other.count().unwrap();
+        assert_eq!(total.get(), 15);
+        assert!(one.next().unwrap().is_some());
+        one.count().unwrap();
+        assert_eq!(total.get(), 5);
+        other.discount();
+        assert_eq!(total.get(), 3);
+        total.set(GATHERED_BYTES_PER_CONNECTION_MAX + 1);
+        assert_eq!(other.count().unwrap_err().code(), tonic::Code::ResourceExhausted);
+        total.set(5);
+        drop(other);
+        drop(one);
+        assert_eq!(total.get(), 0);
     }
 
     #[test]

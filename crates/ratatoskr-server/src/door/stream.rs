@@ -65,7 +65,8 @@ pub(super) fn begin(link: &Link, stream: StreamId) {
         fields.known(":status", "200").known("content-type", "application/grpc");
     });
     if let Some(call) = http2.tag(stream) {
-        *call = Call::Steps(Box::default());
+        let requests = Requests::new(&link.gathered);
+        *call = Call::Steps(Box::new(Steps { requests, ..Steps::default() }));
     }
 }
 
@@ -144,8 +145,9 @@ fn encode(response: &PublishStreamResponse) -> Bytes {
 /// Changes a stream's state and lets it move on.
 fn change(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, change: impl FnOnce(&mut Steps)) {
     let mut http2 = link.http2();
-    let Some(Call::Steps(steps)) = http2.tag(stream) else { return };
-    let mut steps = std::mem::take(steps);
+    let Some(call @ Call::Steps(_)) = http2.tag(stream) else { return };
+    // Stays so if the stream ends here: what still comes for it, while it waits for its window, means nothing.
+    let Call::Steps(mut steps) = std::mem::replace(call, Call::Waiting) else { return };
     change(&mut steps);
     while let Some(response) = steps.next_response() {
         match response {
@@ -158,12 +160,18 @@ fn change(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, change: impl F
         }
     }
     let has_room = http2.has_room(stream);
-    if let Err(status) = read(worker, link, stream, &mut steps, has_room) {
-        steps.end = Some(Err(status));
-    }
-    if !steps.is_stalled {
+    let read = read(worker, link, stream, &mut steps, has_room);
+    let counted = if steps.is_stalled {
+        steps.requests.discount();
+        Ok(())
+    } else {
         // All but the beginning of a request has been read, and the rest of that has to come.
         http2.release(stream, std::mem::take(&mut steps.unreleased));
+        steps.requests.count()
+    };
+    if let Err(status) = read.and(counted) {
+        steps.requests = Requests::default();
+        steps.end = Some(Err(status));
     }
     if steps.in_flight.is_empty() && steps.is_read_out() {
         let end = steps.end.take();
