@@ -11,30 +11,34 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use ratatoskr_http2::StreamId;
 use tonic::Status;
 
 use crate::door::link::Backflow;
+use crate::limits::CHUNK_COPIED_BYTES_MAX;
 
 /// The end that the connection fills. Dropping it before [`BodySender::end`] breaks the body.
 pub(crate) struct BodySender(Arc<Pipe>);
 
 /// The end that is read.
-pub(super) struct RequestBody {
-    pipe: Arc<Pipe>,
+pub(super) struct RequestBody(Arc<Pipe>);
+
+struct Pipe {
+    content: Mutex<Content>,
     stream: StreamId,
     backflow: Arc<Backflow>,
 }
 
 #[derive(Default)]
-struct Pipe(Mutex<Content>);
-
-#[derive(Default)]
 struct Content {
     chunks: VecDeque<Bytes>,
+    /// Short chunks that came after them.
+    tail: BytesMut,
+    /// Nobody reads any more.
+    is_abandoned: bool,
     /// Nothing follows; false if the body breaks off here.
     end: Option<bool>,
     reader: Option<Waker>,
@@ -42,15 +46,17 @@ struct Content {
 
 /// A body that comes on a stream.
 pub(super) fn request_body(stream: StreamId, backflow: Arc<Backflow>) -> (BodySender, RequestBody) {
-    let pipe = Arc::<Pipe>::default();
-    (BodySender(pipe.clone()), RequestBody { pipe, stream, backflow })
+    let pipe = Arc::new(Pipe { content: Mutex::default(), stream, backflow });
+    (BodySender(pipe.clone()), RequestBody(pipe))
 }
 
 impl BodySender {
     pub(super) fn push(&self, chunk: Bytes) {
         self.change(|content| {
-            if !chunk.is_empty() {
-                content.chunks.push_back(chunk);
+            if content.is_abandoned {
+                self.0.backflow.put(self.0.stream, chunk.len());
+            } else {
+                content.push(chunk);
             }
         });
     }
@@ -61,7 +67,7 @@ impl BodySender {
 
     fn change(&self, change: impl FnOnce(&mut Content)) {
         let reader = {
-            let mut content = self.0.0.lock();
+            let mut content = self.0.content.lock();
             change(&mut content);
             content.reader.take()
         };
@@ -79,6 +85,38 @@ impl Drop for BodySender {
     }
 }
 
+impl Content {
+    fn push(&mut self, chunk: Bytes) {
+        if chunk.len() < CHUNK_COPIED_BYTES_MAX {
+            self.tail.extend_from_slice(&chunk);
+            return;
+        }
+        if !self.tail.is_empty() {
+            self.chunks.push_back(self.tail.split().freeze());
+        }
+        self.chunks.push_back(chunk);
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let tail = &mut self.tail;
+        self.chunks.pop_front().or_else(|| (!tail.is_empty()).then(|| std::mem::take(tail).freeze()))
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let mut content = self.0.content.lock();
+        content.is_abandoned = true;
+        let unread = content.chunks.iter().map(Bytes::len).sum::<usize>() + content.tail.len();
+        content.chunks.clear();
+        content.tail = BytesMut::new();
+        drop(content);
+        if unread > 0 {
+            self.0.backflow.put(self.0.stream, unread);
+        }
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = Status;
@@ -87,10 +125,10 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let mut body = self.pipe.0.lock();
-        if let Some(chunk) = body.chunks.pop_front() {
+        let mut body = self.0.content.lock();
+        if let Some(chunk) = body.pop() {
             drop(body);
-            self.backflow.put(self.stream, chunk.len());
+            self.0.backflow.put(self.0.stream, chunk.len());
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
         match body.end {
@@ -104,8 +142,8 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let content = self.pipe.0.lock();
-        content.chunks.is_empty() && content.end == Some(true)
+        let content = self.0.content.lock();
+        content.chunks.is_empty() && content.tail.is_empty() && content.end == Some(true)
     }
 
     fn size_hint(&self) -> SizeHint {
