@@ -116,9 +116,12 @@ impl Worker {
         let number = self.next_link.get();
         self.next_link.set(number + 1);
         self.links.borrow_mut().insert(number, Rc::downgrade(&link));
+        let _entry = Entry { worker: &self, link: &link, number };
+        if self.closing.is_closed() {
+            // It came between the signal and the last look at all connections.
+            link.leave();
+        }
         connection::run(&self, &link, socket).await;
-        link.end();
-        self.links.borrow_mut().remove(&number);
     }
 
     async fn keep_time(self: Rc<Worker>) {
@@ -134,6 +137,20 @@ impl Worker {
 
     fn links(&self) -> Vec<Rc<Link>> {
         self.links.borrow().values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// A connection among the others. Its calls end with it, even if its task panics: each holds on to the link, and the link to them.
+struct Entry<'a> {
+    worker: &'a Worker,
+    link: &'a Link,
+    number: u64,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.link.end();
+        self.worker.links.borrow_mut().remove(&self.number);
     }
 }
 

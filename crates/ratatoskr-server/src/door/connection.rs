@@ -11,12 +11,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use ratatoskr_http2::{ErrorCode, Event};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use ratatoskr_http2::Event;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::door::link::Link;
 use crate::door::{Worker, calls};
-use crate::limits::{READ_BYTES, READS_PER_TURN};
+use crate::limits::{LINGER_BYTES_MAX, LINGER_TIMEOUT, READ_BYTES, READS_PER_TURN};
 
 /// Slices written at a time.
 const SLICES: usize = 64;
@@ -31,11 +32,42 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     link: &Rc<Link>,
     mut socket: S,
 ) {
-    let mut connection = Serving { worker, link, rest: BytesMut::new(), is_read_out: false };
+    let mut connection = Serving { worker, link, rest: BytesMut::new(), input: Input::Open };
     let served = poll_fn(|context| connection.poll(Pin::new(&mut socket), context)).await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection ended");
+    match served {
+        Ok(Leaving::AtOnce) => {}
+        Ok(Leaving::InPeace) => {
+            link.end_calls();
+            // Who does not end within that time hears the rest, or does not.
+            let _ = timeout(LINGER_TIMEOUT, linger(socket)).await;
+        }
+        Err(error) => tracing::debug!(%error, "a connection ended"),
     }
+}
+
+/// Waits until the peer has heard that we are done. A socket that is closed while something unread lies in it is reset, and what was said
+/// last may be lost.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S) -> io::Result<u64> {
+    socket.shutdown().await?;
+    tokio::io::copy(&mut socket.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
+}
+
+/// What may still come.
+#[derive(PartialEq, Eq)]
+enum Input {
+    Open,
+    /// Nothing: the peer has closed its side, and so the connection.
+    Closed,
+    /// Nothing that we would look at.
+    Refused,
+}
+
+/// How a connection ends.
+enum Leaving {
+    /// The peer has gone already, or does not answer.
+    AtOnce,
+    /// We end it, and have said so.
+    InPeace,
 }
 
 struct Serving<'a> {
@@ -43,8 +75,7 @@ struct Serving<'a> {
     link: &'a Rc<Link>,
     /// What was read of a frame that is not complete.
     rest: BytesMut,
-    /// The peer sends nothing more, or nothing that we would look at.
-    is_read_out: bool,
+    input: Input,
 }
 
 impl Serving<'_> {
@@ -52,14 +83,17 @@ impl Serving<'_> {
         &mut self,
         mut socket: Pin<&mut S>,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<io::Result<Leaving>> {
         self.link.attend(context.waker());
         self.link.take_backflow();
         let is_drained = self.read(socket.as_mut(), context)?;
         calls::tell_room(self.worker, self.link);
         let is_written = self.write(socket.as_mut(), context)?;
-        if self.link.is_cut() || (is_written && (self.is_read_out || self.link.http2().is_done())) {
-            return Poll::Ready(Ok(()));
+        if self.link.is_cut() || (is_written && self.input == Input::Closed) {
+            return Poll::Ready(Ok(Leaving::AtOnce));
+        }
+        if is_written && (self.input == Input::Refused || self.link.http2().is_done()) {
+            return Poll::Ready(Ok(Leaving::InPeace));
         }
         if !is_drained {
             // More may be there; first it is the others' turn.
@@ -76,7 +110,7 @@ impl Serving<'_> {
     ) -> io::Result<bool> {
         for _ in 0..READS_PER_TURN {
             // A peer that asks and does not listen is not heard until it has: writing wakes this task.
-            if self.is_read_out || self.link.http2().is_stalled() {
+            if self.input != Input::Open || self.link.http2().is_stalled() {
                 return Ok(true);
             }
             let mut input = std::mem::take(&mut self.rest);
@@ -91,7 +125,7 @@ impl Serving<'_> {
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Ready(Ok(0)) => {
-                    self.is_read_out = true;
+                    self.input = Input::Closed;
                     return Ok(true);
                 }
                 Poll::Ready(Ok(_)) => self.take_in(input),
@@ -108,11 +142,12 @@ impl Serving<'_> {
                 Ok(None) => return self.put_back(input),
                 Err(fault) => {
                     tracing::debug!(%fault, "a connection is closed: its client broke the protocol");
-                    self.is_read_out = true;
-                    if input.first().is_some_and(u8::is_ascii_uppercase)
-                        && fault.code == ErrorCode::PROTOCOL_ERROR
-                    {
-                        self.link.http2().answer_plainly(WRONG_PROTOCOL);
+                    self.input = Input::Refused;
+                    // So that nothing but the reason is left to be written.
+                    self.link.end_calls();
+                    let mut http2 = self.link.http2();
+                    if !http2.is_greeted() && input.first().is_some_and(u8::is_ascii_uppercase) {
+                        http2.answer_plainly(WRONG_PROTOCOL);
                     }
                     return;
                 }
