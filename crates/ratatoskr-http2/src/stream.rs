@@ -28,6 +28,8 @@ pub(crate) struct Stream<T> {
     pub(crate) receive: ReceiveWindow,
     /// The peer may still send.
     pub(crate) is_receiving: bool,
+    /// We have sent a head.
+    pub(crate) is_answered: bool,
     /// Data that could not be sent yet.
     waiting: VecDeque<Bytes>,
     /// Bytes of it.
@@ -49,6 +51,7 @@ impl<T> Stream<T> {
             send,
             receive,
             is_receiving: true,
+            is_answered: false,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             ending: None,

@@ -38,9 +38,15 @@ impl<T> Connection<T> {
 
     /// Writes the head of a response. For a stream that is gone nothing happens, as in all that follows.
     pub fn send_headers(&mut self, stream: StreamId, write: impl FnOnce(&mut HeadersWriter<'_>)) {
-        if self.streams.contains_key(&stream) {
+        if let Some(open) = self.streams.get_mut(&stream) {
+            open.is_answered = true;
             self.write_block(stream, 0, write);
         }
+    }
+
+    /// True if the head of a response has been written, and nothing has ended the stream since.
+    pub fn is_answered(&self, stream: StreamId) -> bool {
+        self.streams.get(&stream).is_some_and(|stream| stream.is_answered)
     }
 
     /// Writes the head of a response that is all of it, and ends the stream: what gRPC calls trailers only.

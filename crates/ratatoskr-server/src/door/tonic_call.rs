@@ -21,6 +21,7 @@ use tonic::service::Routes;
 use crate::door::body::RequestBody;
 use crate::door::link::Link;
 use crate::door::timeout;
+use crate::limits::UNSENT_BYTES_PER_CONNECTION_MAX;
 
 /// The request as tonic wants it; `None` if it cannot be one.
 pub(super) fn request(fields: &Fields, body: Option<RequestBody>) -> Option<Request<Body>> {
@@ -47,7 +48,7 @@ pub(super) async fn serve(routes: Routes, link: Rc<Link>, stream: StreamId, requ
     let Some(deadline) = deadline else { return serving.await };
     if tokio::time::timeout(deadline, serving).await.is_err() {
         let late = Status::deadline_exceeded("the call's deadline is over: it was not done in time");
-        end_with_status(&link, stream, &late);
+        fail(&link, stream, &late);
     }
 }
 
@@ -72,7 +73,15 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
             Some(Ok(frame)) => frame,
         };
         match frame.into_data() {
-            Ok(data) => link.http2().send_data(stream, data),
+            Ok(data) => {
+                let mut http2 = link.http2();
+                let waiting = http2.waiting();
+                if waiting > 0 && waiting + data.len() > UNSENT_BYTES_PER_CONNECTION_MAX {
+                    drop(http2);
+                    return end_with_status(link, stream, &unsent(waiting));
+                }
+                http2.send_data(stream, data);
+            }
             Err(frame) => {
                 let trailers = frame.into_trailers().unwrap_or_default();
                 return link.http2().end(stream, Ending::Trailers(pairs(&trailers)));
@@ -80,6 +89,13 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
         }
         link.wake();
     }
+}
+
+fn unsent(waiting: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "{waiting} bytes of answers wait for this client to read them; at most {UNSENT_BYTES_PER_CONNECTION_MAX} may: read them, or ask for \
+         less at a time"
+    ))
 }
 
 fn write_head(fields: &mut ratatoskr_http2::HeadersWriter<'_>, status: &str, headers: &HeaderMap) {
@@ -95,6 +111,12 @@ fn write_head(fields: &mut ratatoskr_http2::HeadersWriter<'_>, status: &str, hea
 fn pairs(headers: &HeaderMap) -> Vec<(Bytes, Bytes)> {
     let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
     headers.iter().map(|(name, value)| (copy(name.as_str().as_bytes()), copy(value.as_bytes()))).collect()
+}
+
+/// Ends a call with a status, whether or not its head has gone out.
+pub(super) fn fail(link: &Link, stream: StreamId, status: &Status) {
+    let is_answered = link.http2().is_answered(stream);
+    if is_answered { end_with_status(link, stream, status) } else { refuse(link, stream, status) }
 }
 
 /// Ends a call whose head has gone out.

@@ -33,9 +33,12 @@ fn a_call_is_answered_and_forgotten() {
     let mut talk = Talk::server();
     talk.hear(headers(1, ALL, REQUEST));
     *talk.connection.tag(1).unwrap() = 42;
+    assert!(!talk.connection.is_answered(1));
     respond(&mut talk.connection, 1);
+    assert!(talk.connection.is_answered(1));
     talk.connection.send_data(1, Bytes::from("hello"));
     talk.connection.end(1, Ending::Known(OK));
+    assert!(!talk.connection.is_answered(1));
     assert_eq!(frames(&mut talk), "HEADERS 1 :status=200, DATA 1 5, HEADERS 1 grpc-status=0 END");
     assert_eq!(talk.connection.tag(1), None);
     assert_eq!(talk.connection.stream_count(), 0);
