@@ -46,6 +46,7 @@ mod frame;
 pub mod hpack;
 pub mod limits;
 mod outgoing;
+pub mod raw;
 mod stream;
 mod window;
 

@@ -2,37 +2,20 @@
 
 use bytes::BytesMut;
 
-use crate::frame::{self, ErrorCode, FRAME_HEADER_BYTES, FrameHeader, PREFACE, StreamId, kind};
-use crate::hpack::{Decoder, Encoder, Fields};
+use crate::frame::{ErrorCode, PREFACE, StreamId};
+use crate::hpack::{Decoder, Fields};
+use crate::raw::Heard;
 use crate::{Announced, Connection, Event, Role};
 
-pub(super) const END_STREAM: u8 = 0x1;
-pub(super) const ACK: u8 = 0x1;
-pub(super) const END_HEADERS: u8 = 0x4;
-pub(super) const PADDED: u8 = 0x8;
-pub(super) const PRIORITY: u8 = 0x20;
+pub(super) use crate::raw::flag::{ACK, END_HEADERS, END_STREAM, PADDED, PRIORITY};
+pub(super) use crate::raw::{block, frame, greeting, kind, reset, settings, take_frame, window_update};
+
 /// A whole request without a body.
 pub(super) const ALL: u8 = END_HEADERS | END_STREAM;
 
 /// A request's head as a client has to write it.
 pub(super) const REQUEST: &[(&str, &str)] =
     &[(":method", "POST"), (":scheme", "http"), (":path", "/a.B/C"), ("te", "trailers")];
-
-pub(super) fn frame(kind: u8, flags: u8, stream: StreamId, payload: impl AsRef<[u8]>) -> Vec<u8> {
-    let payload = payload.as_ref();
-    let mut bytes = frame::header(payload.len(), kind, flags, stream).to_vec();
-    bytes.extend_from_slice(payload);
-    bytes
-}
-
-/// Fields as a header block that needs no table.
-pub(super) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
-    let (mut encoder, mut block) = (Encoder::new(), BytesMut::new());
-    for (name, value) in fields {
-        encoder.put(name.as_bytes(), value.as_bytes(), &mut block);
-    }
-    block.to_vec()
-}
 
 pub(super) fn headers(stream: StreamId, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
     frame(kind::HEADERS, flags, stream, block(fields))
@@ -44,27 +27,6 @@ pub(super) fn request(stream: StreamId) -> Vec<u8> {
 
 pub(super) fn data(stream: StreamId, flags: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     frame(kind::DATA, flags, stream, payload)
-}
-
-pub(super) fn reset(stream: StreamId, code: ErrorCode) -> Vec<u8> {
-    frame(kind::RST_STREAM, 0, stream, code.0.to_be_bytes())
-}
-
-pub(super) fn window_update(stream: StreamId, bytes: u32) -> Vec<u8> {
-    frame(kind::WINDOW_UPDATE, 0, stream, bytes.to_be_bytes())
-}
-
-pub(super) fn settings(settings: &[(u16, u32)]) -> Vec<u8> {
-    let payload: Vec<u8> = settings
-        .iter()
-        .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
-        .collect();
-    frame(kind::SETTINGS, 0, 0, payload)
-}
-
-/// The preface and empty settings: what every conversation begins with.
-pub(super) fn greeting() -> Vec<u8> {
-    [PREFACE, &settings(&[])].concat()
 }
 
 /// A connection, and the ear of its peer.
@@ -154,14 +116,15 @@ impl Talk {
     pub(super) fn frames(&mut self) -> Vec<String> {
         self.connection.write_into(&mut self.said);
         let mut words = Vec::new();
-        while let Some((header, payload)) = take_frame(&mut self.said) {
-            words.push(self.word(header, &payload));
+        while let Some(heard) = take_frame(&mut self.said) {
+            words.push(self.word(&heard));
         }
         assert!(self.said.is_empty(), "half a frame was written: {:?}", self.said);
         words
     }
 
-    fn word(&mut self, header: FrameHeader, payload: &[u8]) -> String {
+    fn word(&mut self, header: &Heard) -> String {
+        let payload = &header.payload[..];
         let number = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
         let end = if header.flags & END_STREAM != 0 { " END" } else { "" };
         match header.kind {
@@ -190,15 +153,4 @@ impl Talk {
             other => panic!("nobody says frames of kind {other}"),
         }
     }
-}
-
-/// The first whole frame.
-pub(super) fn take_frame(bytes: &mut BytesMut) -> Option<(FrameHeader, BytesMut)> {
-    let header = FrameHeader::read(bytes)?;
-    if bytes.len() < FRAME_HEADER_BYTES + header.length {
-        return None;
-    }
-    let mut frame = bytes.split_to(FRAME_HEADER_BYTES + header.length);
-    let payload = frame.split_off(FRAME_HEADER_BYTES);
-    Some((header, payload))
 }
