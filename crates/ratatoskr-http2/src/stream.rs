@@ -19,6 +19,13 @@ pub enum Ending {
     Trailers(Vec<(Bytes, Bytes)>),
 }
 
+/// What begins an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    Due,
+    Sent,
+}
+
 /// One stream.
 #[derive(Debug)]
 pub(crate) struct Stream<T> {
@@ -28,8 +35,8 @@ pub(crate) struct Stream<T> {
     pub(crate) receive: ReceiveWindow,
     /// The peer may still send.
     pub(crate) is_receiving: bool,
-    /// We have sent a head.
-    pub(crate) is_answered: bool,
+    /// Of our answer.
+    pub(crate) head: Head,
     /// Data that could not be sent yet.
     waiting: VecDeque<Bytes>,
     /// Bytes of it.
@@ -51,7 +58,7 @@ impl<T> Stream<T> {
             send,
             receive,
             is_receiving: true,
-            is_answered: false,
+            head: Head::Due,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             ending: None,

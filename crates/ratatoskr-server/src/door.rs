@@ -17,6 +17,7 @@ mod calls;
 mod connection;
 mod feed;
 mod link;
+mod partial;
 mod publishing;
 mod requests;
 mod route;

@@ -13,7 +13,7 @@ use crate::frame::{self, ErrorCode, FRAME_HEADER_BYTES, StreamId, flag, kind};
 use crate::limits::{
     CONNECTION_WAITING_BYTES, OUTGOING_BYTES_MAX, OUTGOING_BYTES_STALLED, STREAM_WAITING_BYTES, TURN_BYTES,
 };
-use crate::stream::{Ending, Stream};
+use crate::stream::{Ending, Head, Stream};
 use crate::window::SendWindow;
 
 use super::headers::HeadersWriter;
@@ -39,14 +39,14 @@ impl<T> Connection<T> {
     /// Writes the head of a response. For a stream that is gone nothing happens, as in all that follows.
     pub fn send_headers(&mut self, stream: StreamId, write: impl FnOnce(&mut HeadersWriter<'_>)) {
         if let Some(open) = self.streams.get_mut(&stream) {
-            open.is_answered = true;
+            open.head = Head::Sent;
             self.write_block(stream, 0, write);
         }
     }
 
     /// True if the head of a response has been written, and nothing has ended the stream since.
     pub fn is_answered(&self, stream: StreamId) -> bool {
-        self.streams.get(&stream).is_some_and(|stream| stream.is_answered)
+        self.streams.get(&stream).is_some_and(|stream| stream.head == Head::Sent)
     }
 
     /// Writes the head of a response that is all of it, and ends the stream: what gRPC calls trailers only.

@@ -17,11 +17,15 @@ use parking_lot::Mutex;
 use ratatoskr_http2::StreamId;
 use tonic::Status;
 
-use crate::door::link::Backflow;
+use crate::door::link::{Backflow, Link};
+use crate::door::partial::Partial;
 use crate::limits::CHUNK_COPIED_BYTES_MAX;
 
 /// The end that the connection fills. Dropping it before [`BodySender::end`] breaks the body.
-pub(crate) struct BodySender(Arc<Pipe>);
+pub(crate) struct BodySender {
+    pipe: Arc<Pipe>,
+    partial: Partial,
+}
 
 /// The end that is read.
 pub(super) struct RequestBody(Arc<Pipe>);
@@ -45,20 +49,24 @@ struct Content {
 }
 
 /// A body that comes on a stream.
-pub(super) fn request_body(stream: StreamId, backflow: Arc<Backflow>) -> (BodySender, RequestBody) {
-    let pipe = Arc::new(Pipe { content: Mutex::default(), stream, backflow });
-    (BodySender(pipe.clone()), RequestBody(pipe))
+pub(super) fn request_body(link: &Link, stream: StreamId) -> (BodySender, RequestBody) {
+    let pipe = Arc::new(Pipe { content: Mutex::default(), stream, backflow: link.backflow.clone() });
+    (BodySender { pipe: pipe.clone(), partial: Partial::new(&link.gathered) }, RequestBody(pipe))
 }
 
 impl BodySender {
-    pub(super) fn push(&self, chunk: Bytes) {
+    /// Refused if the connection has begun too many requests, and ended too few.
+    pub(super) fn push(&mut self, chunk: Bytes) -> Result<(), Status> {
+        self.partial.pass(&chunk)?;
+        let pipe = &self.pipe;
         self.change(|content| {
             if content.is_abandoned {
-                self.0.backflow.put(self.0.stream, chunk.len());
+                pipe.backflow.put(pipe.stream, chunk.len());
             } else {
                 content.push(chunk);
             }
         });
+        Ok(())
     }
 
     pub(super) fn end(self) {
@@ -67,7 +75,7 @@ impl BodySender {
 
     fn change(&self, change: impl FnOnce(&mut Content)) {
         let reader = {
-            let mut content = self.0.content.lock();
+            let mut content = self.pipe.content.lock();
             change(&mut content);
             content.reader.take()
         };

@@ -81,7 +81,7 @@ fn serve(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
     let (sender, body) = if is_end {
         (None, None)
     } else {
-        let (sender, body) = request_body(stream, link.backflow.clone());
+        let (sender, body) = request_body(link, stream);
         (Some(sender), Some(body))
     };
     let request = tonic_call::request(link.http2().fields(), body);
@@ -122,7 +122,12 @@ pub(super) fn take_data(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, 
     match call {
         Call::Served { body, .. } => {
             if let Some(sender) = body {
-                sender.push(data);
+                if let Err(status) = sender.push(data) {
+                    let call = std::mem::take(call);
+                    drop(http2);
+                    drop(call);
+                    return tonic_call::fail(link, stream, &status);
+                }
                 if is_end && let Some(sender) = body.take() {
                     sender.end();
                 }

@@ -89,10 +89,7 @@ impl Requests {
         if self.total.get() <= GATHERED_BYTES_PER_CONNECTION_MAX {
             return Ok(());
         }
-        Err(Status::resource_exhausted(format!(
-            "requests of this connection that have not come wholly have more than {GATHERED_BYTES_PER_CONNECTION_MAX} bytes; \
-             send fewer at a time"
-        )))
+        Err(too_much())
     }
 
     /// Counts nothing: the peer may send no more in place of what is kept.
@@ -117,6 +114,14 @@ impl Drop for Requests {
     fn drop(&mut self) {
         self.discount();
     }
+}
+
+/// All requests of a connection keep too much.
+pub(super) fn too_much() -> Status {
+    Status::resource_exhausted(format!(
+        "requests of this connection that have not come wholly have more than {GATHERED_BYTES_PER_CONNECTION_MAX} bytes; \
+         send fewer at a time"
+    ))
 }
 
 /// The length of the message that begins here; nothing if the prefix is not whole.
