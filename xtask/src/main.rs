@@ -7,12 +7,14 @@
 //! soak            minutes of real load on one broker: nothing lost, memory flat
 //! real-text       100 MB of real text through the command line, killed twice
 //! workers         a subscription worked through under kills, and a checker of what was seen
+//! abuse           what a hostile client can send, and what it costs: a table
 //! recovery-bench  a million messages, a kill, and how long the restart takes
 //! compare         the same work on us and on other brokers, side by side
 //! ```
 //!
 //! Nothing here ships: the broker never depends on this crate.
 
+mod abuse;
 mod broker_process;
 mod compare;
 mod corpus;
@@ -58,6 +60,8 @@ enum Chore {
     RealText(real_text::RealTextOptions),
     /// Work through a durable subscription while workers and the broker are killed; check every promise
     Workers(workers::WorkersOptions),
+    /// Abuse the gRPC door in every known way while another client is served; print what each costs
+    Abuse(abuse::AbuseOptions),
     /// Publish a million messages, kill the broker, and time its return
     RecoveryBench(recovery_bench::RecoveryBenchOptions),
     /// Put the same work on other brokers and on ours, in turn, and show it in one table
@@ -83,6 +87,7 @@ fn run(chore: Chore) -> Outcome {
         Chore::Soak(options) => soak::run(&workshop, &options),
         Chore::RealText(options) => real_text::run(&workshop, &options),
         Chore::Workers(options) => workers::run(&workshop, &options),
+        Chore::Abuse(options) => abuse::run(&workshop, &options),
         Chore::RecoveryBench(options) => recovery_bench::run(&workshop, &options),
         Chore::Compare(options) => compare::run(&workshop, &options),
     }

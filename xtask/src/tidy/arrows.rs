@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "ratatoskr",
         &["ratatoskr-bench", "ratatoskr-broker", "ratatoskr-client", "ratatoskr-proto", "ratatoskr-server"],
     ),
-    ("xtask", &["ratatoskr-client", "ratatoskr-proto"]),
+    ("xtask", &["ratatoskr-client", "ratatoskr-http2", "ratatoskr-proto"]),
 ];
 
 /// What the tests of a crate may depend on beyond [`ARROWS`].

@@ -1,0 +1,164 @@
+//! Abuse of the gRPC door, tried for real: what a client can send that costs the server more than the client, and what it is refused with.
+//!
+//! ```text
+//!   a broker with one thread ◀── assailant: frames by hand, as fast as they are taken (or not read, or never finished)
+//!                            ◀── bystander: publishes all the while, on the same thread; each has to be acknowledged
+//!   a row:  attack · promise · tried · outcome · processor · memory before, at most, after
+//! ```
+//!
+//! Each attack has a broker of its own, so that its figures are its own. The first row is no attack: what the bystander alone costs.
+
+mod assailant;
+mod attacks;
+mod bystander;
+mod floods;
+mod sieges;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::broker_process::BrokerSetup;
+use crate::failed::{Failed, Outcome};
+use crate::workshop::{Profile, Workshop};
+
+use attacks::{ATTACKS, Arena, Attack};
+use bystander::Bystander;
+
+/// How often memory is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// Memory has to be back within this time.
+const RECOVERY: Duration = Duration::from_secs(20);
+/// … to this much above what it was: the allocator keeps some.
+const RSS_KEPT_MAX: u64 = 96 << 20;
+/// The longest the bystander may wait for an acknowledgement.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How long, and on what.
+#[derive(clap::Args)]
+pub(crate) struct AbuseOptions {
+    /// Seconds of each attack
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+    /// These attacks only
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// A broker that is already built
+    #[arg(long, value_name = "PATH")]
+    broker: Option<PathBuf>,
+}
+
+/// What came of an attack.
+pub(crate) struct Row {
+    pub(crate) attack: &'static str,
+    pub(crate) promise: &'static str,
+    /// How much of it there was.
+    pub(crate) tried: String,
+    /// How it was answered.
+    pub(crate) outcome: String,
+    /// Processor time of the server while it lasted, the bystander's part included.
+    pub(crate) cpu: Duration,
+    pub(crate) took: Duration,
+    /// Memory of the server before, at most, and afterwards.
+    pub(crate) rss_bytes: [u64; 3],
+    pub(crate) acknowledged: u64,
+    /// The longest that the bystander waited.
+    pub(crate) wait_max: Duration,
+    /// Promises that were broken.
+    pub(crate) broken: Vec<String>,
+}
+
+/// Tries everything, and prints a table.
+pub(crate) fn run(workshop: &Workshop, options: &AbuseOptions) -> Outcome {
+    let program = match &options.broker {
+        Some(program) => program.clone(),
+        None => workshop.broker_program(Profile::Release)?,
+    };
+    let rows = rows(&program, Duration::from_secs(options.seconds), &options.only)?;
+    let broken: Vec<_> =
+        rows.iter().flat_map(|row| row.broken.iter().map(|what| format!("{}: {what}", row.attack))).collect();
+    if broken.is_empty() { Ok(()) } else { Err(Failed::new(broken.join("\n"))) }
+}
+
+/// Tries each attack, or those named, against a broker of its own.
+pub(crate) fn rows(program: &Path, lasts: Duration, only: &[String]) -> Outcome<Vec<Row>> {
+    let mut rows = Vec::new();
+    println!("attack | tried | outcome | CPU s of s | RSS MiB before, most, after | acks, longest wait ms");
+    for attack in ATTACKS {
+        if only.is_empty() || only.iter().any(|name| attack.name.contains(name.as_str())) {
+            let row = attempt(program, attack, lasts)?;
+            print(&row);
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
+fn print(row: &Row) {
+    let [before, most, after] = row.rss_bytes.map(|bytes| bytes >> 20);
+    println!(
+        "{} | {} | {} | {:.2} of {:.1} | {before}, {most}, {after} | {}, {}",
+        row.attack,
+        row.tried,
+        row.outcome,
+        row.cpu.as_secs_f64(),
+        row.took.as_secs_f64(),
+        row.acknowledged,
+        row.wait_max.as_millis(),
+    );
+    for what in &row.broken {
+        println!("!!! {}: {what} (promised: {})", row.attack, row.promise);
+    }
+}
+
+fn attempt(program: &Path, attack: &'static Attack, lasts: Duration) -> Outcome<Row> {
+    let folder =
+        tempfile::tempdir().map_err(|error| Failed::new(format!("a folder for the broker: {error}")))?;
+    let mut setup = BrokerSetup::new(program.to_owned(), folder.path())?;
+    setup.arguments = ["--threads", "1"].map(String::from).to_vec();
+    let broker = setup.start()?;
+    let bystander = Bystander::start(&setup.uri());
+    let arena = Arena { address: setup.grpc, uri: setup.uri(), lasts: lasts.max(attack.lasts_min) };
+    (attack.prepare)(&arena)?;
+    let before = broker.usage()?;
+    let began = Instant::now();
+    let fight = std::thread::spawn(move || (attack.run)(&arena));
+    let mut most = before.rss_bytes;
+    while !fight.is_finished() {
+        most = most.max(broker.usage()?.rss_bytes);
+        std::thread::sleep(LOOK);
+    }
+    let took = began.elapsed();
+    let cpu = broker.usage()?.cpu.saturating_sub(before.cpu);
+    let fought =
+        fight.join().map_err(|_| Failed::new(format!("{}: the assailant panicked", attack.name)))??;
+    let ended = Instant::now();
+    while broker.usage()?.rss_bytes > before.rss_bytes + RSS_KEPT_MAX && ended.elapsed() < RECOVERY {
+        std::thread::sleep(LOOK);
+    }
+    let after = broker.usage()?.rss_bytes;
+    let (acknowledged, wait_max, failure) = bystander.stop();
+    let mut faults = fought.broken;
+    faults.extend(failure.map(|error| format!("the bystander was refused: {error}")));
+    if wait_max > WAIT_MAX {
+        faults.push(format!("the bystander waited for {} ms", wait_max.as_millis()));
+    }
+    if most - before.rss_bytes > attack.rss_bytes_max {
+        let (grown, allowed) = ((most - before.rss_bytes) >> 20, attack.rss_bytes_max >> 20);
+        faults.push(format!("memory grew by {grown} MiB; at most {allowed} were promised"));
+    }
+    if after > before.rss_bytes + RSS_KEPT_MAX {
+        faults.push(format!("{} MiB of memory did not come back", (after - before.rss_bytes) >> 20));
+    }
+    Ok(Row {
+        attack: attack.name,
+        promise: attack.promise,
+        tried: fought.tried,
+        outcome: fought.outcome,
+        cpu,
+        took,
+        rss_bytes: [before.rss_bytes, most, after],
+        acknowledged,
+        wait_max,
+        broken: faults,
+    })
+}

@@ -1,0 +1,117 @@
+//! The list of attacks.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::failed::Outcome;
+
+use super::{floods, sieges};
+
+const MIB: u64 = 1 << 20;
+
+/// Where an attack takes place.
+pub(super) struct Arena {
+    pub(super) address: SocketAddr,
+    /// The same for ordinary clients.
+    pub(super) uri: String,
+    pub(super) lasts: Duration,
+}
+
+/// How an attack went.
+#[derive(Default)]
+pub(super) struct Fought {
+    pub(super) tried: String,
+    pub(super) outcome: String,
+    pub(super) broken: Vec<String>,
+}
+
+/// One attack.
+pub(super) struct Attack {
+    pub(super) name: &'static str,
+    pub(super) promise: &'static str,
+    /// The most that memory may grow by.
+    pub(super) rss_bytes_max: u64,
+    pub(super) lasts_min: Duration,
+    pub(super) prepare: fn(&Arena) -> Outcome,
+    pub(super) run: fn(&Arena) -> Outcome<Fought>,
+}
+
+const fn flood(name: &'static str, run: fn(&Arena) -> Outcome<Fought>) -> Attack {
+    let promise = "refused in words beyond 20,000 a second; bystander served; memory flat";
+    Attack { name, promise, rss_bytes_max: 64 * MIB, lasts_min: Duration::ZERO, prepare: |_| Ok(()), run }
+}
+
+const fn siege(
+    name: &'static str,
+    promise: &'static str,
+    mib_max: u64,
+    run: fn(&Arena) -> Outcome<Fought>,
+) -> Attack {
+    Attack {
+        name,
+        promise,
+        rss_bytes_max: mib_max * MIB,
+        lasts_min: Duration::ZERO,
+        prepare: |_| Ok(()),
+        run,
+    }
+}
+
+/// All of them.
+pub(super) const ATTACKS: &[Attack] = &[
+    siege("nothing", "what the bystander costs alone", 16, |arena| Ok(sieges::nothing(arena))),
+    flood("rapid reset (CVE-2023-44487)", floods::rapid_reset),
+    flood("made you reset (CVE-2025-8671)", floods::made_to_reset),
+    flood("malformed requests", floods::malformed),
+    flood("CONTINUATION without end (CVE-2024-27316)", floods::continuation),
+    flood("empty CONTINUATION without end", floods::empty_continuation),
+    flood("header bomb, a frame each", floods::bombs),
+    flood("header bomb, just under what ends the connection", floods::small_bombs),
+    flood("PING", floods::pings),
+    flood("SETTINGS", floods::settings),
+    flood("SETTINGS that change 1,000 windows 10,000 times", floods::window_settings),
+    flood("empty DATA", floods::empty_data),
+    flood("PRIORITY", floods::priorities),
+    flood("WINDOW_UPDATE", floods::window_updates),
+    flood("frames nobody knows", floods::unknown),
+    flood("random bytes", floods::noise),
+    flood("HTTP/1.1", floods::http1),
+    flood("TLS", floods::tls),
+    flood("compressed requests", floods::compressed),
+    siege("PING without reading", "memory flat: who does not listen is not heard", 16, floods::deaf_pings),
+    siege(
+        "publishing without reading",
+        "memory bounded: 100,000 calls, and who does not listen is not heard",
+        128,
+        floods::deaf_publishing,
+    ),
+    siege(
+        "requests of 16 MiB, cut, on 1,000 streams",
+        "refused beyond 136 MiB of a connection",
+        320,
+        sieges::cut_requests,
+    ),
+    siege("lengths of 4 GiB on 20,000 streams", "each refused at its prefix", 128, sieges::lying_lengths),
+    siege("a byte in each packet, unread", "no byte holds on to what was read with it", 128, sieges::crumbs),
+    Attack {
+        prepare: sieges::large_messages,
+        ..siege(
+            "1,000 subscribers with a window of a byte",
+            "answers that wait are bounded",
+            512,
+            sieges::shut_windows,
+        )
+    },
+    siege(
+        "100,000 streams of nothing, each with 16 KB of metadata",
+        "streams are refused beyond what a connection may hold",
+        768,
+        sieges::many_streams,
+    ),
+    siege("1,000 halves of a frame", "memory is what was sent", 160, sieges::half_frames),
+    siege("500 header blocks without end", "memory is what was sent", 128, sieges::open_blocks),
+    Attack {
+        lasts_min: Duration::from_secs(13),
+        ..siege("prefaces byte by byte", "closed after ten seconds", 32, sieges::slow_prefaces)
+    },
+];

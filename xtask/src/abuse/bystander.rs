@@ -1,0 +1,83 @@
+//! An ordinary client, whom no attack of others may concern.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ratatoskr_proto::message_broker_client::MessageBrokerClient;
+use ratatoskr_proto::{CreateTopicRequest, Durability, PublishRequest, TopicSettings};
+use tokio::time::timeout;
+
+use crate::failed::{Failed, Outcome};
+
+/// Longer than any acknowledgement takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two messages.
+const PACE: Duration = Duration::from_millis(2);
+
+/// See the file's head.
+pub(super) struct Bystander {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Served>,
+}
+
+#[derive(Default)]
+struct Served {
+    acknowledged: u64,
+    wait_max: Duration,
+    failure: Option<String>,
+}
+
+impl Bystander {
+    /// Connects, and publishes from now on.
+    pub(super) fn start(uri: &str) -> Bystander {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (uri, over) = (uri.to_owned(), Arc::clone(&is_over));
+        let thread = std::thread::spawn(move || {
+            let mut served = Served::default();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let outcome = match runtime {
+                Ok(runtime) => runtime.block_on(publish(uri, &over, &mut served)),
+                Err(error) => Err(Failed::new(error.to_string())),
+            };
+            served.failure = outcome.err().map(|failed| failed.to_string());
+            served
+        });
+        Bystander { is_over, thread }
+    }
+
+    /// Messages acknowledged, the longest wait for one, and why it stopped before it was told to.
+    pub(super) fn stop(self) -> (u64, Duration, Option<String>) {
+        self.is_over.store(true, Ordering::Relaxed);
+        match self.thread.join() {
+            Ok(served) => (served.acknowledged, served.wait_max, served.failure),
+            Err(_) => (0, Duration::ZERO, Some("it panicked".into())),
+        }
+    }
+}
+
+async fn publish(uri: String, is_over: &AtomicBool, served: &mut Served) -> Outcome {
+    let failed = |error: &dyn std::fmt::Display| Failed::new(error.to_string());
+    let mut client = MessageBrokerClient::connect(uri).await.map_err(|error| failed(&error))?;
+    let settings = TopicSettings { durability: Some(Durability::Written.into()), ..TopicSettings::default() };
+    let topic = CreateTopicRequest { name: "bystander".into(), settings: Some(settings) };
+    client.create_topic(topic).await.map_err(|error| failed(&error))?;
+    while !is_over.load(Ordering::Relaxed) {
+        let message = PublishRequest {
+            topic: "bystander".into(),
+            payload: vec![0; 100].into(),
+            ..PublishRequest::default()
+        };
+        let asked = Instant::now();
+        let response = timeout(PATIENCE, client.publish(message)).await.map_err(|error| failed(&error))?;
+        let response = response.map_err(|error| failed(&error))?.into_inner();
+        if !response.success {
+            return Err(Failed::new(response.error));
+        }
+        served.wait_max = served.wait_max.max(asked.elapsed());
+        served.acknowledged += 1;
+        tokio::time::sleep(PACE).await;
+    }
+    Ok(())
+}

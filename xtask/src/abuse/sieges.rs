@@ -1,0 +1,190 @@
+//! Attacks by persistence: much is begun and nothing ended.
+
+use std::time::{Duration, Instant};
+
+use ratatoskr_http2::raw::{self, flag, kind};
+use ratatoskr_proto::PublishRequest;
+use ratatoskr_proto::message_broker_client::MessageBrokerClient;
+
+use crate::failed::{Failed, Outcome};
+
+use super::assailant::{Assailant, REQUEST, Said, head, message};
+use super::attacks::{Arena, Fought};
+use super::floods::bomb;
+
+/// Keeps connections open until the time is over, and asks how they are.
+fn hold(arena: &Arena, began: Instant, assailants: &[Assailant]) -> String {
+    while began.elapsed() < arena.lasts {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let sum = |kind| assailants.iter().map(|assailant| assailant.ear.frames(kind)).sum::<u64>();
+    let closed = assailants.iter().filter(|assailant| assailant.ear.is_closed()).count();
+    let farewell = assailants.iter().find_map(|assailant| assailant.ear.farewell());
+    let farewell = farewell.map_or_else(String::new, |code| format!(" ({code:?})"));
+    format!(
+        "{} answers, {} resets; {closed} of {} connections closed{farewell}",
+        sum(kind::HEADERS),
+        sum(kind::RST_STREAM),
+        assailants.len()
+    )
+}
+
+pub(super) fn nothing(arena: &Arena) -> Fought {
+    let outcome = hold(arena, Instant::now(), &[]);
+    Fought { outcome, ..Fought::default() }
+}
+
+fn fought(tried: impl Into<String>, outcome: String) -> Fought {
+    Fought { tried: tried.into(), outcome, broken: Vec::new() }
+}
+
+pub(super) fn cut_requests(arena: &Arena) -> Outcome<Fought> {
+    let began = Instant::now();
+    let mut assailant = Assailant::connect(arena.address, &[])?;
+    let opening = [&[0][..], &(16_u32 << 20).to_be_bytes()].concat();
+    for number in 0..1000 {
+        let method = if number % 2 == 0 { "Publish" } else { "TopicExists" };
+        let opened = [head(number * 2 + 1, method), raw::frame(kind::DATA, 0, number * 2 + 1, &opening)];
+        assailant.say(&opened.concat());
+    }
+    // As much as the windows allow, over and over: it counts no updates, and sends what would be lawful if all were given back.
+    let part = vec![b'x'; 16_384];
+    let mut bytes = 0_u64;
+    'sending: for _ in 0..60 {
+        for number in 0..1000 {
+            if began.elapsed() > arena.lasts
+                || assailant.say(&raw::frame(kind::DATA, 0, number * 2 + 1, &part)) != Said::Taken
+            {
+                break 'sending;
+            }
+            bytes += part.len() as u64;
+        }
+    }
+    let tried = format!("{} MB", bytes / 1_000_000);
+    Ok(fought(tried, hold(arena, began, &[assailant])))
+}
+
+pub(super) fn lying_lengths(arena: &Arena) -> Outcome<Fought> {
+    let began = Instant::now();
+    let mut assailant = Assailant::connect(arena.address, &[])?;
+    for number in 0..20_000 {
+        let method = if number % 2 == 0 { "Publish" } else { "TopicExists" };
+        let opened = [
+            head(number * 2 + 1, method),
+            raw::frame(kind::DATA, 0, number * 2 + 1, [0, 0xff, 0xff, 0xff, 0xff]),
+        ];
+        assailant.say(&opened.concat());
+    }
+    Ok(fought("20,000 calls", hold(arena, began, &[assailant])))
+}
+
+pub(super) fn crumbs(arena: &Arena) -> Outcome<Fought> {
+    let began = Instant::now();
+    let mut assailant = Assailant::connect(arena.address, &[])?;
+    // A message that does not end, on a stream of which each byte comes alone.
+    assailant.say(&[head(1, "Settle"), raw::frame(kind::DATA, 0, 1, [0, 0, 0x10, 0, 0])].concat());
+    let crumb = raw::frame(kind::DATA, 0, 1, b"x");
+    let mut crumbs = 0_u64;
+    while began.elapsed() < arena.lasts && assailant.say(&crumb) == Said::Taken {
+        crumbs += 1;
+    }
+    Ok(fought(format!("{crumbs} frames of a byte"), hold(arena, began, &[assailant])))
+}
+
+/// A topic with large messages, for those who read them and do not.
+pub(super) fn large_messages(arena: &Arena) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failed::new(error.to_string()))?;
+    runtime.block_on(async {
+        let failed = |error: &dyn std::fmt::Display| Failed::new(error.to_string());
+        let mut client =
+            MessageBrokerClient::connect(arena.uri.clone()).await.map_err(|error| failed(&error))?;
+        for _ in 0..8 {
+            let payload = vec![b'x'; 900_000].into();
+            let message = PublishRequest { topic: "large".into(), payload, ..PublishRequest::default() };
+            client.publish(message).await.map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    })
+}
+
+pub(super) fn shut_windows(arena: &Arena) -> Outcome<Fought> {
+    let began = Instant::now();
+    // INITIAL_WINDOW_SIZE 1
+    let mut assailant = Assailant::connect(arena.address, &[(4, 1)])?;
+    // topic "large", start: earliest
+    let subscribe = message(b"\x0a\x05large\x1a\x02\x10\x01");
+    for number in 0..1000 {
+        let stream = number * 2 + 1;
+        let call = [head(stream, "Subscribe"), raw::frame(kind::DATA, flag::END_STREAM, stream, &subscribe)]
+            .concat();
+        assailant.say(&call);
+    }
+    Ok(fought("1,000 calls", hold(arena, began, &[assailant])))
+}
+
+pub(super) fn many_streams(arena: &Arena) -> Outcome<Fought> {
+    let began = Instant::now();
+    let mut assailant = Assailant::connect(arena.address, &[])?;
+    // The first puts the name into the table; those after it cost a few bytes each.
+    assailant.say(&raw::frame(kind::HEADERS, flag::END_HEADERS, 1, bomb(1)));
+    let path = [(":path", "/ratatoskr.MessageBroker/Consume")];
+    let fields: Vec<_> =
+        REQUEST.iter().map(|field| if field.0 == ":path" { path[0] } else { *field }).collect();
+    let mut block = raw::block(&fields);
+    block.extend_from_slice(&[0xbe, 0xbe, 0xbe]);
+    let mut streams = 1;
+    for number in 1..100_000 {
+        if assailant.say(&raw::frame(kind::HEADERS, flag::END_HEADERS, number * 2 + 1, &block)) != Said::Taken
+        {
+            break;
+        }
+        streams += 1;
+    }
+    Ok(fought(format!("{streams} streams"), hold(arena, began, &[assailant])))
+}
+
+pub(super) fn half_frames(arena: &Arena) -> Outcome<Fought> {
+    let began = Instant::now();
+    let mut assailants = Vec::new();
+    let half = &raw::frame(kind::DATA, 0, 1, vec![0; 60_000])[..50_000];
+    for _ in 0..1000 {
+        let mut assailant = Assailant::connect(arena.address, &[])?;
+        assailant.say(&[&head(1, "Publish"), half].concat());
+        assailants.push(assailant);
+    }
+    Ok(fought("50 MB", hold(arena, began, &assailants)))
+}
+
+pub(super) fn open_blocks(arena: &Arena) -> Outcome<Fought> {
+    let began = Instant::now();
+    let mut assailants = Vec::new();
+    for _ in 0..500 {
+        let mut assailant = Assailant::connect(arena.address, &[])?;
+        assailant.say(&raw::frame(kind::HEADERS, 0, 1, vec![0; 60_000]));
+        assailants.push(assailant);
+    }
+    Ok(fought("30 MB", hold(arena, began, &assailants)))
+}
+
+pub(super) fn slow_prefaces(arena: &Arena) -> Outcome<Fought> {
+    let began = Instant::now();
+    let mut assailants = Vec::new();
+    for _ in 0..100 {
+        let assailant = Assailant::mute(arena.address)?;
+        assailant.listen()?;
+        assailants.push(assailant);
+    }
+    for byte in raw::greeting(&[]) {
+        if began.elapsed() > arena.lasts {
+            break;
+        }
+        for assailant in &mut assailants {
+            assailant.say(&[byte]);
+        }
+        std::thread::sleep(Duration::from_millis(700));
+    }
+    let open = assailants.iter().filter(|assailant| !assailant.ear.is_closed()).count();
+    let broken = if open == 0 { vec![] } else { vec![format!("{open} connections are still open")] };
+    Ok(Fought { tried: "100 connections".into(), outcome: hold(arena, began, &assailants), broken })
+}
