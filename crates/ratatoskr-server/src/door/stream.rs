@@ -235,9 +235,10 @@ fn read(
             return if is_cut { Err(Status::internal("the stream ended within a request")) } else { Ok(()) };
         };
         let number = steps.oldest + steps.in_flight.len() as u64;
+        begin_step(worker, link, (stream, number), &request)?;
+        // It is answered later, if it has been begun at all.
         steps.in_flight.push_back(Step { bytes: request.len(), response: None });
         steps.in_flight_bytes += request.len();
-        begin_step(worker, link, (stream, number), &request)?;
     }
 }
 

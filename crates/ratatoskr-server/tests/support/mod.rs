@@ -31,21 +31,28 @@ impl Fixture {
     pub(crate) fn start() -> Fixture {
         let data = tempfile::tempdir().unwrap();
         let broker = Broker::open(BrokerConfig::new(data.path())).unwrap();
-        Fixture::serve(broker, data)
+        Fixture::serve(broker, data, 2)
+    }
+
+    /// All clients are served by the same thread.
+    pub(crate) fn start_on_one_thread() -> Fixture {
+        let data = tempfile::tempdir().unwrap();
+        let broker = Broker::open(BrokerConfig::new(data.path())).unwrap();
+        Fixture::serve(broker, data, 1)
     }
 
     /// A broker on a disk that can be made to fail, with a time that moves when told to.
     pub(crate) fn start_on(disk: &Arc<SimDisk>, clock: &Arc<SimClock>) -> Fixture {
         let data = tempfile::tempdir().unwrap();
         let broker = Broker::open_on(&BrokerConfig::new("/data"), disk.clone(), clock.clone()).unwrap();
-        Fixture::serve(broker, data)
+        Fixture::serve(broker, data, 2)
     }
 
-    fn serve(broker: Broker, data: tempfile::TempDir) -> Fixture {
+    fn serve(broker: Broker, data: tempfile::TempDir, threads: usize) -> Fixture {
         let options = ServerOptions {
             grpc: ([127, 0, 0, 1], 0).into(),
             http: ([127, 0, 0, 1], 0).into(),
-            threads: 2,
+            threads,
             data_dir: data.path().display().to_string(),
             ..ServerOptions::default()
         };
@@ -83,6 +90,15 @@ impl Drop for Fixture {
         drop(self.running.take());
         self.broker.shutdown().unwrap();
     }
+}
+
+/// As it goes over the wire.
+pub(crate) fn grpc_message(message: &impl prost::Message) -> Vec<u8> {
+    let mut bytes = vec![0; 5];
+    message.encode(&mut bytes).unwrap();
+    let length = bytes.len() as u32 - 5;
+    bytes[1..5].copy_from_slice(&length.to_be_bytes());
+    bytes
 }
 
 pub(crate) fn message(topic: &str, payload: impl Into<Bytes>) -> PublishRequest {

@@ -1,0 +1,355 @@
+//! Clients by hand, of the kind that no library is: what each gets from the real server, while another client is served.
+#![allow(clippy::unwrap_used)] // a test may end here
+
+mod support;
+
+use bytes::BytesMut;
+use ratatoskr_http2::hpack::{Decoder, Fields};
+use ratatoskr_http2::raw::{self, Heard, flag, kind};
+use ratatoskr_http2::{ErrorCode, limits::NUISANCES_PER_TICK_MAX};
+use support::{Fixture, PATIENCE, create, publish};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const ALL: u8 = flag::END_HEADERS | flag::END_STREAM;
+
+/// A connection that says what it likes.
+struct Hand {
+    socket: TcpStream,
+    heard: BytesMut,
+    decoder: Decoder,
+}
+
+impl Hand {
+    async fn connect(fixture: &Fixture) -> Hand {
+        let address = fixture.running.as_ref().unwrap().grpc_addr();
+        let socket = TcpStream::connect(address).await.unwrap();
+        Hand { socket, heard: BytesMut::new(), decoder: Decoder::new(4096) }
+    }
+
+    async fn greeted(fixture: &Fixture, settings: &[(u16, u32)]) -> Hand {
+        let mut hand = Hand::connect(fixture).await;
+        hand.say(raw::greeting(settings)).await;
+        hand
+    }
+
+    /// What the server no longer takes is not what the tests are about.
+    async fn say(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = timeout(PATIENCE, self.socket.write_all(bytes.as_ref())).await.expect("the server reads");
+    }
+
+    /// The next frame; nothing once the server has closed.
+    async fn frame(&mut self) -> Option<Heard> {
+        loop {
+            if let Some(frame) = raw::take_frame(&mut self.heard) {
+                return Some(frame);
+            }
+            let read = timeout(PATIENCE, self.socket.read_buf(&mut self.heard)).await;
+            match read.expect("the server neither answers nor closes") {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) => panic!("the connection was broken off: {error}"),
+            }
+        }
+    }
+
+    /// The next header list of a stream, and whether it ends the stream.
+    async fn headers(&mut self, stream: u32) -> (Vec<(String, String)>, bool) {
+        loop {
+            let frame = self.frame().await.expect("the server has closed");
+            if frame.kind != kind::HEADERS {
+                continue;
+            }
+            let mut fields = Fields::new(1 << 16);
+            self.decoder.decode(&frame.payload, &mut fields).unwrap();
+            if frame.stream == stream {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let fields = fields.iter().map(|(name, value)| (text(name), text(value))).collect();
+                return (fields, frame.flags & flag::END_STREAM != 0);
+            }
+        }
+    }
+
+    /// What the server says last before it closes: code and reason.
+    async fn farewell(&mut self) -> (ErrorCode, String) {
+        let mut farewell = None;
+        while let Some(frame) = self.frame().await {
+            if frame.kind == kind::GOAWAY {
+                let code = u32::from_be_bytes(*frame.payload[4..].first_chunk().unwrap());
+                farewell = Some((ErrorCode(code), String::from_utf8_lossy(&frame.payload[8..]).into_owned()));
+            }
+        }
+        farewell.expect("the server closed without a word")
+    }
+}
+
+fn fields<'a>(method: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let head =
+        [(":method", "POST"), (":scheme", "http"), (":path", method), ("content-type", "application/grpc")];
+    [&head, more].concat()
+}
+
+fn head(stream: u32, method: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    let path = format!("/ratatoskr.MessageBroker/{method}");
+    raw::frame(kind::HEADERS, flag::END_HEADERS, stream, raw::block(&fields(&path, more)))
+}
+
+fn data(stream: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+    raw::frame(kind::DATA, flags, stream, payload)
+}
+
+fn value<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+/// What a server on one thread says last to a client that floods it, while another client publishes.
+async fn flood(first: Vec<u8>, make: impl Fn(u32) -> Vec<u8>) -> (ErrorCode, String) {
+    let fixture = Fixture::start_on_one_thread();
+    let mut bystander = fixture.client().await;
+    create(&mut bystander, "orders").await;
+    let mut hand = Hand::greeted(&fixture, &[]).await;
+    hand.say(first).await;
+    let (mut reader, mut writer) = hand.socket.into_split();
+    let flood: Vec<u8> = (1..NUISANCES_PER_TICK_MAX + 1000).flat_map(make).collect();
+    let writing = tokio::spawn(async move {
+        // Again and again, until the server has had enough: a second may pass between.
+        while writer.write_all(&flood).await.is_ok() {}
+    });
+    let mut said = Vec::new();
+    let reading = reader.read_to_end(&mut said);
+    tokio::pin!(reading);
+    loop {
+        tokio::select! {
+            ended = timeout(PATIENCE, &mut reading) => {
+                // A reset after the farewell is the flood's own doing.
+                drop(ended.expect("the flood goes on for ever"));
+                break;
+            }
+            response = publish(&mut bystander, "orders", "served") => drop(response),
+        }
+    }
+    writing.await.unwrap();
+    publish(&mut bystander, "orders", "served still").await;
+    let mut said = BytesMut::from(&said[..]);
+    let mut farewell = None;
+    while let Some(frame) = raw::take_frame(&mut said) {
+        if frame.kind == kind::GOAWAY {
+            let code = u32::from_be_bytes(*frame.payload[4..].first_chunk().unwrap());
+            farewell = Some((ErrorCode(code), String::from_utf8_lossy(&frame.payload[8..]).into_owned()));
+        }
+    }
+    farewell.expect("the reason arrives before the connection is closed")
+}
+
+#[tokio::test]
+async fn floods_of_no_use_are_ended_in_words_while_others_are_served() {
+    let calm = ErrorCode::ENHANCE_YOUR_CALM;
+    let (code, reason) = flood(vec![], |number| {
+        let stream = number * 2 - 1;
+        [head(stream, "TopicExists", &[]), raw::reset(stream, ErrorCode::CANCEL)].concat()
+    })
+    .await;
+    assert_eq!(
+        (code, reason.as_str()),
+        (calm, "too many frames of no use: pings, settings, resets, empty data")
+    );
+    let (code, _) = flood(vec![], |_| raw::frame(kind::PING, 0, 0, [0; 8])).await;
+    assert_eq!(code, calm);
+    let (code, _) = flood(head(1, "PublishStream", &[]), |_| data(1, 0, &[])).await;
+    assert_eq!(code, calm);
+}
+
+#[tokio::test]
+async fn a_header_block_without_end_is_ended_in_words() {
+    let first = raw::frame(kind::HEADERS, 0, 1, []);
+    let (code, reason) = flood(first, |_| raw::frame(kind::CONTINUATION, 0, 1, [0; 1000])).await;
+    assert_eq!(
+        (code, reason.as_str()),
+        (ErrorCode::ENHANCE_YOUR_CALM, "a header block has more than 64 KiB")
+    );
+}
+
+#[tokio::test]
+async fn http_1_is_answered_in_its_own_words_alone() {
+    let fixture = Fixture::start();
+    let mut hand = Hand::connect(&fixture).await;
+    // A server that speaks first would spoil the answer.
+    assert!(timeout(std::time::Duration::from_millis(50), hand.socket.readable()).await.is_err());
+    hand.say("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let mut said = String::new();
+    timeout(PATIENCE, hand.socket.read_to_string(&mut said)).await.unwrap().unwrap();
+    assert!(
+        said.starts_with("HTTP/1.1 400 Bad Request\r\n") && said.contains("This port speaks gRPC"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused_in_words() {
+    let fixture = Fixture::start();
+    for hello in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"\0\0\0\0\0\0\0\0\0\0\0\0", b"hello"]
+    {
+        let mut hand = Hand::connect(&fixture).await;
+        hand.say(hello).await;
+        assert_eq!(hand.farewell().await, (ErrorCode::PROTOCOL_ERROR, "this is no HTTP/2".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_fault_is_told_though_much_more_was_sent() {
+    let fixture = Fixture::start();
+    let mut hand = Hand::greeted(&fixture, &[]).await;
+    let rest = data(1, 0, &[0; 60_000]).repeat(20);
+    hand.say([raw::frame(kind::PING, 0, 0, [0; 7]), rest].concat()).await;
+    assert_eq!(hand.farewell().await, (ErrorCode::FRAME_SIZE_ERROR, "PING has not 8 bytes".into()));
+}
+
+#[tokio::test]
+async fn a_deadline_that_is_over_before_the_head_went_out_is_answered_with_a_head() {
+    let fixture = Fixture::start();
+    let mut client = fixture.client().await;
+    create(&mut client, "orders").await;
+    let mut hand = Hand::greeted(&fixture, &[]).await;
+    let name = ratatoskr_proto::SubscriptionName { topic: "orders".into(), subscription: "work".into() };
+    let pull = ratatoskr_proto::PullRequest { name: Some(name), wait_ms: 10_000, ..Default::default() };
+    let request = support::grpc_message(&pull);
+    hand.say([head(1, "Pull", &[("grpc-timeout", "20m")]), data(1, flag::END_STREAM, &request)].concat())
+        .await;
+    let (fields, is_end) = hand.headers(1).await;
+    assert!(is_end);
+    assert_eq!(
+        (value(&fields, ":status"), value(&fields, "grpc-status")),
+        (Some("200"), Some("4")),
+        "{fields:?}"
+    );
+}
+
+#[tokio::test]
+async fn compressed_requests_are_refused_in_words_and_lying_lengths_at_their_prefix() {
+    let fixture = Fixture::start();
+    let mut hand = Hand::greeted(&fixture, &[]).await;
+    let bomb = [1, 0, 0, 0, 4, 0x1f, 0x8b, 8, 0];
+    for (stream, method) in [(1, "Publish"), (3, "TopicExists")] {
+        let gzip = [("grpc-encoding", "gzip")];
+        hand.say([head(stream, method, &gzip), data(stream, flag::END_STREAM, &bomb)].concat()).await;
+        let (fields, _) = hand.headers(stream).await;
+        assert_eq!(value(&fields, "grpc-status"), Some("12"), "{method}: {fields:?}");
+    }
+    for (stream, method) in [(5, "Publish"), (7, "PublishStream"), (9, "TopicExists")] {
+        hand.say([head(stream, method, &[]), data(stream, 0, &[0, 0xff, 0xff, 0xff, 0xff])].concat()).await;
+        let (mut fields, mut is_end) = hand.headers(stream).await;
+        if !is_end {
+            (fields, is_end) = hand.headers(stream).await;
+        }
+        assert!(is_end);
+        assert_eq!(value(&fields, "grpc-status"), Some("11"), "{method}: {fields:?}");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_never_whole_are_refused_once_a_connection_has_begun_too_many() {
+    let fixture = Fixture::start();
+    let part = vec![0; 16_384];
+    for method in ["Publish", "PublishStream", "Settle"] {
+        let mut hand = Hand::greeted(&fixture, &[]).await;
+        let mut refused = None;
+        'streams: for number in 0..400 {
+            let stream = number * 2 + 1;
+            let opening = [0, 1, 0, 0, 0];
+            hand.say(
+                [head(stream, method, &[]), data(stream, 0, &opening), data(stream, 0, &part).repeat(50)]
+                    .concat(),
+            )
+            .await;
+            hand.say(raw::frame(kind::PING, 0, 0, [0; 8])).await;
+            loop {
+                let frame = hand.frame().await.unwrap();
+                let is_refusal = frame.kind == kind::HEADERS && frame.flags & ALL == ALL;
+                if frame.kind == kind::HEADERS {
+                    let mut fields = Fields::new(1 << 16);
+                    hand.decoder.decode(&frame.payload, &mut fields).unwrap();
+                    let status = fields.iter().find(|(name, _)| *name == b"grpc-status");
+                    if is_refusal && status.is_some_and(|(_, value)| value == b"8") {
+                        refused = Some(number);
+                        break 'streams;
+                    }
+                }
+                if frame.kind == kind::PING {
+                    break;
+                }
+            }
+        }
+        // 136 MiB in pieces of 800 KiB.
+        assert!(refused.is_some_and(|number| (170..200).contains(&number)), "{method}: {refused:?}");
+        // The rest of the connection is sound.
+        let request = support::grpc_message(&support::message("orders", "x"));
+        hand.say([head(2001, "Publish", &[]), data(2001, flag::END_STREAM, &request)].concat()).await;
+        let (fields, _) = hand.headers(2001).await;
+        assert_eq!(value(&fields, ":status"), Some("200"));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_and_never_reads_does_not_concern_others() {
+    let fixture = Fixture::start_on_one_thread();
+    let mut bystander = fixture.client().await;
+    create(&mut bystander, "orders").await;
+    for _ in 0..4 {
+        publish(&mut bystander, "orders", &"x".repeat(500_000)).await;
+    }
+    // Windows of a byte, never updated: each answer waits for ever.
+    let mut hand = Hand::greeted(&fixture, &[(4, 1)]).await;
+    let subscribe = ratatoskr_proto::SubscribeRequest {
+        topic: "orders".into(),
+        start: Some(ratatoskr_proto::StartPosition {
+            position: Some(ratatoskr_proto::start_position::Position::Earliest(true)),
+        }),
+        ..Default::default()
+    };
+    let request = support::grpc_message(&subscribe);
+    for number in 0..200 {
+        let stream = number * 2 + 1;
+        hand.say([head(stream, "Subscribe", &[]), data(stream, flag::END_STREAM, &request)].concat()).await;
+    }
+    hand.headers(399).await;
+    for _ in 0..20 {
+        publish(&mut bystander, "orders", "served").await;
+    }
+    drop(hand);
+    // Its subscriptions end with it.
+    let mut stats = fixture.page("/metrics").await;
+    while !stats.lines().any(|line| line.starts_with("ratatoskr_topic_subscribers") && line.ends_with(" 0")) {
+        publish(&mut bystander, "orders", "served").await;
+        stats = fixture.page("/metrics").await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_ended_while_its_window_was_shut_takes_no_further_steps() {
+    let fixture = Fixture::start_on_one_thread();
+    let mut bystander = fixture.client().await;
+    create(&mut bystander, "orders").await;
+    let mut hand = Hand::greeted(&fixture, &[(4, 0)]).await;
+    let step = |sequence: u64, topic: &str| {
+        support::grpc_message(&ratatoskr_proto::PublishStreamRequest {
+            sequence,
+            topic: topic.into(),
+            messages: vec![support::message("", "x")],
+        })
+    };
+    // Answered, but the answer waits; then what is no request, which ends the stream; then more.
+    let said = [step(1, "orders"), vec![0, 0, 0, 0, 1, 0xff], step(2, "orders")].concat();
+    hand.say([head(1, "PublishStream", &[]), data(1, 0, &said)].concat()).await;
+    let (_, is_end) = hand.headers(1).await;
+    assert!(!is_end);
+    hand.say(data(1, 0, &step(3, "orders"))).await;
+    // The window opens: the answer to the first step, and the end.
+    hand.say(raw::window_update(1, 1 << 20)).await;
+    let (trailers, is_end) = hand.headers(1).await;
+    assert!(is_end && value(&trailers, "grpc-status") != Some("0"), "{trailers:?}");
+    let describe = ratatoskr_proto::DescribeTopicRequest { name: "orders".into() };
+    let topic = bystander.describe_topic(describe).await.unwrap().into_inner().topic.unwrap();
+    assert_eq!(topic.message_count, 1);
+    publish(&mut bystander, "orders", "served").await;
+}
