@@ -14,6 +14,8 @@
 //! What is deliberately absent: any state of topics or subscriptions. A stream holds a cursor of
 //! the broker's, and that is all.
 
+#[expect(dead_code, unused_imports, reason = "the doors come next")]
+pub mod access;
 mod closing;
 pub mod config;
 mod consume;

@@ -60,6 +60,15 @@ pub const CONNECTIONS_WAITING_MAX: usize = 1024;
 /// Threads of one worker that read old messages from disk for its subscribers. Further reads queue: hundreds
 /// of slow subscribers must not become hundreds of threads.
 pub const DISK_READERS_PER_WORKER: usize = 4;
+/// Lines of the audit log that wait to be written; beyond it they are counted as lost.
+pub const AUDIT_LINES_WAITING_MAX: usize = 4096;
+/// Denials that the audit log shows of one second; the others are counted in one line. Whoever has no credentials must not be able to
+/// fill a disk.
+pub const AUDIT_DENIALS_PER_SECOND: u32 = 200;
+/// TLS handshakes that the HTTP door has under way; further connections wait.
+pub const HANDSHAKES_MAX: usize = 256;
+/// How often the files of policy, keys and certificates are looked at for changes.
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// Worker threads; more than this is a slip of the keyboard.
 pub const WORKERS_MAX: usize = 256;
 

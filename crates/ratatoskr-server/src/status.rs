@@ -23,6 +23,7 @@ use ratatoskr_broker::{
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::access::{Denied, Exceeded};
 use crate::convert::FieldError;
 use crate::limits::{
     DEDUP_IDS_RETRY, DISK_FULL_RETRY, READ_FAILED_RETRY, SHUTDOWN_RETRY, TOPIC_RESTART_RETRY,
@@ -124,6 +125,27 @@ pub(crate) fn not_plain() -> Status {
     let message =
         "this call takes content-type application/grpc or application/grpc+proto, and no grpc-encoding";
     Failure::new(Code::Unimplemented, "NOT_PLAIN_GRPC").status(&message)
+}
+
+/// Somebody who is not known, may not, or has had enough.
+pub(crate) fn denied(denied: &Denied) -> Status {
+    let mut failure = match denied {
+        Denied::MayNot { action, topic, .. } => {
+            let failure =
+                Failure::new(Code::PermissionDenied, "PERMISSION_DENIED").fact("action", &action.word());
+            if topic.is_empty() { failure } else { failure.fact("topic", topic) }
+        }
+        Denied::Exceeded { namespace, what } => {
+            let reason = match what {
+                Exceeded::Topics { .. } => "TOPIC_QUOTA_EXCEEDED",
+                Exceeded::Messages { .. } | Exceeded::Bytes { .. } => "RATE_QUOTA_EXCEEDED",
+            };
+            Failure::new(Code::ResourceExhausted, reason).fact("namespace", namespace)
+        }
+        _ => Failure::new(Code::Unauthenticated, "UNAUTHENTICATED"),
+    };
+    failure.retry_after = denied.retry_after();
+    failure.status(denied)
 }
 
 /// The server is on its way down.

@@ -1,0 +1,206 @@
+//! Who calls, and what they may: one function that says who, one that decides.
+//!
+//! ```text
+//!   headers, Peer ──Visitor::caller──▶ Caller ──may(action, topic)──▶ yes, or Denied ──▶ status, count, audit line
+//!                       │                 │
+//!        known on this connection     known topics            both forgotten with the policy they are of
+//!
+//!   policy file, JWKS ──read──▶ Policy ──swapped in whole──▶ in force; streams are told (Gate::revoked)
+//! ```
+//!
+//! Invariants:
+//! - Once there is a policy, nothing is allowed that it does not allow; a policy that cannot be read changes nothing.
+//! - Deciding does no I/O, and nobody waits for it.
+//! - No secret leaves: tokens are digests, and neither denials nor the audit log repeat what was shown.
+//!
+//! What this deliberately does not do: it knows no gRPC and no HTTP beyond the value of one header, and stores nothing.
+//! ADR 0012 has the reasons.
+
+mod action;
+mod audit;
+mod caller;
+mod counts;
+mod denied;
+mod gate;
+mod jwt;
+mod pattern;
+mod peer;
+mod policy;
+mod quota;
+mod rights;
+mod section;
+mod token;
+mod visitor;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+pub use action::Action;
+pub use denied::{Denied, JwtRefusal};
+pub use peer::{CertificateNames, Peer};
+pub use quota::Exceeded;
+pub use section::PolicyError;
+pub use token::{TokenDigest, new_token};
+
+pub(crate) use audit::{Audit, Outcome};
+pub(crate) use caller::Caller;
+pub(crate) use counts::Counts;
+pub(crate) use denied::DeniedKind;
+pub(crate) use gate::Gate;
+pub(crate) use quota::Reservation;
+pub(crate) use visitor::Visitor;
+
+use caller::By;
+use policy::Policy;
+
+/// Who a call is by when nobody is asked.
+const NOBODY: &str = "anonymous";
+
+/// How callers are told apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AccessRule {
+    /// Nobody is asked, everybody may do everything.
+    #[default]
+    Open,
+    /// Whoever has a client certificate of a CA that is believed may do everything.
+    Certificates,
+    /// The policy file says.
+    Policy(PathBuf),
+}
+
+/// What is in force.
+enum Rules {
+    Open(Arc<Caller>),
+    Certificates,
+    Policy(Box<Policy>),
+}
+
+/// See the file's head.
+pub(crate) struct Access {
+    rules: ArcSwap<Rules>,
+    /// Of the rules in force. Changes after them, so that whoever sees the new number sees the new rules.
+    generation: AtomicU64,
+    /// The same, for whoever waits for a change.
+    changed: watch::Sender<u64>,
+    pub(crate) audit: Audit,
+    pub(crate) counts: Counts,
+    /// Time that never goes back, for rates.
+    started: Instant,
+}
+
+impl Access {
+    /// Reads the policy, if there is to be one.
+    pub(crate) fn new(rule: &AccessRule, audit: Audit) -> Result<Access, PolicyError> {
+        let rules = match rule {
+            AccessRule::Open => Rules::Open(Arc::new(Caller::unasked(NOBODY, By::Nobody, 0))),
+            AccessRule::Certificates => Rules::Certificates,
+            AccessRule::Policy(path) => Rules::Policy(Box::new(Policy::read(path, 0, None)?)),
+        };
+        Ok(Access {
+            rules: ArcSwap::from_pointee(rules),
+            generation: AtomicU64::new(0),
+            changed: watch::channel(0).0,
+            audit,
+            counts: Counts::default(),
+            started: Instant::now(),
+        })
+    }
+
+    /// Reads the policy anew. What was in force stays so if that fails.
+    pub(crate) fn reload(&self) -> Result<(), PolicyError> {
+        let before = self.rules.load();
+        let Rules::Policy(policy) = &**before else { return Ok(()) };
+        let generation = self.generation() + 1;
+        let path = policy.files().first().expect("a policy is read from a file");
+        let policy = Policy::read(path, generation, Some(policy))?;
+        tracing::info!(path = %path.display(), holds = policy.describe(), "the policy file is in force");
+        self.rules.store(Arc::new(Rules::Policy(Box::new(policy))));
+        self.generation.store(generation, Ordering::Release);
+        self.changed.send_replace(generation);
+        Ok(())
+    }
+
+    /// The files to look at for changes.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        match &**self.rules.load() {
+            Rules::Policy(policy) => policy.files().to_vec(),
+            Rules::Open(_) | Rules::Certificates => Vec::new(),
+        }
+    }
+
+    /// Whether callers are asked who they are.
+    pub(crate) fn asks(&self) -> bool {
+        !matches!(**self.rules.load(), Rules::Open(_))
+    }
+
+    /// Says who calls, by the value of the `authorization` header if there is one, else by the peer's certificate. This is the
+    /// one place; [`Visitor::caller`] remembers its answers.
+    pub(crate) fn authenticate(
+        &self,
+        authorization: Option<&[u8]>,
+        peer: &Peer,
+    ) -> Result<Arc<Caller>, Denied> {
+        match (&**self.rules.load(), authorization, &peer.certificate) {
+            (Rules::Open(anybody), _, _) => Ok(anybody.clone()),
+            (Rules::Certificates, _, Some(names)) => {
+                let who = names.all().next().unwrap_or("a certificate without a name").to_owned();
+                Ok(Arc::new(Caller::unasked(&who, By::Certificate(names.clone()), self.generation())))
+            }
+            (Rules::Policy(policy), Some(header), _) => policy.bearer(bearer(header)?, now_s()),
+            (Rules::Policy(policy), None, Some(names)) => policy.certificate(names),
+            (Rules::Certificates, _, None) | (Rules::Policy(_), None, None) => Err(Denied::NoCredentials),
+        }
+    }
+
+    /// The caller as of now: the same one, or under a policy that has come since, or nobody.
+    pub(crate) fn again(&self, caller: &Arc<Caller>) -> Result<Arc<Caller>, Denied> {
+        if self.is_current(caller) {
+            return Ok(caller.clone());
+        }
+        match &**self.rules.load() {
+            Rules::Policy(policy) => policy.again(caller, now_s()),
+            Rules::Open(_) | Rules::Certificates => Ok(caller.clone()),
+        }
+    }
+
+    /// Whether nothing has changed since the caller was let in. Takes a few nanoseconds.
+    pub(crate) fn is_current(&self, caller: &Caller) -> bool {
+        caller.generation() == self.generation()
+            && (caller.until_s() == u64::MAX || now_s() < caller.until_s())
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Nanoseconds since the start.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}
+
+/// Reads a policy file as the broker would, and says in a sentence what it holds.
+pub fn check_policy(path: &Path) -> Result<String, PolicyError> {
+    Ok(Policy::read(path, 0, None)?.describe())
+}
+
+/// What stands after `Bearer `, RFC 6750.
+fn bearer(header: &[u8]) -> Result<&str, Denied> {
+    let text = std::str::from_utf8(header).map_err(|_| Denied::NotBearer)?;
+    let (scheme, credential) = text.split_once(' ').ok_or(Denied::NotBearer)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(credential.trim()) } else { Err(Denied::NotBearer) }
+}
+
+/// Seconds since the Unix epoch.
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

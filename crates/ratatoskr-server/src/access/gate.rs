@@ -1,0 +1,180 @@
+//! [`Gate`]: one call or stream of one caller. What it refuses is counted, written to the audit log, and becomes a status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ratatoskr_broker::{Broker, TopicName};
+use tonic::Status;
+
+use super::audit::{Entry, Outcome};
+use super::caller::Caller;
+use super::denied::Denied;
+use super::quota::Reservation;
+use super::visitor::Visitor;
+use super::{Access, Action, now_s};
+use crate::status;
+
+/// The clock is looked at so often at least, in case somebody sets it.
+const CLOCK_LOOK: Duration = Duration::from_secs(60);
+
+/// See the file's head. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    access: Arc<Access>,
+    visitor: Arc<Visitor>,
+    caller: Arc<Caller>,
+    /// The call, as the contract names it: `DeleteTopic`.
+    call: &'static str,
+}
+
+impl Gate {
+    /// Lets a call in if it is known who makes it.
+    pub(crate) fn enter(
+        access: &Arc<Access>,
+        visitor: &Arc<Visitor>,
+        authorization: Option<&[u8]>,
+        call: &'static str,
+    ) -> Result<Gate, Status> {
+        match visitor.caller(access, authorization) {
+            Ok(caller) => Ok(Gate { access: access.clone(), visitor: visitor.clone(), caller, call }),
+            Err(denied) => Err(Act { visitor, caller: None, call, topic: "" }.refuse(access, &denied)),
+        }
+    }
+
+    pub(crate) fn caller(&self) -> &Arc<Caller> {
+        &self.caller
+    }
+
+    /// Lets an action on a topic pass. Management that passes is written down.
+    pub(crate) fn may(&self, action: Action, topic: &str) -> Result<(), Status> {
+        self.caller.may(action, topic).map_err(|denied| self.refuse(topic, &denied))?;
+        if action == Action::Manage {
+            self.note(topic);
+        }
+        Ok(())
+    }
+
+    /// Lets an action on the broker, or on topics in general, pass.
+    pub(crate) fn may_anywhere(&self, action: Action) -> Result<(), Status> {
+        self.caller.may_anywhere(action).map_err(|denied| self.refuse("", &denied))
+    }
+
+    /// Lets a look at a topic pass.
+    pub(crate) fn may_see(&self, topic: &str) -> Result<(), Status> {
+        self.caller.may_see(topic).map_err(|denied| self.refuse(topic, &denied))
+    }
+
+    /// Lets a publish pass, and charges it. What it answers is held until the publish is done: the place of a topic it makes.
+    pub(crate) fn may_publish(
+        &self,
+        broker: &Broker,
+        topic: &str,
+        messages: u64,
+        bytes: u64,
+    ) -> Result<Option<Reservation>, Status> {
+        let denied = |denied: Denied| self.refuse(topic, &denied);
+        let place = self.make_room(broker, topic).map_err(denied)?;
+        self.caller.may_publish(topic, messages, bytes, self.access.now()).map_err(denied)?;
+        Ok(place)
+    }
+
+    /// Lets a topic be made, as far as its namespace has room. What it answers is held until the topic is there.
+    pub(crate) fn may_make(&self, broker: &Broker, topic: &str) -> Result<Option<Reservation>, Status> {
+        self.may(Action::Manage, topic)?;
+        self.make_room(broker, topic).map_err(|denied| self.refuse(topic, &denied))
+    }
+
+    /// What cannot be a topic's name is refused elsewhere, and takes no room.
+    fn make_room(&self, broker: &Broker, topic: &str) -> Result<Option<Reservation>, Denied> {
+        let Some(namespace) = self.caller.namespace_of(topic) else { return Ok(None) };
+        if namespace.settings.topics_max.is_none() {
+            return Ok(None);
+        }
+        let Ok(name) = TopicName::parse(topic) else { return Ok(None) };
+        if broker.topic_exists(&name) {
+            return Ok(None);
+        }
+        let exceeded = |what| Denied::Exceeded { namespace: namespace.settings.name.clone(), what };
+        namespace.make_room(&name, || broker.list_topics()).map_err(exceeded)
+    }
+
+    /// Takes over a policy that has come since; whoever is unknown to it is let in no more.
+    pub(crate) fn renew(&mut self) -> Result<(), Status> {
+        if self.access.is_current(&self.caller) {
+            return Ok(());
+        }
+        self.caller = self.access.again(&self.caller).map_err(|denied| self.refuse("", &denied))?;
+        Ok(())
+    }
+
+    /// Ends when the caller may no more: the policy has changed, or the JWT has run out. For streams, which outlive the
+    /// decision that let them in.
+    pub(crate) async fn revoked(mut self, action: Action, topic: String) -> Status {
+        if !self.access.asks() {
+            return std::future::pending().await;
+        }
+        let mut changes = self.access.changes();
+        loop {
+            changes.mark_unchanged();
+            let still = self.renew().and_then(|()| {
+                self.caller.may(action, &topic).map_err(|denied| self.refuse(&topic, &denied))
+            });
+            if let Err(status) = still {
+                return status;
+            }
+            match self.caller.until_s() {
+                u64::MAX => {
+                    // An error means that the server is gone, and its streams with it.
+                    let _ = changes.changed().await;
+                }
+                until_s => {
+                    let left = Duration::from_secs(until_s.saturating_sub(now_s())).min(CLOCK_LOOK);
+                    let _ = tokio::time::timeout(left, changes.changed()).await;
+                }
+            }
+        }
+    }
+
+    /// Writes down what was done.
+    fn note(&self, topic: &str) {
+        self.act(topic).record(&self.access, Outcome::Allowed);
+    }
+
+    pub(crate) fn refuse(&self, topic: &str, denied: &Denied) -> Status {
+        self.act(topic).refuse(&self.access, denied)
+    }
+
+    fn act<'a>(&'a self, topic: &'a str) -> Act<'a> {
+        Act { visitor: &self.visitor, caller: Some(&self.caller), call: self.call, topic }
+    }
+}
+
+/// What a line of the audit log is about.
+struct Act<'a> {
+    visitor: &'a Visitor,
+    /// `None`: nobody knows.
+    caller: Option<&'a Caller>,
+    call: &'static str,
+    /// Empty if it is about none.
+    topic: &'a str,
+}
+
+impl Act<'_> {
+    fn record(&self, access: &Access, outcome: Outcome) {
+        access.audit.record(&Entry {
+            who: self.caller.map_or("", |caller| &**caller.who()),
+            by: self.caller.map_or("", |caller| caller.by().word()),
+            peer: self.visitor.peer().address,
+            call: self.call,
+            topic: self.topic,
+            outcome,
+        });
+    }
+
+    /// Counts a denial, writes it down, and makes a status of it.
+    fn refuse(&self, access: &Access, denied: &Denied) -> Status {
+        access.counts.count(denied.kind());
+        self.record(access, Outcome::Denied(denied.to_string()));
+        status::denied(denied)
+    }
+}

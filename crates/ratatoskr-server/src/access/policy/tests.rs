@@ -1,0 +1,152 @@
+//! What a policy file may say, what it means, and how its mistakes are told.
+
+use std::io::Write as _;
+
+use super::*;
+use crate::access::token::new_token;
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn read(text: &str) -> Result<Policy, PolicyError> {
+    let file = file(text);
+    Policy::read(file.path(), 0, None)
+}
+
+fn error(text: &str) -> String {
+    let file = file(text);
+    let error = Policy::read(file.path(), 0, None).unwrap_err().to_string();
+    error.replace(&file.path().display().to_string(), "FILE")
+}
+
+#[test]
+fn an_identity_is_known_by_its_token_and_by_its_certificate() {
+    let token = new_token();
+    let digest = TokenDigest::of(&token).unwrap().to_hex();
+    let policy = read(&format!(
+        r#"
+        [identities.billing]
+        roles = ["consumer"]
+        token_sha256 = ["{digest}"]
+        certificate = ["billing.internal", "CN=billing"]
+
+        [roles.consumer]
+        allow = [{{ actions = ["subscribe"], topics = ["orders.*"] }}]
+        "#
+    ))
+    .unwrap();
+    let names = |subject: &str| CertificateNames {
+        subject: Some(subject.to_owned()),
+        alternative: vec!["spiffe://elsewhere".to_owned()],
+    };
+    for caller in [policy.bearer(&token, 0).unwrap(), policy.certificate(&names("CN=billing")).unwrap()] {
+        assert_eq!(&**caller.who(), "billing");
+        assert!(caller.may(Action::Subscribe, "orders.eu").is_ok());
+        for (action, topic) in
+            [(Action::Publish, "orders.eu"), (Action::Subscribe, "orders"), (Action::Manage, "orders.eu")]
+        {
+            let denied = caller.may(action, topic).unwrap_err();
+            assert_eq!(denied, Denied::MayNot { who: "billing".into(), action, topic: topic.to_owned() });
+        }
+    }
+    assert_eq!(policy.bearer(&new_token(), 0).unwrap_err(), Denied::UnknownToken);
+    assert_eq!(policy.bearer(&digest, 0).unwrap_err(), Denied::UnknownToken, "a digest is no token");
+    let denied = policy.certificate(&names("CN=other")).unwrap_err();
+    assert_eq!(denied, Denied::UnknownCertificate { names: "spiffe://elsewhere, CN=other".to_owned() });
+}
+
+#[test]
+fn an_empty_file_allows_nobody_anything() {
+    let policy = read("").unwrap();
+    assert_eq!(policy.bearer(&new_token(), 0).unwrap_err(), Denied::UnknownToken);
+    assert_eq!(policy.bearer("a.b.c", 0).unwrap_err(), Denied::UnknownToken);
+}
+
+#[test]
+fn mistakes_are_told_with_their_line_and_the_nearest_right_word() {
+    let digest = "a".repeat(64);
+    let identity = |rest: &str| format!("[identities.x]\ntoken_sha256 = \"{digest}\"\n{rest}\n");
+    for (text, says) in [
+        ("[identitys.x]\n".to_owned(), "FILE:1: unknown key identitys; did you mean identities?"),
+        (identity("role = []"), "FILE:3: unknown key identities.x.role; did you mean roles?"),
+        (
+            format!("{}[roles.writer]\n", identity("roles = [\"writter\"]")),
+            "FILE:3: there is no role \"writter\"; did you mean writer?",
+        ),
+        (identity("namespace = \"acme\""), "FILE:3: there is no namespace \"acme\"; add [namespaces.acme]"),
+        (
+            "[roles.r]\nallow = [{ actions = [\"publsh\"], topics = [\"*\"] }]\n".to_owned(),
+            "FILE:2: there is no action \"publsh\"; did you mean publish?",
+        ),
+        (
+            "[roles.r]\nallow = [{ actions = [\"publish\"] }]\n".to_owned(),
+            "FILE:2: a grant without topics allows nothing; give topics, `[\"*\"]` for all",
+        ),
+        (
+            "[roles.r]\nallow = [{ topics = [\"*\"] }]\n".to_owned(),
+            "FILE:2: a grant without actions allows nothing; give actions",
+        ),
+        (
+            "[roles.r]\nallow = [{ actions = [\"publish\"], topics = [\"a b\"] }]\n".to_owned(),
+            "FILE:2: topic pattern \"a b\" has ' '; allowed are letters",
+        ),
+        ("[namespaces.a]\n".to_owned(), "FILE:1: namespaces.a needs prefix"),
+        ("[namespaces.a]\nprefix = \"a.*\"\n".to_owned(), "FILE:2: prefix \"a.*\" can begin no topic's name"),
+        (
+            "[namespaces.a]\nprefix = \"a.\"\ntopics_max = 0\n".to_owned(),
+            "FILE:3: namespaces.a.topics_max is no whole number of 1 or more",
+        ),
+        (
+            "[namespaces.a]\nprefix = \"a.\"\npublish_bytes_per_second = \"1 parsec\"\n".to_owned(),
+            "FILE:3: namespaces.a.publish_bytes_per_second: unit \"parsec\" is unknown",
+        ),
+        (
+            "[namespaces.a]\nprefix = \"a.\"\n[namespaces.b]\nprefix = \"a.\"\n".to_owned(),
+            "FILE:4: namespace \"a\" has this prefix already",
+        ),
+        ("[identities.x]\nroles = []\n".to_owned(), "FILE:1: identities.x needs token_sha256 or certificate"),
+        (
+            format!("{}[identities.y]\ntoken_sha256 = \"{digest}\"\n", identity("")),
+            "FILE:5: this token stands for two identities",
+        ),
+        ("[jwt]\nissuer = \"x\"\n".to_owned(), "FILE:1: jwt needs jwks_file"),
+        ("identities = 7\n".to_owned(), "FILE:1: identities is no table"),
+        ("[identities\n".to_owned(), "FILE:1: "),
+    ] {
+        let error = error(&text);
+        assert!(error.starts_with(says), "{text}\n{error}");
+    }
+}
+
+#[test]
+fn a_token_put_where_its_digest_belongs_is_not_repeated() {
+    let token = new_token();
+    let error = error(&format!("[identities.x]\ntoken_sha256 = \"{token}\"\n"));
+    assert!(error.contains("is no SHA-256 digest"), "{error}");
+    assert!(!error.contains(&token), "{error}");
+}
+
+#[test]
+fn a_missing_jwks_file_is_named() {
+    let error = error("[jwt]\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"gone.json\"\n");
+    assert!(error.contains("gone.json cannot be read"), "{error}");
+}
+
+#[test]
+fn what_a_namespace_has_used_up_survives_a_new_policy() {
+    let text = |rate: u64| {
+        format!(
+            "[namespaces.a]\nprefix = \"a.\"\npublish_messages_per_second = {rate}\n[namespaces.b]\nprefix = \"b.\"\n"
+        )
+    };
+    let (first, same, other) = (file(&text(1)), file(&text(1)), file(&text(2)));
+    let first = Policy::read(first.path(), 0, None).unwrap();
+    first.namespaces.named("a").unwrap().take(5, 0, 0).unwrap();
+    let same = Policy::read(same.path(), 1, Some(&first)).unwrap();
+    assert!(same.namespaces.named("a").unwrap().take(1, 0, 0).is_err());
+    let other = Policy::read(other.path(), 2, Some(&same)).unwrap();
+    assert!(other.namespaces.named("a").unwrap().take(1, 0, 0).is_ok(), "a new rate begins anew");
+}

@@ -1,0 +1,232 @@
+//! [`Namespace`]: a topic prefix that belongs to a tenant, and what the tenant may use.
+//!
+//! ```text
+//!   rate  ──▶ Bucket: the time at which everything let through so far is paid for
+//!                     |now ──── at most one second ahead ────▶| else: come back after …
+//!   topics_max ──▶ topics there are + topics being made, looked at only when one is to be made
+//! ```
+//!
+//! A batch is let through whole if anything is: it then takes longer until the next. So a batch larger than a second's
+//! worth is slow, and never impossible. Time is an argument, nanoseconds from any fixed point on.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use ratatoskr_broker::TopicName;
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// Lets so much through a second, with up to one second's worth at once.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    /// Units a second, 1 or more.
+    per_second: u64,
+    /// When everything let through so far is paid for, nanoseconds.
+    paid_at: AtomicU64,
+}
+
+impl Bucket {
+    pub(crate) fn new(per_second: u64) -> Bucket {
+        Bucket { per_second, paid_at: AtomicU64::new(0) }
+    }
+
+    /// How long until something is let through again; zero if now.
+    fn wait(&self, now: u64) -> Duration {
+        let ahead = self.paid_at.load(Ordering::Relaxed).saturating_sub(now);
+        Duration::from_nanos(ahead.saturating_sub(NANOS_PER_SECOND - 1))
+    }
+
+    fn take(&self, units: u64, now: u64) {
+        let cost = u128::from(units) * u128::from(NANOS_PER_SECOND) / u128::from(self.per_second);
+        let cost = u64::try_from(cost).unwrap_or(u64::MAX);
+        let later = |paid_at: u64| Some(paid_at.max(now).saturating_add(cost));
+        let _ = self.paid_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+    }
+}
+
+/// What a namespace is made of; two of the same are the same namespace to a new policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamespaceSettings {
+    /// The name in the policy file.
+    pub(crate) name: Arc<str>,
+    /// What its topics' names begin with.
+    pub(crate) prefix: Box<str>,
+    /// Topics it may have.
+    pub(crate) topics_max: Option<u64>,
+    /// Messages published a second.
+    pub(crate) publish_messages_per_second: Option<u64>,
+    /// Bytes published a second: payloads, keys and metadata.
+    pub(crate) publish_bytes_per_second: Option<u64>,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    pub(crate) settings: NamespaceSettings,
+    messages: Option<Bucket>,
+    bytes: Option<Bucket>,
+    /// Topics that are being made: counted with those there are, so that two at a time do not pass the limit.
+    making: Mutex<HashSet<TopicName>>,
+}
+
+/// What a namespace has too much of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exceeded {
+    /// Messages a second.
+    Messages {
+        /// The limit.
+        per_second: u64,
+        /// When something is let through again.
+        retry_after: Duration,
+    },
+    /// Bytes a second.
+    Bytes {
+        /// The limit.
+        per_second: u64,
+        /// When something is let through again.
+        retry_after: Duration,
+    },
+    /// Topics.
+    Topics {
+        /// The limit.
+        topics_max: u64,
+    },
+}
+
+impl Namespace {
+    pub(crate) fn new(settings: NamespaceSettings) -> Namespace {
+        Namespace {
+            messages: settings.publish_messages_per_second.map(Bucket::new),
+            bytes: settings.publish_bytes_per_second.map(Bucket::new),
+            making: Mutex::default(),
+            settings,
+        }
+    }
+
+    pub(crate) fn has(&self, topic: &str) -> bool {
+        topic.starts_with(&*self.settings.prefix)
+    }
+
+    /// Lets messages through, or says when to come back. Either both rates are charged or none.
+    pub(crate) fn take(&self, messages: u64, bytes: u64, now: u64) -> Result<(), Exceeded> {
+        if let Some(bucket) = &self.messages {
+            let (per_second, retry_after) = (bucket.per_second, bucket.wait(now));
+            if !retry_after.is_zero() {
+                return Err(Exceeded::Messages { per_second, retry_after });
+            }
+        }
+        if let Some(bucket) = &self.bytes {
+            let (per_second, retry_after) = (bucket.per_second, bucket.wait(now));
+            if !retry_after.is_zero() {
+                return Err(Exceeded::Bytes { per_second, retry_after });
+            }
+        }
+        let charge = |bucket: &Option<Bucket>, units| {
+            if let Some(bucket) = bucket {
+                bucket.take(units, now);
+            }
+        };
+        charge(&self.messages, messages);
+        charge(&self.bytes, bytes);
+        Ok(())
+    }
+
+    /// Sets a place for a new topic aside until the answer is dropped. `topics` names all there are.
+    pub(crate) fn make_room(
+        self: &Arc<Namespace>,
+        topic: &TopicName,
+        topics: impl FnOnce() -> Vec<TopicName>,
+    ) -> Result<Option<Reservation>, Exceeded> {
+        let Some(topics_max) = self.settings.topics_max else { return Ok(None) };
+        let mut making = self.making.lock();
+        let there = topics().into_iter().filter(|topic| self.has(topic.as_str()) && !making.contains(topic));
+        if !making.contains(topic) && there.count() + making.len() >= topics_max as usize {
+            return Err(Exceeded::Topics { topics_max });
+        }
+        if !making.insert(topic.clone()) {
+            // Somebody else makes the same one, and has the place.
+            return Ok(None);
+        }
+        Ok(Some(Reservation { namespace: Arc::clone(self), topic: topic.clone() }))
+    }
+}
+
+/// A place for a topic that is being made.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    namespace: Arc<Namespace>,
+    topic: TopicName,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.namespace.making.lock().remove(&self.topic);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn namespace(topics: Option<u64>, messages: Option<u64>, bytes: Option<u64>) -> Arc<Namespace> {
+        Arc::new(Namespace::new(NamespaceSettings {
+            name: "acme".into(),
+            prefix: "acme.".into(),
+            topics_max: topics,
+            publish_messages_per_second: messages,
+            publish_bytes_per_second: bytes,
+        }))
+    }
+
+    #[test]
+    fn over_a_long_time_exactly_the_rate_passes() {
+        let acme = namespace(None, Some(100), None);
+        let start = 5 * NANOS_PER_SECOND;
+        // Somebody who tries every 100 µs for 20 seconds.
+        let tries = (0..200_000).map(|n| start + n * 100_000);
+        let passed = tries.filter(|&now| acme.take(1, 0, now).is_ok()).count();
+        // Twenty seconds' worth, and the one second that may come at once.
+        assert!((2099..=2101).contains(&passed), "{passed}");
+    }
+
+    #[test]
+    fn a_batch_beyond_the_rate_passes_and_is_paid_off() {
+        let acme = namespace(None, None, Some(1000));
+        acme.take(1, 5000, 0).unwrap();
+        let Err(Exceeded::Bytes { per_second: 1000, retry_after }) = acme.take(1, 1, 0) else { panic!() };
+        assert_eq!(retry_after.as_millis(), 4000);
+        let then = retry_after.as_nanos() as u64;
+        assert!(acme.take(1, 1, then - NANOS_PER_SECOND / 10).is_err());
+        acme.take(1, 1, then).unwrap();
+    }
+
+    #[test]
+    fn what_one_rate_refuses_the_other_is_not_charged_for() {
+        let acme = namespace(None, Some(10), Some(10));
+        acme.take(1, 1000, 0).unwrap();
+        for _ in 0..100 {
+            assert!(matches!(acme.take(1, 1, 1), Err(Exceeded::Bytes { .. })));
+        }
+        assert!(acme.messages.as_ref().unwrap().wait(1).is_zero());
+    }
+
+    #[test]
+    fn topics_in_the_making_count_and_a_dropped_reservation_does_not() {
+        let acme = namespace(Some(2), None, None);
+        let topic = |name: &str| TopicName::parse(name).unwrap();
+        let there = || vec![topic("acme.one"), topic("other")];
+        let second = acme.make_room(&topic("acme.two"), there).unwrap();
+        assert!(second.is_some());
+        // The same topic again takes no second place.
+        assert!(acme.make_room(&topic("acme.two"), there).unwrap().is_none());
+        assert!(matches!(
+            acme.make_room(&topic("acme.three"), there),
+            Err(Exceeded::Topics { topics_max: 2 })
+        ));
+        drop(second);
+        assert!(acme.make_room(&topic("acme.three"), there).unwrap().is_some());
+    }
+}
