@@ -1,0 +1,214 @@
+//! Handshakes with real certificates, made for the test; and files that are none.
+
+use rcgen::{CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+
+use super::*;
+
+/// A CA, and certificates of it.
+struct Authority {
+    certificate: rcgen::Certificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Authority { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    fn issue(&self, common_name: &str, alternative: Vec<SanType>) -> (rcgen::Certificate, KeyPair) {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.subject_alt_names = alternative;
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    fn server(&self) -> (rcgen::Certificate, KeyPair) {
+        self.issue("broker", vec![SanType::DnsName("localhost".try_into().unwrap())])
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.der().clone()).unwrap();
+        roots
+    }
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn of(authority: &Authority, (certificate, key): (&rcgen::Certificate, &KeyPair)) -> (Folder, TlsFiles) {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        let files = TlsFiles {
+            cert: folder.write("cert.pem", &certificate.pem()),
+            key: folder.write("key.pem", &key.serialize_pem()),
+            client_ca: Some(folder.write("ca.pem", &authority.certificate.pem())),
+        };
+        (folder, files)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+/// Connects to a door and back; answers what the server learns of the client, and the certificate the client was shown.
+async fn shake(tls: &Tls, client: ClientConfig) -> io::Result<(Peer, CertificateDer<'static>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let connecting = async {
+        let stream = TcpStream::connect(address).await?;
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut stream = TlsConnector::from(Arc::new(client)).connect(name, stream).await?;
+        stream.write_all(b"hello").await?;
+        let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned();
+        // With TLS 1.3 the server's refusal of a client certificate comes after the handshake.
+        let mut answer = [0; 2];
+        stream.read_exact(&mut answer).await?;
+        Ok::<_, io::Error>(shown)
+    };
+    let accepting = async {
+        let (stream, _) = listener.accept().await?;
+        let (mut wire, peer) = accept(Some(tls), Door::Grpc, stream).await?;
+        let mut text = [0; 5];
+        wire.read_exact(&mut text).await?;
+        assert_eq!(&text, b"hello");
+        wire.write_all(b"ok").await?;
+        wire.flush().await?;
+        Ok::<_, io::Error>(peer)
+    };
+    let (shown, peer) = tokio::try_join!(connecting, accepting)?;
+    Ok((peer, shown))
+}
+
+fn client(roots: RootCertStore, own: Option<(&rcgen::Certificate, &KeyPair)>) -> ClientConfig {
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match own {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+            builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+#[tokio::test]
+async fn a_client_certificate_tells_its_names_and_none_is_no_obstacle() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.server();
+    let (_folder, files) = Folder::of(&authority, (&certificate, &key));
+    let tls = Tls::load(files).unwrap();
+    let names = vec![
+        SanType::DnsName("billing.internal".try_into().unwrap()),
+        SanType::URI("spiffe://acme/billing".try_into().unwrap()),
+    ];
+    let (certificate, key) = authority.issue("billing", names);
+    let (peer, _) = shake(&tls, client(authority.roots(), Some((&certificate, &key)))).await.unwrap();
+    let names = peer.certificate.unwrap();
+    assert_eq!(names.subject.as_deref(), Some("CN=billing"));
+    assert_eq!(names.alternative, ["billing.internal", "spiffe://acme/billing"]);
+
+    let (peer, _) = shake(&tls, client(authority.roots(), None)).await.unwrap();
+    assert_eq!(peer.certificate, None);
+    assert!(peer.address.ip().is_loopback());
+}
+
+#[tokio::test]
+async fn a_certificate_of_a_ca_that_is_not_believed_ends_the_handshake() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (certificate, key) = authority.server();
+    let (_folder, files) = Folder::of(&authority, (&certificate, &key));
+    let tls = Tls::load(files).unwrap();
+    let (certificate, key) = other.issue("billing", Vec::new());
+    let shaken = shake(&tls, client(authority.roots(), Some((&certificate, &key)))).await;
+    assert_eq!(shaken.unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
+
+#[tokio::test]
+async fn a_changed_certificate_is_shown_after_a_reload_and_a_half_changed_one_changes_nothing() {
+    let authority = Authority::new();
+    let (first, first_key) = authority.server();
+    let (folder, files) = Folder::of(&authority, (&first, &first_key));
+    let tls = Tls::load(files).unwrap();
+    let shown = async || shake(&tls, client(authority.roots(), None)).await.unwrap().1;
+    assert_eq!(shown().await, *first.der());
+
+    let (second, second_key) = authority.server();
+    folder.write("cert.pem", &second.pem());
+    let error = tls.reload().unwrap_err().to_string();
+    assert!(error.ends_with("key.pem: the key is not that of the certificate in tls_cert"), "{error}");
+    assert_eq!(shown().await, *first.der());
+
+    folder.write("key.pem", &second_key.serialize_pem());
+    tls.reload().unwrap();
+    assert_eq!(shown().await, *second.der());
+    assert!(tls.not_after_s() > 1_700_000_000);
+}
+
+#[test]
+fn files_that_are_none_are_told_by_setting_and_name() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.server();
+    let (folder, good) = Folder::of(&authority, (&certificate, &key));
+    let empty = folder.write("empty.pem", "nothing here\n");
+    let gone = folder.0.path().join("gone.pem");
+    for (files, says) in [
+        (TlsFiles { cert: gone.clone(), ..good.clone() }, "tls_cert FOLDER/gone.pem cannot be read: "),
+        (
+            TlsFiles { cert: empty.clone(), ..good.clone() },
+            "tls_cert FOLDER/empty.pem has no certificate in PEM",
+        ),
+        (
+            TlsFiles { key: empty.clone(), ..good.clone() },
+            "tls_key FOLDER/empty.pem has no private key in PEM",
+        ),
+        (
+            TlsFiles { key: good.cert.clone(), ..good.clone() },
+            "tls_key FOLDER/cert.pem has no private key in PEM",
+        ),
+        (
+            TlsFiles { client_ca: Some(gone), ..good.clone() },
+            "tls_client_ca FOLDER/gone.pem cannot be read: ",
+        ),
+        (
+            TlsFiles { client_ca: Some(empty), ..good.clone() },
+            "tls_client_ca FOLDER/empty.pem has no certificate",
+        ),
+    ] {
+        let error = Tls::load(files).err().unwrap().to_string();
+        let error = error.replace(&folder.0.path().display().to_string(), "FOLDER");
+        assert!(error.starts_with(says), "{error}");
+        assert!(!error.contains("PRIVATE KEY-----\n"), "{error}");
+    }
+}
+
+#[test]
+fn a_connection_without_tls_is_written_in_pieces_at_once() {
+    // The new door relies on vectored writes where the socket has them.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, accepted) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (wire, peer) = accept(None, Door::Grpc, accepted.unwrap().0).await.unwrap();
+        assert!(wire.is_write_vectored());
+        assert_eq!(peer.address, client.unwrap().local_addr().unwrap());
+    });
+}
