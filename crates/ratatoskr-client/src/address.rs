@@ -12,6 +12,10 @@ pub(crate) struct Address {
     pub(crate) shown: String,
     /// What the transport takes.
     pub(crate) uri: String,
+    /// Whether the connection is to be encrypted.
+    pub(crate) has_tls: bool,
+    /// Whether the text said so itself, one way or the other.
+    has_scheme: bool,
 }
 
 impl Address {
@@ -22,11 +26,12 @@ impl Address {
                 format!("server address {text:?} {why}; expected HOST:PORT, such as localhost:50051"),
             )
         };
-        let rest = match text.split_once("://") {
-            Some(("http", rest)) => rest.strip_suffix('/').unwrap_or(rest),
-            Some(("https", _)) => return Err(wrong("asks for TLS, which is not there yet")),
-            Some(_) => return Err(wrong("has a scheme other than http")),
-            None => text,
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme @ ("http" | "https"), rest)) => {
+                (Some(scheme), rest.strip_suffix('/').unwrap_or(rest))
+            }
+            Some(_) => return Err(wrong("has a scheme other than http and https")),
+            None => (None, text),
         };
         if rest.is_empty() || rest.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '@' | '?' | '#'))
         {
@@ -37,7 +42,20 @@ impl Address {
             Some(_) => return Err(wrong("has no port from 1 to 65535 after its colon")),
             None => format!("{rest}:{PORT_DEFAULT}"),
         };
-        Ok(Address { uri: format!("http://{shown}"), shown })
+        let (uri, has_scheme) = (format!("{}://{shown}", scheme.unwrap_or("http")), scheme.is_some());
+        Ok(Address { uri, shown, has_tls: scheme == Some("https"), has_scheme })
+    }
+
+    /// The same with TLS, if that is wanted. An address that says `http://` is held to it.
+    pub(crate) fn with_tls(self, is_wanted: bool) -> Result<Address, ClientError> {
+        if !is_wanted || self.has_tls {
+            return Ok(self);
+        }
+        if self.has_scheme {
+            let message = format!("server address {:?} is one without TLS, and TLS is asked for", self.uri);
+            return Err(ClientError::invalid("ADDRESS", format!("{message}; write https://{}", self.shown)));
+        }
+        Ok(Address { uri: format!("https://{}", self.shown), has_tls: true, ..self })
     }
 }
 
@@ -62,14 +80,25 @@ mod tests {
         ] {
             let address = Address::parse(text).unwrap();
             assert_eq!((address.shown.as_str(), address.uri), (shown, format!("http://{shown}")), "{text}");
+            assert!(!address.has_tls, "{text}");
         }
     }
 
     #[test]
-    fn what_is_no_address_is_told_so() {
-        for text in
-            ["", "localhost:", "localhost:0", "localhost:70000", "ftp://x", "https://x", "a b", "x/y", "a@b"]
+    fn tls_is_asked_for_by_the_address_or_by_the_options() {
+        for (text, is_wanted) in
+            [("https://broker", false), ("https://broker/", true), ("broker:50051", true)]
         {
+            let address = Address::parse(text).unwrap().with_tls(is_wanted).unwrap();
+            assert_eq!((address.uri.as_str(), address.has_tls), ("https://broker:50051", true), "{text}");
+        }
+        let error = Address::parse("http://broker").unwrap().with_tls(true).unwrap_err().to_string();
+        assert!(error.ends_with("TLS is asked for; write https://broker:50051"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_so() {
+        for text in ["", "localhost:", "localhost:0", "localhost:70000", "ftp://x", "a b", "x/y", "a@b"] {
             let error = Address::parse(text).unwrap_err().to_string();
             assert!(error.contains("expected HOST:PORT"), "{text}: {error}");
         }

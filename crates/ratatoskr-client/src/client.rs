@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use ratatoskr_proto::message_broker_client::MessageBrokerClient;
 use ratatoskr_proto::{PublishBatchRequest, SUBSCRIPTION_REF_METADATA};
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::address::Address;
+use crate::credentials::{Bearer, TlsOptions, Token};
 use crate::error::ClientError;
 use crate::message::{NewMessage, Receipt};
 
@@ -21,7 +23,7 @@ const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
 /// How a client connects and waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// How long a connection may take to be made. Default 5 s.
     pub connect_timeout: Duration,
@@ -30,6 +32,10 @@ pub struct ClientOptions {
     /// A connection without traffic is checked after this time, and given up when no answer comes in as
     /// long again. Default 20 s.
     pub keepalive: Duration,
+    /// TLS, and how. Default none: TLS only for an address that begins with `https://`, with the CAs of the operating system.
+    pub tls: Option<TlsOptions>,
+    /// What is shown with every call. Default none.
+    pub token: Option<Token>,
 }
 
 impl Default for ClientOptions {
@@ -38,19 +44,26 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(30),
             keepalive: Duration::from_secs(20),
+            tls: None,
+            token: None,
         }
     }
 }
+
+/// A connection that shows the client's token.
+pub(crate) type Authorized = InterceptedService<Channel, Bearer>;
 
 /// A connection to a broker. Cheap to clone; clones share the connection.
 #[derive(Clone, Debug)]
 pub struct Client {
     /// The generated client; clones of it are handles on one connection.
-    grpc: MessageBrokerClient<Channel>,
+    grpc: MessageBrokerClient<Authorized>,
     /// Host and port, for messages to people.
     address: Arc<str>,
     /// How to make another connection.
     endpoint: Endpoint,
+    /// What every call shows.
+    bearer: Bearer,
     call_timeout: Duration,
 }
 
@@ -63,30 +76,30 @@ impl Client {
 
     /// [`Client::connect`] with other limits.
     pub async fn connect_with(address: &str, options: ClientOptions) -> Result<Client, ClientError> {
-        let address = Address::parse(address)?;
-        let endpoint = endpoint(&address, options)?;
+        let address = Address::parse(address)?.with_tls(options.tls.is_some())?;
+        let endpoint = endpoint(&address, &options)?;
         let connected = endpoint.connect().await;
         let channel = connected.map_err(|error| ClientError::from_transport(&error, &address.shown))?;
-        Ok(Client::over(channel, endpoint, &address.shown, options.call_timeout))
+        Ok(Client::over(channel, endpoint, &address.shown, &options))
     }
 
     /// A client that connects by its first call. Has to be called within a Tokio runtime.
     pub fn connect_lazy(address: &str) -> Result<Client, ClientError> {
         let (address, options) = (Address::parse(address)?, ClientOptions::default());
-        let endpoint = endpoint(&address, options)?;
-        Ok(Client::over(endpoint.connect_lazy(), endpoint, &address.shown, options.call_timeout))
+        let endpoint = endpoint(&address, &options)?;
+        Ok(Client::over(endpoint.connect_lazy(), endpoint, &address.shown, &options))
     }
 
     /// The same client on a connection of its own, for when the one there is has gone silent without breaking.
     pub(crate) fn anew(&self) -> Client {
-        Client::over(self.endpoint.connect_lazy(), self.endpoint.clone(), &self.address, self.call_timeout)
+        let grpc = grpc(self.endpoint.connect_lazy(), self.bearer.clone());
+        Client { grpc, ..self.clone() }
     }
 
-    fn over(channel: Channel, endpoint: Endpoint, address: &str, call_timeout: Duration) -> Client {
-        let grpc = MessageBrokerClient::new(channel)
-            .max_decoding_message_size(RESPONSE_BYTES_MAX)
-            .max_encoding_message_size(REQUEST_BYTES_MAX);
-        Client { grpc, address: address.into(), endpoint, call_timeout }
+    fn over(channel: Channel, endpoint: Endpoint, address: &str, options: &ClientOptions) -> Client {
+        let bearer = Bearer(options.token.clone());
+        let grpc = grpc(channel, bearer.clone());
+        Client { grpc, address: address.into(), endpoint, bearer, call_timeout: options.call_timeout }
     }
 
     /// Host and port of the broker.
@@ -118,7 +131,7 @@ impl Client {
     }
 
     /// A handle for one call; tonic wants each to be exclusive.
-    pub(crate) fn grpc(&self) -> MessageBrokerClient<Channel> {
+    pub(crate) fn grpc(&self) -> MessageBrokerClient<Authorized> {
         self.grpc.clone()
     }
 
@@ -140,18 +153,32 @@ impl Client {
     }
 }
 
-fn endpoint(address: &Address, options: ClientOptions) -> Result<Endpoint, ClientError> {
+fn grpc(channel: Channel, bearer: Bearer) -> MessageBrokerClient<Authorized> {
+    MessageBrokerClient::with_interceptor(channel, bearer)
+        .max_decoding_message_size(RESPONSE_BYTES_MAX)
+        .max_encoding_message_size(REQUEST_BYTES_MAX)
+}
+
+fn endpoint(address: &Address, options: &ClientOptions) -> Result<Endpoint, ClientError> {
     let endpoint = Endpoint::from_shared(address.uri.clone()).map_err(|error| {
         ClientError::invalid("ADDRESS", format!("server address {:?}: {error}", address.shown))
     })?;
-    Ok(endpoint
+    let endpoint = endpoint
         .connect_timeout(options.connect_timeout)
         .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(options.keepalive)
         .keep_alive_timeout(options.keepalive)
-        .keep_alive_while_idle(true))
+        .keep_alive_while_idle(true);
+    if !address.has_tls {
+        return Ok(endpoint);
+    }
+    let tls = options.tls.clone().unwrap_or_default();
+    endpoint.tls_config(tls.config()).map_err(|error| {
+        let message = format!("TLS cannot be set up: {}", ClientError::deepest(&error));
+        ClientError::invalid("TLS_FILE", message)
+    })
 }
 
 /// The reference a subscription's stream was given in its initial metadata; empty if there is none.

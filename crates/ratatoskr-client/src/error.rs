@@ -132,6 +132,11 @@ impl ClientError {
         error
     }
 
+    /// The cause below all causes.
+    pub(crate) fn deepest(error: &dyn std::error::Error) -> String {
+        error.source().map_or_else(|| error.to_string(), ClientError::deepest)
+    }
+
     /// From a failure to connect.
     pub(crate) fn from_transport(error: &tonic::transport::Error, address: &str) -> ClientError {
         no_connection(Some(error), address).unwrap_or_else(|| {
@@ -158,11 +163,7 @@ fn no_connection(
         }
         cause = error.source();
     }
-    let mut deepest = transport?;
-    while let Some(below) = deepest.source() {
-        deepest = below;
-    }
-    let message = format!("the connection to {address} is gone: {deepest}");
+    let message = format!("the connection to {address} is gone: {}", ClientError::deepest(transport?));
     Some(ClientError::new(Code::Unavailable, "CONNECTION_LOST", message))
 }
 
@@ -177,6 +178,13 @@ fn from_io(error: &io::Error, address: &str) -> ClientError {
             "CONNECT_TIMEOUT",
             format!("no broker answers at {address} (no reaction in time)"),
             Some("check the address, and that no firewall is in between"),
+        ),
+        io::ErrorKind::InvalidData => (
+            "TLS_FAILED",
+            format!("the TLS handshake with {address} failed: {error}"),
+            Some(
+                "name the CA of the broker's certificate with --tls-ca, and the broker by a name in its certificate; or it speaks no TLS",
+            ),
         ),
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
             ("CONNECTION_LOST", format!("the connection to {address} broke: {error}"), None)

@@ -41,6 +41,20 @@
 //! # }
 //! ```
 //!
+//! A broker that asks who calls wants a token, a client certificate, or both; [`ClientOptions`] has a place for each:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), ratatoskr_client::ClientError> {
+//! use ratatoskr_client::{Client, ClientOptions, TlsOptions, Token};
+//!
+//! let tls = TlsOptions::new().ca_file("ca.pem")?;
+//! let token = Token::from_file("/run/secrets/ratatoskr")?;
+//! let options = ClientOptions { tls: Some(tls), token: Some(token), ..ClientOptions::default() };
+//! let client = Client::connect_with("broker.internal:50051", options).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What happens when the connection breaks
 //!
 //! The connection itself comes back by the next call. Beyond that:
@@ -59,6 +73,7 @@ mod backoff;
 mod client;
 mod consumer;
 mod conversation;
+mod credentials;
 mod dead_letters;
 mod delivery;
 mod error;
@@ -74,6 +89,7 @@ mod topics;
 pub use backoff::Backoff;
 pub use client::{Client, ClientOptions};
 pub use consumer::{ConsumeOptions, Consumer};
+pub use credentials::{TlsOptions, Token};
 pub use dead_letters::{DeadLetter, DeadLetterChoice, DeadLetterPage};
 pub use delivery::{Delivery, Settling};
 pub use error::ClientError;
