@@ -115,7 +115,13 @@ fn an_unknown_key_names_its_place_and_the_nearest_one() {
 
 #[test]
 fn variables_of_others_and_of_the_client_side_are_passed_over() {
-    let environment = variables(&[("PATH", "/bin"), ("RATATOSKR_SERVER", "localhost:1"), ("RATATOSK", "x")]);
+    let environment = variables(&[
+        ("PATH", "/bin"),
+        ("RATATOSKR_SERVER", "localhost:1"),
+        ("RATATOSKR_TOKEN", "secret"),
+        ("RATATOSKR_TOKEN_FILE", "/run/token"),
+        ("RATATOSK", "x"),
+    ]);
     assert!(load(&Given { environment, ..Given::default() }).is_ok());
 }
 

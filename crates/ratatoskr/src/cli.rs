@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 
 use ratatoskr_bench::BenchArguments;
 
+use crate::commands::access::AccessCommand;
 use crate::commands::config::ConfigArguments;
 use crate::commands::consume::ConsumeArguments;
 use crate::commands::dead_letters::DeadLettersCommand;
@@ -15,6 +16,7 @@ use crate::commands::subscribe::SubscribeArguments;
 use crate::commands::subscription::SubscriptionCommand;
 use crate::commands::topic::TopicCommand;
 use crate::commands::trace::TraceArguments;
+use crate::connection_flags::ConnectionFlags;
 use crate::exit::EXIT_CODES_HELP;
 
 /// At most 80 columns, so that no terminal breaks them. Clap takes braces around an n for a line break; with
@@ -31,17 +33,13 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
-/// The broker's address when nobody names one.
-pub(crate) const SERVER_DEFAULT: &str = "localhost:50051";
-
 /// A lightweight message broker: an ack means the message is on disk.
 #[derive(Debug, Parser)]
 #[command(name = "ratatoskr", version, styles = STYLES, before_help = EXAMPLES, after_help = EXIT_CODES_HELP)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true, max_term_width = 110)]
 pub(crate) struct Cli {
-    /// The broker to talk to [default: localhost:50051; `bench` starts its own]; `serve` and `config` have no use for it
-    #[arg(long, global = true, value_name = "HOST:PORT", env = "RATATOSKR_SERVER", hide_env_values = true)]
-    pub(crate) server: Option<String>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionFlags,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -73,6 +71,9 @@ pub(crate) enum Command {
     Stats(StatsArguments),
     /// Measure a broker: throughput, latency, memory, recovery
     Bench(BenchArguments),
+    /// Make tokens, and check the file that says who may do what
+    #[command(subcommand)]
+    Access(AccessCommand),
     /// Show every setting in force and where it came from
     Config(ConfigArguments),
     /// Print a completion script for a shell

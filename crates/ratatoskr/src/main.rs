@@ -11,6 +11,7 @@
 mod base64;
 mod cli;
 mod commands;
+mod connection_flags;
 mod exit;
 mod filter_argument;
 mod input;

@@ -7,7 +7,7 @@ mod program;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use program::{Broker, numbered_lines, printed, program, until, wait};
+use program::{Broker, failed, numbered_lines, printed, program, until, wait};
 
 /// A broker in a folder that is gone after the test.
 fn broker() -> (tempfile::TempDir, Broker) {
@@ -223,4 +223,52 @@ fn completions_name_our_commands() {
         let output = program().args(["completions", shell]).output().unwrap();
         assert!(String::from_utf8(output.stdout).unwrap().contains("topic"), "{shell}");
     }
+}
+
+#[test]
+fn a_new_token_comes_alone_and_its_digest_makes_a_good_policy_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = program().args(["access", "token", "bill.ing"]).output().unwrap();
+    let (token, advice) = (String::from_utf8(made.stdout).unwrap(), String::from_utf8(made.stderr).unwrap());
+    let token = token.trim_end();
+    assert!(token.starts_with("rtk_") && !token.contains(char::is_whitespace), "{token}");
+    assert!(!advice.contains(token), "{advice}");
+    let (_, lines) = advice.split_once("\n\n").unwrap();
+    let path = folder.path().join("access.toml");
+    std::fs::write(&path, lines).unwrap();
+    let checked = program().args(["access", "check"]).arg(&path).output().unwrap();
+    let says = String::from_utf8(checked.stdout).unwrap();
+    assert!(says.ends_with("is good: 1 tokens, 0 certificate names, 0 roles\n"), "{says}");
+
+    std::fs::write(&path, format!("{lines}role = \"x\"\n")).unwrap();
+    let checked = program().args(["access", "check"]).arg(&path).output().unwrap();
+    let (code, complaint) = failed(&checked);
+    assert_eq!(code, 2);
+    assert!(
+        complaint.contains("access.toml:4: unknown key identities.bill.ing.role; did you mean roles?"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn credentials_that_cannot_be_are_told_before_anything_is_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    let empty = empty.to_str().unwrap();
+    for (arguments, says) in [
+        (&["--token-file", "/nonexistent/token"][..], "the token file /nonexistent/token cannot be read"),
+        (&["--token-file", empty], "the token is empty"),
+        (&["--tls-ca", empty], "has no certificate in PEM format"),
+        (&["--client-cert", empty], "--client-cert needs --client-key"),
+    ] {
+        let output = program().args(["topic", "ls"]).args(arguments).output().unwrap();
+        let (code, complaint) = failed(&output);
+        assert_eq!(code, 2, "{complaint}");
+        assert!(complaint.contains(says), "{complaint}");
+    }
+    let output = program().args(["topic", "ls"]).env("RATATOSKR_TOKEN", "no token").output().unwrap();
+    let (_, complaint) = failed(&output);
+    assert!(complaint.contains("RATATOSKR_TOKEN: the token is empty, or has white space"), "{complaint}");
+    assert!(!complaint.contains("no token\""), "{complaint}");
 }

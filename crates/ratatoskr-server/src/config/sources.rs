@@ -22,8 +22,15 @@ use super::{Config, ConfigError};
 pub const FILE_DEFAULT: &str = "ratatoskr.toml";
 /// The variable that names the file, as `--config` does.
 const CONFIG_VARIABLE: &str = "RATATOSKR_CONFIG";
-/// The variable the command line's client side reads.
-const SERVER_VARIABLE: &str = "RATATOSKR_SERVER";
+/// The variables the command line's client side reads.
+const CLIENT_VARIABLES: [&str; 6] = [
+    "RATATOSKR_SERVER",
+    "RATATOSKR_TOKEN",
+    "RATATOSKR_TOKEN_FILE",
+    "RATATOSKR_TLS_CA",
+    "RATATOSKR_CLIENT_CERT",
+    "RATATOSKR_CLIENT_KEY",
+];
 
 /// What was given, before anything is checked.
 #[derive(Clone, Debug, Default)]
@@ -152,7 +159,7 @@ fn read_environment(
     let mut entries = Vec::new();
     for (name, text) in variables {
         let Some(name) = name.to_str().filter(|name| name.starts_with(ENVIRONMENT_PREFIX)) else { continue };
-        if name == SERVER_VARIABLE {
+        if CLIENT_VARIABLES.contains(&name) {
             continue;
         }
         if name == CONFIG_VARIABLE {
