@@ -118,3 +118,21 @@ async fn what_is_put_back_comes_with_the_next_batch_or_goes_back_unharmed() {
     all.sort_unstable_by_key(|delivered| delivered.message.offset);
     assert_eq!(all.iter().map(|delivered| delivered.attempt).collect::<Vec<_>>(), [2, 2, 1]);
 }
+
+#[tokio::test]
+async fn a_token_leads_to_its_topic_until_the_subscription_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    for topic in ["orders", "other"] {
+        let topic = TopicName::parse(topic).unwrap();
+        broker.publish(&topic, NewMessage::new("one")).await.unwrap();
+        let name = SubscriptionRef { topic: topic.clone(), name: SubscriptionName::parse("billing").unwrap() };
+        let create = Some((Start::Earliest, SubscriptionSettings::default()));
+        let options = JoinOptions { member: String::new(), window: Window::default(), create };
+        let mut member = broker.join(&name, options).await.unwrap();
+        let number = member.next_batch().await.unwrap()[0].token.subscription();
+        assert_eq!(broker.topic_of_subscription(number), Some(topic));
+        broker.delete_subscription(&name).await.unwrap();
+        assert_eq!(broker.topic_of_subscription(number), None);
+    }
+}

@@ -246,6 +246,14 @@ impl Broker {
         Ok(tokens.first().copied())
     }
 
+    /// The topic of a subscription, by the number its tokens have; `None` if it is gone. Numbers are never given twice. Takes as
+    /// long as there are topics: whoever asks often remembers the answer.
+    pub fn topic_of_subscription(&self, number: u32) -> Option<TopicName> {
+        let core = self.core();
+        let topic = core.books.with(number, |book| book.topic)?;
+        core.topics.read().values().find(|known| known.log.number == topic).map(|known| known.name.clone())
+    }
+
     pub(super) fn topic_of(&self, name: &SubscriptionRef) -> Result<Arc<Topic>, SubscriptionError> {
         self.core().topic(&name.topic).ok_or_else(|| SubscriptionError::TopicNotFound(name.topic.clone()))
     }

@@ -26,6 +26,11 @@ impl Token {
         bytes
     }
 
+    /// The number of the subscription it is of; [`Broker::topic_of_subscription`](crate::Broker::topic_of_subscription) knows more.
+    pub fn subscription(self) -> u32 {
+        self.subscription
+    }
+
     /// Reads a token; `None` if the length is wrong. Whether it is of use is found out when it is used.
     pub fn parse(bytes: &[u8]) -> Option<Token> {
         let bytes: &[u8; TOKEN_BYTES] = bytes.try_into().ok()?;
