@@ -126,7 +126,8 @@ async fn a_token_leads_to_its_topic_until_the_subscription_is_gone() {
     for topic in ["orders", "other"] {
         let topic = TopicName::parse(topic).unwrap();
         broker.publish(&topic, NewMessage::new("one")).await.unwrap();
-        let name = SubscriptionRef { topic: topic.clone(), name: SubscriptionName::parse("billing").unwrap() };
+        let name =
+            SubscriptionRef { topic: topic.clone(), name: SubscriptionName::parse("billing").unwrap() };
         let create = Some((Start::Earliest, SubscriptionSettings::default()));
         let options = JoinOptions { member: String::new(), window: Window::default(), create };
         let mut member = broker.join(&name, options).await.unwrap();

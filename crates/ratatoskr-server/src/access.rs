@@ -32,12 +32,15 @@ mod section;
 mod token;
 mod visitor;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use parking_lot::RwLock;
+use ratatoskr_broker::{Broker, TopicName};
 use tokio::sync::watch;
 
 pub use action::Action;
@@ -47,10 +50,9 @@ pub use quota::Exceeded;
 pub use section::PolicyError;
 pub use token::{TokenDigest, new_token};
 
-pub(crate) use audit::{Audit, Outcome};
+pub(crate) use audit::Audit;
 pub(crate) use caller::Caller;
 pub(crate) use counts::Counts;
-pub(crate) use denied::DeniedKind;
 pub(crate) use gate::Gate;
 pub(crate) use quota::Reservation;
 pub(crate) use visitor::Visitor;
@@ -60,6 +62,9 @@ use policy::Policy;
 
 /// Who a call is by when nobody is asked.
 const NOBODY: &str = "anonymous";
+
+/// Subscriptions whose topics are remembered; when there are more, all are forgotten.
+const SUBSCRIPTIONS_KNOWN_MAX: usize = 10_000;
 
 /// How callers are told apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,6 +94,10 @@ pub(crate) struct Access {
     changed: watch::Sender<u64>,
     pub(crate) audit: Audit,
     pub(crate) counts: Counts,
+    /// Topics of subscriptions that messages were settled of, by the subscription's number, which is never given twice.
+    topics_of: RwLock<HashMap<u32, TopicName>>,
+    /// Whether callers are asked who they are.
+    asks: bool,
     /// Time that never goes back, for rates.
     started: Instant,
 }
@@ -102,11 +111,13 @@ impl Access {
             AccessRule::Policy(path) => Rules::Policy(Box::new(Policy::read(path, 0, None)?)),
         };
         Ok(Access {
+            asks: !matches!(rules, Rules::Open(_)),
             rules: ArcSwap::from_pointee(rules),
             generation: AtomicU64::new(0),
             changed: watch::channel(0).0,
             audit,
             counts: Counts::default(),
+            topics_of: RwLock::default(),
             started: Instant::now(),
         })
     }
@@ -135,7 +146,21 @@ impl Access {
 
     /// Whether callers are asked who they are.
     pub(crate) fn asks(&self) -> bool {
-        !matches!(**self.rules.load(), Rules::Open(_))
+        self.asks
+    }
+
+    /// The topic of a subscription; `None` if it is gone.
+    fn topic_of(&self, broker: &Broker, subscription: u32) -> Option<TopicName> {
+        if let Some(known) = self.topics_of.read().get(&subscription) {
+            return Some(known.clone());
+        }
+        let topic = broker.topic_of_subscription(subscription)?;
+        let mut known = self.topics_of.write();
+        if known.len() >= SUBSCRIPTIONS_KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(subscription, topic.clone());
+        Some(topic)
     }
 
     /// Says who calls, by the value of the `authorization` header if there is one, else by the peer's certificate. This is the

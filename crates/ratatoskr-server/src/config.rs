@@ -29,6 +29,9 @@ use std::path::PathBuf;
 
 use ratatoskr_broker::{BrokerConfig, TopicSettings};
 
+use crate::access::AccessRule;
+use crate::tls::TlsFiles;
+
 pub use amount::{
     AmountError, bytes_in_words, duration_in_words, parse_bytes, parse_duration_ms, parse_number,
 };
@@ -57,6 +60,16 @@ pub struct Config {
     pub http_addr: SocketAddr,
     /// Allows addresses beyond loopback although nobody is asked who they are.
     pub insecure_listen: bool,
+    /// The policy file that says who may do what; without one nobody is asked.
+    pub access: Option<PathBuf>,
+    /// Where it is written down who did what and what was denied; without one, the log.
+    pub audit_log: Option<PathBuf>,
+    /// The certificate of both doors; without one they speak no TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key.
+    pub tls_key: Option<PathBuf>,
+    /// CAs whose client certificates are believed.
+    pub tls_client_ca: Option<PathBuf>,
     /// Threads that serve connections; 0 means one per core.
     pub threads: usize,
     /// Bytes of a topic's segment file before the next one is begun.
@@ -82,6 +95,11 @@ impl Config {
             grpc_addr: nowhere,
             http_addr: nowhere,
             insecure_listen: false,
+            access: None,
+            audit_log: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
             threads: 0,
             segment_bytes: 0,
             journal_file_bytes: 0,
@@ -90,6 +108,21 @@ impl Config {
             log_level: "",
             log_format: LogFormat::Text,
         }
+    }
+
+    /// How callers are told apart.
+    pub fn access_rule(&self) -> AccessRule {
+        match (&self.access, &self.tls_client_ca) {
+            (Some(policy), _) => AccessRule::Policy(policy.clone()),
+            (None, Some(_)) => AccessRule::Certificates,
+            (None, None) => AccessRule::Open,
+        }
+    }
+
+    /// The files for TLS, if it is wanted. [`load`] has seen to it that there is a key where there is a certificate.
+    pub fn tls(&self) -> Option<TlsFiles> {
+        let (cert, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        Some(TlsFiles { cert, key, client_ca: self.tls_client_ca.clone() })
     }
 
     /// What the broker itself needs of it.

@@ -31,16 +31,19 @@ use ratatoskr_proto::{OutgoingMessages, OutgoingStep};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::{Response, Status, Streaming};
 
+use crate::access::{Action, Gate};
 use crate::closing::Closing;
 use crate::convert::subscriptions::{
     receipt_of, settings_from_wire, settings_to_wire, start_or, window_from_wire,
 };
 use crate::encoding::encode_delivered;
+use crate::guarded::may_bury;
 use crate::limits::{HEARTBEAT, HEARTBEAT_MS_MIN};
+use crate::revocable::revocable;
 use crate::served::Served;
 use crate::status;
 use crate::subscriptions::name_from_wire;
-use listening::{Ending, Heard, Listener};
+use listening::{Ending, Heard, Listener, Telling};
 
 /// The response stream of one `Consume` call.
 pub(crate) type ConsumeStream = Pin<Box<dyn Stream<Item = Result<OutgoingStep, Status>> + Send>>;
@@ -76,12 +79,15 @@ pub(crate) async fn consume(
     broker: &Broker,
     mut requests: Streaming<wire::ConsumeRequest>,
     closing: &Closing,
+    gate: Gate,
 ) -> Result<Response<ConsumeStream>, Status> {
     let first = requests.message().await?.and_then(|request| request.step);
     let Some(Ask::Open(open)) = first else {
         return Err(status::bad_field("step", &"the first step is not open; open the subscription first"));
     };
     let name = name_from_wire(open.name.as_ref())?;
+    gate.may(Action::Subscribe, name.topic.as_str())?;
+    may_bury(&gate, open.settings.as_ref())?;
     let heartbeat = match open.heartbeat_ms {
         0 => HEARTBEAT,
         given if given >= HEARTBEAT_MS_MIN => Duration::from_millis(given.unsigned_abs()),
@@ -103,7 +109,11 @@ pub(crate) async fn consume(
         heartbeat_ms: i64::try_from(heartbeat.as_millis()).unwrap_or(i64::MAX),
     };
     let (tell, heard) = mpsc::unbounded_channel();
-    let listener = Listener::new(broker, requests, member.window_setter(), tell);
+    let listener = Listener::new(
+        broker,
+        requests,
+        Telling { windows: member.window_setter(), tell, gate: gate.clone() },
+    );
     let consumer = Consumer {
         heard,
         listening: tokio::spawn(listener.run(closing.clone())).abort_handle(),
@@ -116,7 +126,7 @@ pub(crate) async fn consume(
         opened: Some(opened),
     };
     let steps = stream::unfold(Some(consumer), next_step);
-    Ok(Response::new(Box::pin(steps)))
+    Ok(Response::new(revocable(Box::pin(steps), gate, Action::Subscribe, name.topic.to_string())))
 }
 
 pub(crate) async fn join(

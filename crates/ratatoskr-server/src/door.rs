@@ -12,6 +12,7 @@
 //!
 //! Why HTTP/2 is ours and not a library's: ADR 0010.
 
+mod asking;
 mod body;
 mod calls;
 mod connection;
@@ -40,7 +41,10 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_local};
 use tonic::service::Routes;
 
+use crate::access::Visitor;
 use crate::closing::Closing;
+use crate::guard::Guard;
+use crate::tls::{self, Door};
 use crate::traffic::Traffic;
 use link::Link;
 use tickets::Tickets;
@@ -57,6 +61,8 @@ pub(crate) struct Worker {
     /// Who waits for it.
     tickets: Tickets,
     traffic: Arc<Traffic>,
+    /// Who may come in.
+    guard: Guard,
     closing: Closing,
     /// Where connections read into, one after the other: what is left over is theirs.
     read_buffer: Cell<BytesMut>,
@@ -66,12 +72,19 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(routes: Routes, broker: Broker, traffic: Arc<Traffic>, closing: Closing) -> Rc<Worker> {
+    pub(crate) fn new(
+        routes: Routes,
+        broker: Broker,
+        traffic: Arc<Traffic>,
+        guard: Guard,
+        closing: Closing,
+    ) -> Rc<Worker> {
         Rc::new(Worker {
             routes,
             tickets: Tickets::new(broker.clone()),
             broker,
             traffic,
+            guard,
             closing,
             read_buffer: Cell::new(BytesMut::new()),
             links: RefCell::default(),
@@ -113,7 +126,20 @@ impl Worker {
     }
 
     async fn serve_connection(self: Rc<Worker>, socket: TcpStream) {
-        let link = Link::new();
+        let accepting = tls::accept(self.guard.tls.as_deref(), Door::Grpc, socket);
+        let accepted = tokio::select! {
+            accepted = accepting => accepted,
+            // Nothing has been promised to it yet.
+            () = self.closing.clone().closed() => return,
+        };
+        let (wire, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                self.traffic.handshakes_failed.increment();
+                return tracing::debug!(%error, "a TLS handshake failed");
+            }
+        };
+        let link = Link::new(Visitor::new(self.guard.access.clone(), peer));
         let number = self.next_link.get();
         self.next_link.set(number + 1);
         self.links.borrow_mut().insert(number, Rc::downgrade(&link));
@@ -122,7 +148,7 @@ impl Worker {
             // It came between the signal and the last look at all connections.
             link.leave();
         }
-        connection::run(&self, &link, socket).await;
+        connection::run(&self, &link, wire).await;
     }
 
     async fn keep_time(self: Rc<Worker>) {

@@ -3,20 +3,28 @@
 //! `/healthz` asks whether the process answers; `/readyz` whether to send it work. A full disk leaves
 //! it ready: reads go on, and publishers are told by status.
 
+mod arrivals;
+
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use ratatoskr_broker::{Broker, Health};
 use serde::Serialize;
+use tonic::Code;
 
+use crate::access::{Action, Gate};
 use crate::closing::Closing;
+use crate::guard::Guard;
 use crate::metrics;
 use crate::service::health_text;
 use crate::traffic::Traffic;
+
+pub(crate) use arrivals::{Arrivals, Arrived};
 
 const INDEX: &str = "ratatoskr
 
@@ -29,6 +37,8 @@ const INDEX: &str = "ratatoskr
 /// What the pages are made from.
 #[derive(Clone)]
 struct Pages {
+    // Who may see them.
+    guard: Guard,
     // The figures and the health.
     broker: Broker,
     // The figures of the front doors.
@@ -47,14 +57,32 @@ struct Version {
 }
 
 /// All pages.
-pub(crate) fn router(broker: Broker, traffic: Arc<Traffic>, closing: Closing) -> Router {
+pub(crate) fn router(broker: Broker, traffic: Arc<Traffic>, guard: Guard, closing: Closing) -> Router {
+    let guarded = Router::new()
+        .route("/metrics", get(show_metrics))
+        .route("/version", get(version))
+        .route_layer(axum::middleware::from_fn(ask));
     Router::new()
         .route("/", get(async || INDEX))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(show_metrics))
-        .route("/version", get(version))
-        .with_state(Pages { broker, traffic, closing })
+        .merge(guarded)
+        .with_state(Pages { guard, broker, traffic, closing })
+}
+
+/// Lets a request for a page about the whole broker pass, if its caller may have that.
+async fn ask(ConnectInfo(Arrived(visitor)): ConnectInfo<Arrived>, request: Request, next: Next) -> Response {
+    let authorization = request.headers().get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
+    let entered =
+        Gate::enter(&visitor, authorization, "GET").and_then(|gate| gate.may_anywhere(Action::Admin));
+    match entered {
+        Ok(()) => next.run(request).await,
+        Err(status) if status.code() == Code::Unauthenticated => {
+            let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+            (StatusCode::UNAUTHORIZED, challenge, format!("{}\n", status.message())).into_response()
+        }
+        Err(status) => (StatusCode::FORBIDDEN, format!("{}\n", status.message())).into_response(),
+    }
 }
 
 async fn readyz(State(pages): State<Pages>) -> Response {
@@ -70,7 +98,7 @@ async fn readyz(State(pages): State<Pages>) -> Response {
 }
 
 async fn show_metrics(State(pages): State<Pages>) -> Response {
-    let text = metrics::render(&pages.broker, &pages.traffic).await;
+    let text = metrics::render(&pages.broker, &pages.traffic, &pages.guard).await;
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 

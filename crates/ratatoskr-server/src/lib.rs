@@ -14,7 +14,6 @@
 //! What is deliberately absent: any state of topics or subscriptions. A stream holds a cursor of
 //! the broker's, and that is all.
 
-#[expect(dead_code, unused_imports, reason = "the doors come next")]
 pub mod access;
 mod closing;
 pub mod config;
@@ -23,12 +22,15 @@ mod convert;
 mod door;
 mod encoding;
 mod fetch;
+mod guard;
+mod guarded;
 mod health;
 mod http;
 pub mod limits;
 mod message_frame;
 mod metrics;
 mod publish;
+mod revocable;
 mod served;
 mod server;
 mod service;
@@ -36,7 +38,6 @@ mod settle;
 mod status;
 mod subscribe;
 mod subscriptions;
-#[expect(dead_code, reason = "the doors come next")]
 pub mod tls;
 mod topics;
 mod traffic;

@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use ratatoskr_broker::{Broker, Counters, Health, SubscriptionDescription, TopicName, TopicStats};
 
+use crate::guard::Guard;
 use crate::limits::{SUBSCRIPTION_METRICS_MAX, TOPIC_METRICS_MAX};
 use crate::traffic::Traffic;
 
@@ -57,6 +58,7 @@ const TRAFFIC_COUNTERS: &[Metric<Traffic>] = &[
     ("ratatoskr_grpc_connections_failed", "Connections that could not be accepted", |t| {
         t.connections_failed.get()
     }),
+    ("ratatoskr_tls_handshakes_failed", "TLS handshakes that came to nothing", |t| t.handshakes_failed.get()),
     ("ratatoskr_publish_streams_stalled", "Times a publish stream had to wait for its limit", |t| {
         t.publish_streams_stalled.get()
     }),
@@ -93,12 +95,12 @@ const SUBSCRIPTION_COUNTERS: &[Metric<SubscriptionDescription>] = &[
 ];
 
 /// The metrics of a broker as they stand.
-pub(crate) async fn render(broker: &Broker, traffic: &Arc<Traffic>) -> String {
+pub(crate) async fn render(broker: &Broker, traffic: &Arc<Traffic>, guard: &Guard) -> String {
     let mut registry = Registry::default();
     // Without an answer the broker is stopping, and has no subscriptions to show.
     let subscriptions = broker.survey_subscriptions(SUBSCRIPTION_METRICS_MAX).await.unwrap_or_default();
-    let (broker, traffic) = (broker.clone(), Arc::clone(traffic));
-    registry.register_collector(Box::new(Figures { broker, traffic, subscriptions }));
+    let (broker, traffic, guard) = (broker.clone(), Arc::clone(traffic), guard.clone());
+    registry.register_collector(Box::new(Figures { broker, traffic, guard, subscriptions }));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes any text");
     text
@@ -110,6 +112,8 @@ struct Figures {
     broker: Broker,
     // Counts connections and streams.
     traffic: Arc<Traffic>,
+    // Counts who was not let in.
+    guard: Guard,
     // The durable subscriptions that are shown.
     subscriptions: Vec<SubscriptionDescription>,
 }
@@ -129,6 +133,7 @@ impl Collector for Figures {
         for (name, help, figure) in TRAFFIC_COUNTERS {
             encode_counter(&mut encoder, name, help, figure(&self.traffic))?;
         }
+        encode_guard(&mut encoder, &self.guard)?;
         for (name, help, figure) in GAUGES {
             encode_gauge(&mut encoder, name, help, figure(&counters))?;
         }
@@ -154,6 +159,43 @@ fn encode_counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, f
 fn encode_gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, figure: u64) -> fmt::Result {
     let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     ConstGauge::new(figure as i64).encode(metric)
+}
+
+fn encode_guard(encoder: &mut DescriptorEncoder<'_>, guard: &Guard) -> fmt::Result {
+    let counts = &guard.access.counts;
+    let families = [
+        ("ratatoskr_authentication_failures", "Calls by nobody who is known", "by", counts.unknown()),
+        ("ratatoskr_denied_calls", "Calls by somebody who may not", "action", counts.denied()),
+    ];
+    for (name, help, label, figures) in families {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (word, figure) in figures {
+            ConstCounter::new(figure).encode(metric.encode_family(&[(label, word)])?)?;
+        }
+    }
+    let audit = guard.access.audit.figures();
+    for (name, help, figure) in [
+        (
+            "ratatoskr_quota_refusals",
+            "Publishes and topics beyond a namespace's quotas",
+            counts.exceeded.get(),
+        ),
+        (
+            "ratatoskr_reload_failures",
+            "Changed files that could not be taken over",
+            counts.reloads_failed.get(),
+        ),
+        ("ratatoskr_audit_lines_lost", "Lines of the audit log that were not written", audit.lost.get()),
+    ] {
+        encode_counter(encoder, name, help, figure)?;
+    }
+    let is_failing = u64::from(audit.is_failing());
+    encode_gauge(encoder, "ratatoskr_audit_failing", "1 while the audit log cannot be written", is_failing)?;
+    if let Some(tls) = &guard.tls {
+        let help = "When the certificate ends, seconds since the Unix epoch";
+        encode_gauge(encoder, "ratatoskr_tls_certificate_not_after_seconds", help, tls.not_after_s())?;
+    }
+    Ok(())
 }
 
 fn encode_topics(encoder: &mut DescriptorEncoder<'_>, broker: &Broker) -> fmt::Result {

@@ -9,10 +9,12 @@
 //! clients were told is on disk.
 
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use std::{io, thread};
 
+use futures_util::stream::FuturesUnordered;
 use ratatoskr_broker::{Broker, Health, TopicSettings};
 use ratatoskr_proto::FILE_DESCRIPTOR_SET;
 use ratatoskr_proto::message_broker_server::MessageBrokerServer;
@@ -21,14 +23,20 @@ use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::Builder as ReflectionBuilder;
 
+use crate::access::{Access, AccessRule, Audit, PolicyError};
 use crate::closing::{Closer, Closing, closing};
 use crate::door::Worker;
+use crate::guard::Guard;
+use crate::guarded::{Asking, Guarded};
+use crate::http::{Arrivals, Arrived};
 use crate::limits::{ACCEPT_BACKLOG, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, SHUTDOWN_TIMEOUT, WORKERS_MAX};
 use crate::service::{Identity, Service};
+use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::traffic::Traffic;
 use crate::worker::{self, ConnectionSender};
 use crate::{health, http};
@@ -46,6 +54,12 @@ pub struct ServerOptions {
     pub data_dir: String,
     /// What topics created over gRPC start from; the same as the broker's own defaults.
     pub topic_defaults: TopicSettings,
+    /// How callers are told apart.
+    pub access: AccessRule,
+    /// Where the audit log goes; `None`: to the log.
+    pub audit_log: Option<PathBuf>,
+    /// Files for TLS at both doors; `None`: no TLS.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Default for ServerOptions {
@@ -57,6 +71,9 @@ impl Default for ServerOptions {
             threads: 0,
             data_dir: String::new(),
             topic_defaults: TopicSettings::default(),
+            access: AccessRule::Open,
+            audit_log: None,
+            tls: None,
         }
     }
 }
@@ -80,6 +97,20 @@ pub enum StartError {
         /// The number given.
         threads: usize,
     },
+    /// The policy file cannot be.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// There is no TLS with the files given.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The audit log cannot be written.
+    #[error("audit_log {} cannot be written: {error}", .path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
     /// A thread or its runtime could not be made.
     #[error("a server thread could not start: {0}")]
     Thread(#[from] io::Error),
@@ -95,6 +126,8 @@ impl Server {
         if options.threads > WORKERS_MAX {
             return Err(StartError::TooManyThreads { threads: options.threads });
         }
+        let mut threads = Vec::new();
+        let guard = guard(&options, &mut threads)?;
         let (grpc_listener, grpc_addr) = listen("gRPC", options.grpc)?;
         let (http_listener, http_addr) = listen("HTTP", options.http)?;
         let worker_count = match options.threads {
@@ -110,14 +143,15 @@ impl Server {
         let traffic = Arc::new(Traffic::default());
         let service = Service::new(broker.clone(), identity, closing.clone());
         let reporter = HealthReporter::new();
-        let routes = routes(service, reporter.clone());
+        let service = Guarded::new(service, broker.clone(), guard.access.clone());
+        let routes = routes(service, reporter.clone(), &guard.access);
 
-        let mut threads = Vec::with_capacity(worker_count + 1);
         let mut workers = Vec::with_capacity(worker_count);
         for number in 0..worker_count {
             let (routes, broker) = (routes.clone(), broker.clone());
             let (traffic, signal) = (Arc::clone(&traffic), closing.clone());
-            let make = move || Worker::new(routes, broker, traffic, signal);
+            let guard = guard.clone();
+            let make = move || Worker::new(routes, broker, traffic, guard, signal);
             let (sender, thread) = worker::start(number, make, closing.clone())?;
             workers.push(sender);
             threads.push(thread);
@@ -129,10 +163,11 @@ impl Server {
             workers,
             reporter,
             traffic,
+            guard: guard.clone(),
             closing,
         };
         threads.push(front.start()?);
-        Ok(Running { grpc_addr, http_addr, broker, closer, threads })
+        Ok(Running { grpc_addr, http_addr, broker, guard, closer, threads })
     }
 }
 
@@ -144,6 +179,8 @@ pub struct Running {
     http_addr: SocketAddr,
     // Watched for failure.
     broker: Broker,
+    // Its files can be read anew.
+    guard: Guard,
     // Tells all threads to end.
     closer: Closer,
     // Waited for at shutdown.
@@ -184,11 +221,19 @@ impl Running {
         }
     }
 
+    /// Reads policy, keys and certificates anew, and opens the audit log again. What has a mistake is logged, and changes
+    /// nothing. The server looks for changed files by itself, once a second.
+    pub fn reload(&self) {
+        self.guard.reload();
+    }
+
     /// Stops accepting, ends subscriptions, lets calls finish for at most 10 seconds, and returns once
     /// everything has ended.
     pub async fn shutdown(self) {
-        let Running { closer, threads, .. } = self;
+        let Running { closer, threads, guard, .. } = self;
         closer.close();
+        // The audit log ends with the last who could write to it.
+        drop(guard);
         let joined = spawn_blocking(move || {
             for thread in threads {
                 if thread.join().is_err() {
@@ -215,8 +260,24 @@ fn listen(door: &'static str, address: SocketAddr) -> Result<(StdTcpListener, So
     bind().map_err(|error| StartError::Bind { door, address, error })
 }
 
+/// Reads what says who may come in.
+fn guard(options: &ServerOptions, threads: &mut Vec<thread::JoinHandle<()>>) -> Result<Guard, StartError> {
+    let audit = match &options.audit_log {
+        None => Audit::to_log(),
+        Some(path) => {
+            let opened = Audit::to_file(path);
+            let (audit, thread) = opened.map_err(|error| StartError::Audit { path: path.clone(), error })?;
+            threads.push(thread);
+            audit
+        }
+    };
+    let access = Arc::new(Access::new(&options.access, audit)?);
+    let tls = options.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
+    Ok(Guard { access, tls })
+}
+
 /// All gRPC services: the contract, health, and reflection in both versions that clients ask for.
-fn routes(service: Service, reporter: HealthReporter) -> Routes {
+fn routes(service: Guarded, reporter: HealthReporter, access: &Arc<Access>) -> Routes {
     let reflection = || {
         ReflectionBuilder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -225,10 +286,13 @@ fn routes(service: Service, reporter: HealthReporter) -> Routes {
     let message_broker = MessageBrokerServer::new(service)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    let asking = Asking { access: access.clone(), call: "ServerReflection" };
+    let v1 = reflection().build_v1().expect("the descriptors were made by the build");
+    let v1alpha = reflection().build_v1alpha().expect("the descriptors were made by the build");
     Routes::new(message_broker)
         .add_service(HealthServer::new(HealthService::from_health_reporter(reporter)))
-        .add_service(reflection().build_v1().expect("the descriptors were made by the build"))
-        .add_service(reflection().build_v1alpha().expect("the descriptors were made by the build"))
+        .add_service(InterceptedService::new(v1, asking.clone()))
+        .add_service(InterceptedService::new(v1alpha, asking))
         .prepare()
 }
 
@@ -240,6 +304,7 @@ struct Front {
     workers: Vec<ConnectionSender>,
     reporter: HealthReporter,
     traffic: Arc<Traffic>,
+    guard: Guard,
     closing: Closing,
 }
 
@@ -254,16 +319,24 @@ impl Front {
     }
 
     async fn run(self) -> io::Result<()> {
-        let Front { broker, grpc_listener, http_listener, workers, reporter, traffic, closing } = self;
+        let Front { broker, grpc_listener, http_listener, workers, reporter, traffic, guard, closing } = self;
         let grpc_listener = TcpListener::from_std(grpc_listener)?;
         let http_listener = TcpListener::from_std(http_listener)?;
-        let pages = http::router(broker.clone(), Arc::clone(&traffic), closing.clone());
-        let http = axum::serve(http_listener, pages).with_graceful_shutdown(closing.clone().closed());
+        let pages = http::router(broker.clone(), Arc::clone(&traffic), guard.clone(), closing.clone());
+        let pages = pages.into_make_service_with_connect_info::<Arrived>();
+        let arrivals = Arrivals {
+            listener: http_listener,
+            guard: guard.clone(),
+            traffic: Arc::clone(&traffic),
+            shaking: FuturesUnordered::new(),
+        };
+        let http = axum::serve(arrivals, pages).with_graceful_shutdown(closing.clone().closed());
         let serving = async {
-            let (http, (), ()) = tokio::join!(
+            let (http, (), (), ()) = tokio::join!(
                 http.into_future(),
                 worker::accept(grpc_listener, workers, &traffic, closing.clone()),
                 health::report(reporter, broker, closing.clone()),
+                guard.watch(closing.clone()),
             );
             http
         };

@@ -10,6 +10,7 @@ use ratatoskr_proto::{OutgoingMessage, OutgoingMessages};
 use tokio_stream::Pending;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::Gate;
 use crate::closing::Closing;
 use crate::consume::ConsumeStream;
 use crate::convert::{durability_to_wire, number};
@@ -59,6 +60,11 @@ impl Service {
             default_durability: durability_to_wire(self.identity.topic_defaults.durability).into(),
         }
     }
+}
+
+/// The gate that a stream of several topics goes on to ask.
+fn gate_of<T>(request: &mut Request<T>) -> Gate {
+    request.extensions_mut().remove().expect("`guarded` puts it there")
 }
 
 /// A health in words, for people.
@@ -270,9 +276,10 @@ impl MessageBroker for Service {
 
     async fn consume(
         &self,
-        request: Request<Streaming<wire::ConsumeRequest>>,
+        mut request: Request<Streaming<wire::ConsumeRequest>>,
     ) -> Result<Response<ConsumeStream>, Status> {
-        consume::consume(&self.broker, request.into_inner(), &self.closing).await
+        let gate = gate_of(&mut request);
+        consume::consume(&self.broker, request.into_inner(), &self.closing, gate).await
     }
 
     async fn describe_broker(

@@ -10,6 +10,8 @@ pub(crate) struct Traffic {
     pub(crate) connections: Count,
     /// Connections the operating system would not hand over: out of file descriptors, most likely.
     pub(crate) connections_failed: Count,
+    /// TLS handshakes, of both doors, that came to nothing.
+    pub(crate) handshakes_failed: Count,
     /// Times a publish stream had as much on its way as it may, and was made to wait.
     pub(crate) publish_streams_stalled: Count,
 }

@@ -41,6 +41,11 @@ fn without_anything_given_every_field_has_its_documented_default() {
         grpc_addr,
         http_addr,
         insecure_listen,
+        access,
+        audit_log,
+        tls_cert,
+        tls_key,
+        tls_client_ca,
         threads,
         segment_bytes,
         journal_file_bytes,
@@ -53,6 +58,7 @@ fn without_anything_given_every_field_has_its_documented_default() {
     assert_eq!(grpc_addr, SocketAddr::from(([127, 0, 0, 1], 50051)));
     assert_eq!(http_addr, SocketAddr::from(([127, 0, 0, 1], 8080)));
     assert!(!insecure_listen);
+    assert_eq!([access, audit_log, tls_cert, tls_key, tls_client_ca], [const { None }; 5]);
     assert_eq!(threads, 0);
     assert_eq!((segment_bytes, journal_file_bytes, tail_bytes_max), (100 << 20, 32 << 20, 32 << 20));
     assert_eq!(topic_defaults, TopicSettings::default());
@@ -180,6 +186,33 @@ fn listening_beyond_loopback_has_to_be_asked_for_by_name() {
     assert!(load(&given).unwrap().config.insecure_listen);
     let ipv6 = Given { flags: vec![("grpc_addr", "[::1]:0".to_owned())], ..Given::default() };
     assert!(load(&ipv6).is_ok());
+}
+
+#[test]
+fn whoever_asks_callers_and_encrypts_may_listen_anywhere() {
+    let given = |flags: &[(&'static str, &str)]| {
+        let mut flags: Vec<_> = flags.iter().map(|&(key, text)| (key, text.to_owned())).collect();
+        flags.push(("grpc_addr", "0.0.0.0:50051".to_owned()));
+        load(&Given { flags, ..Given::default() }).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let tls = [("tls_cert", "cert.pem"), ("tls_key", "key.pem")];
+    assert_eq!(given(&[&tls[..], &[("access", "access.toml")]].concat()), Ok(()));
+    assert_eq!(given(&[&tls[..], &[("tls_client_ca", "ca.pem")]].concat()), Ok(()));
+    let open = given(&tls).unwrap_err();
+    assert!(
+        open.contains("everyone who reaches that address") && open.contains("--insecure-listen"),
+        "{open}"
+    );
+    let clear = given(&[("access", "access.toml")]).unwrap_err();
+    assert!(clear.contains("in the clear") && clear.contains("give tls_cert and tls_key"), "{clear}");
+}
+
+#[test]
+fn half_of_tls_is_none() {
+    let error = error_with_flag("tls_cert", "cert.pem");
+    assert_eq!(error, "tls_cert is given (--tls-cert), and tls_key is not; give both, or neither");
+    let error = error_with_flag("tls_client_ca", "ca.pem");
+    assert_eq!(error, "tls_client_ca is given (--tls-client-ca), and tls_cert is not; give both, or neither");
 }
 
 #[test]

@@ -49,6 +49,7 @@ impl Args for SettingFlags {
             command.arg(match setting.kind {
                 // `--insecure-listen` alone is enough; `--insecure-listen=false` takes it back.
                 Kind::Switch => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
+                Kind::File => flag.value_hint(ValueHint::FilePath),
                 Kind::Path => flag.value_hint(ValueHint::DirPath),
                 _ => flag,
             })

@@ -1,4 +1,4 @@
-//! The signals that ask a program to end: SIGTERM and Ctrl-C.
+//! The signals that ask a program to end (SIGTERM and Ctrl-C), and the one that asks the broker to read its files anew (SIGHUP).
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -28,5 +28,20 @@ impl StopSignals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+/// The signal that asks the broker to read its files anew. While it is listened for it does not end the program.
+pub(crate) struct ReloadSignal(Signal);
+
+impl ReloadSignal {
+    pub(crate) fn listen() -> Outcome<ReloadSignal> {
+        let listening = signal(SignalKind::hangup());
+        Ok(ReloadSignal(listening.map_err(|error| Failure::io("signals cannot be received", &error))?))
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        self.0.recv().await;
     }
 }

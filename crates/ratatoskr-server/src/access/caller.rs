@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ratatoskr_broker::limits::TOPIC_NAME_BYTES_MAX;
+
 use super::action::Action;
 use super::denied::Denied;
 use super::peer::CertificateNames;
@@ -10,20 +12,20 @@ use super::quota::Namespace;
 use super::rights::Rights;
 use super::token::TokenDigest;
 
-/// A text that is never shown.
+/// What is never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(Arc<str>);
+pub(crate) struct Secret(Arc<[u8]>);
 
 impl Secret {
     /// For checking, not for showing.
-    pub(crate) fn expose(&self) -> &str {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl From<&str> for Secret {
-    fn from(text: &str) -> Secret {
-        Secret(text.into())
+impl From<&[u8]> for Secret {
+    fn from(bytes: &[u8]) -> Secret {
+        Secret(bytes.into())
     }
 }
 
@@ -57,7 +59,7 @@ impl By {
 }
 
 /// See the file's head.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Caller {
     who: Arc<str>,
     by: By,
@@ -133,11 +135,13 @@ impl Caller {
 
     /// Whether a topic may be looked at: whoever may do anything to it may.
     pub(crate) fn may_see(&self, topic: &str) -> Result<(), Denied> {
-        if self.sees(topic) { Ok(()) } else { Err(self.denied(Action::Subscribe, topic)) }
+        let sees = self.rights.as_ref().is_none_or(|rights| !rights.on(topic).actions.is_empty());
+        if sees { Ok(()) } else { Err(self.denied(Action::Subscribe, topic)) }
     }
 
+    /// The same for lists: what is looked at here is not remembered.
     pub(crate) fn sees(&self, topic: &str) -> bool {
-        self.rights.as_ref().is_none_or(|rights| !rights.on(topic).actions.is_empty())
+        self.rights.as_ref().is_none_or(|rights| rights.sees(topic))
     }
 
     /// The namespace a topic is in, if it counts for this caller.
@@ -146,6 +150,9 @@ impl Caller {
     }
 
     fn denied(&self, action: Action, topic: &str) -> Denied {
-        Denied::MayNot { who: self.who.clone(), action, topic: topic.to_owned() }
+        // A name that cannot be may be of any length, and would be in answer and audit log.
+        let end = topic.len().min(TOPIC_NAME_BYTES_MAX);
+        let end = (0..=end).rev().find(|&end| topic.is_char_boundary(end)).unwrap_or(0);
+        Denied::MayNot { who: self.who.clone(), action, topic: topic[..end].to_owned() }
     }
 }

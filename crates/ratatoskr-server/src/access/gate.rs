@@ -20,7 +20,6 @@ const CLOCK_LOOK: Duration = Duration::from_secs(60);
 /// See the file's head. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    access: Arc<Access>,
     visitor: Arc<Visitor>,
     caller: Arc<Caller>,
     /// The call, as the contract names it: `DeleteTopic`.
@@ -30,15 +29,19 @@ pub(crate) struct Gate {
 impl Gate {
     /// Lets a call in if it is known who makes it.
     pub(crate) fn enter(
-        access: &Arc<Access>,
         visitor: &Arc<Visitor>,
         authorization: Option<&[u8]>,
         call: &'static str,
     ) -> Result<Gate, Status> {
-        match visitor.caller(access, authorization) {
-            Ok(caller) => Ok(Gate { access: access.clone(), visitor: visitor.clone(), caller, call }),
-            Err(denied) => Err(Act { visitor, caller: None, call, topic: "" }.refuse(access, &denied)),
+        match visitor.caller(authorization) {
+            Ok(caller) => Ok(Gate { visitor: visitor.clone(), caller, call }),
+            Err(denied) => Err(Act { visitor, caller: None, call, topic: "" }.refuse(&denied)),
         }
+    }
+
+    /// Whether callers are asked who they are.
+    pub(crate) fn asks(&self) -> bool {
+        self.access().asks()
     }
 
     pub(crate) fn caller(&self) -> &Arc<Caller> {
@@ -74,8 +77,30 @@ impl Gate {
     ) -> Result<Option<Reservation>, Status> {
         let denied = |denied: Denied| self.refuse(topic, &denied);
         let place = self.make_room(broker, topic).map_err(denied)?;
-        self.caller.may_publish(topic, messages, bytes, self.access.now()).map_err(denied)?;
+        self.caller.may_publish(topic, messages, bytes, self.access().now()).map_err(denied)?;
         Ok(place)
+    }
+
+    /// Lets messages be settled that subscriptions of these numbers handed out. Those that are gone have nothing to settle.
+    pub(crate) fn may_settle(
+        &self,
+        broker: &Broker,
+        subscriptions: impl Iterator<Item = u32>,
+    ) -> Result<(), Status> {
+        if !self.access().asks() {
+            return Ok(());
+        }
+        let mut latest = None;
+        for number in subscriptions {
+            // Most settlements of a step are of one subscription.
+            if latest.replace(number) == Some(number) {
+                continue;
+            }
+            if let Some(topic) = self.access().topic_of(broker, number) {
+                self.may(Action::Subscribe, topic.as_str())?;
+            }
+        }
+        Ok(())
     }
 
     /// Lets a topic be made, as far as its namespace has room. What it answers is held until the topic is there.
@@ -100,20 +125,20 @@ impl Gate {
 
     /// Takes over a policy that has come since; whoever is unknown to it is let in no more.
     pub(crate) fn renew(&mut self) -> Result<(), Status> {
-        if self.access.is_current(&self.caller) {
+        if self.access().is_current(&self.caller) {
             return Ok(());
         }
-        self.caller = self.access.again(&self.caller).map_err(|denied| self.refuse("", &denied))?;
+        self.caller = self.access().again(&self.caller).map_err(|denied| self.refuse("", &denied))?;
         Ok(())
     }
 
     /// Ends when the caller may no more: the policy has changed, or the JWT has run out. For streams, which outlive the
     /// decision that let them in.
     pub(crate) async fn revoked(mut self, action: Action, topic: String) -> Status {
-        if !self.access.asks() {
+        if !self.access().asks() {
             return std::future::pending().await;
         }
-        let mut changes = self.access.changes();
+        let mut changes = self.access().changes();
         loop {
             changes.mark_unchanged();
             let still = self.renew().and_then(|()| {
@@ -135,13 +160,17 @@ impl Gate {
         }
     }
 
+    fn access(&self) -> &Access {
+        self.visitor.access()
+    }
+
     /// Writes down what was done.
     fn note(&self, topic: &str) {
-        self.act(topic).record(&self.access, Outcome::Allowed);
+        self.act(topic).record(Outcome::Allowed);
     }
 
     pub(crate) fn refuse(&self, topic: &str, denied: &Denied) -> Status {
-        self.act(topic).refuse(&self.access, denied)
+        self.act(topic).refuse(denied)
     }
 
     fn act<'a>(&'a self, topic: &'a str) -> Act<'a> {
@@ -160,8 +189,8 @@ struct Act<'a> {
 }
 
 impl Act<'_> {
-    fn record(&self, access: &Access, outcome: Outcome) {
-        access.audit.record(&Entry {
+    fn record(&self, outcome: Outcome) {
+        self.visitor.access().audit.record(&Entry {
             who: self.caller.map_or("", |caller| &**caller.who()),
             by: self.caller.map_or("", |caller| caller.by().word()),
             peer: self.visitor.peer().address,
@@ -172,9 +201,9 @@ impl Act<'_> {
     }
 
     /// Counts a denial, writes it down, and makes a status of it.
-    fn refuse(&self, access: &Access, denied: &Denied) -> Status {
-        access.counts.count(denied.kind());
-        self.record(access, Outcome::Denied(denied.to_string()));
+    fn refuse(&self, denied: &Denied) -> Status {
+        self.visitor.access().counts.count(denied.kind());
+        self.record(Outcome::Denied(denied.to_string()));
         status::denied(denied)
     }
 }

@@ -115,7 +115,10 @@ impl Policy {
             By::Token(digest) => self.token(*digest),
             By::Certificate(names) => self.certificate(names),
             // What was signed then is checked by today's keys.
-            By::Jwt(jwt) => self.bearer(jwt.expose(), now_s),
+            By::Jwt(jwt) => {
+                let jwt = std::str::from_utf8(jwt.bytes()).expect("it was text when it was checked");
+                self.bearer(jwt, now_s)
+            }
             // Let in when nobody was asked.
             By::Nobody => Err(Denied::NoCredentials),
         }
@@ -139,7 +142,7 @@ impl Policy {
             }
             rights
         });
-        let by = By::Jwt(jwt.into());
+        let by = By::Jwt(jwt.as_bytes().into());
         Ok(Arc::new(
             Caller::known(claims.who.as_str().into(), by, rights, self.generation).until(claims.until_s),
         ))

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use ratatoskr_broker::limits::TOPIC_NAME_BYTES_MAX;
 
 use super::action::{Action, Actions};
 use super::pattern::Pattern;
@@ -78,6 +79,10 @@ impl Rights {
 
     /// What a topic is to whoever has these rights.
     pub(crate) fn on(&self, topic: &str) -> Standing {
+        if topic.len() > TOPIC_NAME_BYTES_MAX {
+            // No topic has such a name, and it is not to be remembered.
+            return Standing { actions: Actions::NONE, namespace: None };
+        }
         if let Some(known) = self.known.read().get(topic) {
             return known.clone();
         }
@@ -88,6 +93,11 @@ impl Rights {
         }
         known.insert(topic.into(), standing.clone());
         standing
+    }
+
+    /// Whether anything is allowed on a topic. Remembers nothing: for lists of very many.
+    pub(crate) fn sees(&self, topic: &str) -> bool {
+        !self.find(topic).is_empty()
     }
 
     /// Whether some topic may be where the action is allowed: for calls that name no topic.

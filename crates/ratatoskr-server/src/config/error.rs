@@ -57,7 +57,8 @@ pub enum ConfigError {
     /// An address beyond loopback, and nothing that asks callers who they are.
     #[error(
         "{key} is {address} ({place}): everyone who reaches that address could read and delete every topic; \
-         listen on 127.0.0.1, or accept that with --insecure-listen"
+         listen on 127.0.0.1, ask who calls (access, or tls_client_ca) over TLS (tls_cert, tls_key), \
+         or accept that with --insecure-listen"
     )]
     InsecureListen {
         /// The setting's key.
@@ -65,6 +66,29 @@ pub enum ConfigError {
         /// What it is.
         address: SocketAddr,
         /// Where it was given.
+        place: Source,
+    },
+    /// An address beyond loopback, callers that are asked who they are, and answers that everybody can read.
+    #[error(
+        "{key} is {address} ({place}): tokens and messages would cross the network in the clear; \
+         give tls_cert and tls_key, or accept that with --insecure-listen (where a mesh or proxy does TLS)"
+    )]
+    ClearListen {
+        /// The setting's key.
+        key: &'static str,
+        /// What it is.
+        address: SocketAddr,
+        /// Where it was given.
+        place: Source,
+    },
+    /// A setting without another that it is of no use without.
+    #[error("{key} is given ({place}), and {needs} is not; give both, or neither")]
+    Incomplete {
+        /// The setting's key.
+        key: &'static str,
+        /// The key of the one that is missing.
+        needs: &'static str,
+        /// Where the first was given.
         place: Source,
     },
 }

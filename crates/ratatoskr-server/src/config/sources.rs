@@ -17,6 +17,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::table::{ENVIRONMENT_PREFIX, SETTINGS, Setting, Value, nearest};
 use super::{Config, ConfigError};
+use crate::access::AccessRule;
 
 /// The file that is read when it is there and no other is asked for.
 pub const FILE_DEFAULT: &str = "ratatoskr.toml";
@@ -119,6 +120,7 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
         entries.push(Entry { setting, text: text.clone(), source: Source::Flag(setting.flag()) });
     }
     let loaded = fill(entries)?;
+    refuse_half_of_tls(&loaded)?;
     refuse_insecure_listen(&loaded)?;
     Ok(loaded)
 }
@@ -235,12 +237,32 @@ fn refuse_insecure_listen(loaded: &Loaded) -> Result<(), ConfigError> {
     if config.insecure_listen {
         return Ok(());
     }
+    let (is_asking, is_encrypted) = (config.access_rule() != AccessRule::Open, config.tls().is_some());
+    if is_asking && is_encrypted {
+        return Ok(());
+    }
     for effective in &loaded.settings {
         if let Value::Address(address) = effective.value
             && !address.ip().is_loopback()
         {
-            let place = effective.source.clone();
-            return Err(ConfigError::InsecureListen { key: effective.setting.key, address, place });
+            let (key, place) = (effective.setting.key, effective.source.clone());
+            return Err(if is_asking {
+                ConfigError::ClearListen { key, address, place }
+            } else {
+                ConfigError::InsecureListen { key, address, place }
+            });
+        }
+    }
+    Ok(())
+}
+
+fn refuse_half_of_tls(loaded: &Loaded) -> Result<(), ConfigError> {
+    for (key, needs) in [("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")] {
+        let row = |key| loaded.settings.iter().find(|effective| effective.setting.key == key);
+        let given = row(key).filter(|effective| matches!(effective.value, Value::File(Some(_))));
+        let is_missing = row(needs).is_some_and(|effective| matches!(effective.value, Value::File(None)));
+        if let (Some(effective), true) = (given, is_missing) {
+            return Err(ConfigError::Incomplete { key, needs, place: effective.source.clone() });
         }
     }
     Ok(())

@@ -41,6 +41,8 @@ pub struct Setting {
 pub enum Kind {
     /// A path.
     Path,
+    /// A file, or `none`.
+    File,
     /// An IP address and port; port 0 lets the system choose.
     Address,
     /// Yes or no.
@@ -64,6 +66,8 @@ pub enum Kind {
 pub enum Value {
     /// Of [`Kind::Path`].
     Path(PathBuf),
+    /// Of [`Kind::File`].
+    File(Option<PathBuf>),
     /// Of [`Kind::Address`].
     Address(SocketAddr),
     /// Of [`Kind::Switch`].
@@ -101,8 +105,46 @@ pub const SETTINGS: &[Setting] = &[
         key: "insecure_listen",
         kind: Kind::Switch,
         default: "false",
-        help: "Allows addresses beyond loopback although callers are not asked who they are.",
+        help: "Allows addresses beyond loopback although callers are not asked who they are, or connections are not \
+               encrypted.",
         fill: |config, value| config.insecure_listen = value.switch(),
+    },
+    Setting {
+        key: "access",
+        kind: Kind::File,
+        default: NONE,
+        help: "The policy file that says who may do what (docs/access.md). With none, nobody is asked who they are.",
+        fill: |config, value| config.access = value.file(),
+    },
+    Setting {
+        key: "audit_log",
+        kind: Kind::File,
+        default: NONE,
+        help: "Where it is written down who changed what and what was denied, one JSON object a line. With none, it goes to \
+               the log.",
+        fill: |config, value| config.audit_log = value.file(),
+    },
+    Setting {
+        key: "tls_cert",
+        kind: Kind::File,
+        default: NONE,
+        help: "The certificate of both doors, and those between it and its root, PEM. With none, there is no TLS.",
+        fill: |config, value| config.tls_cert = value.file(),
+    },
+    Setting {
+        key: "tls_key",
+        kind: Kind::File,
+        default: NONE,
+        help: "The private key of that certificate, PEM.",
+        fill: |config, value| config.tls_key = value.file(),
+    },
+    Setting {
+        key: "tls_client_ca",
+        kind: Kind::File,
+        default: NONE,
+        help: "CAs whose client certificates are believed, PEM. Without a policy file, whoever has one may do everything, \
+               and nobody else anything.",
+        fill: |config, value| config.tls_client_ca = value.file(),
     },
     Setting {
         key: "threads",
@@ -218,6 +260,10 @@ impl Kind {
         match self {
             Kind::Path if text.is_empty() => Err("a path cannot be empty".to_owned()),
             Kind::Path => Ok(Value::Path(PathBuf::from(text))),
+            Kind::File if text.is_empty() => {
+                Err("a path cannot be empty; `none` stands for no file".to_owned())
+            }
+            Kind::File => Ok(Value::File((text != NONE).then(|| PathBuf::from(text)))),
             Kind::Address => parse_address(text).map(Value::Address),
             Kind::Switch => parse_switch(text).map(Value::Switch),
             Kind::Number(range) => in_range(parse_number(text), range, self).map(|n| Value::Amount(Some(n))),
@@ -248,6 +294,7 @@ impl Kind {
     pub fn allowed(&self) -> String {
         match self {
             Kind::Path => "a path".to_owned(),
+            Kind::File => "a path, or none".to_owned(),
             Kind::Address => "IP:PORT or localhost:PORT".to_owned(),
             Kind::Switch => "true or false".to_owned(),
             Kind::Number(range) => format!("{} to {}", range.start(), range.end()),
@@ -265,6 +312,7 @@ impl Kind {
     pub fn placeholder(&self) -> &'static str {
         match self {
             Kind::Path => "DIR",
+            Kind::File => "FILE",
             Kind::Address => "ADDR",
             Kind::Switch => "BOOL",
             Kind::Number(_) | Kind::NumberBound => "N",
@@ -278,6 +326,9 @@ impl Kind {
     pub fn show(&self, value: &Value) -> String {
         match (self, value) {
             (_, Value::Path(path)) => path.display().to_string(),
+            (_, Value::File(file)) => {
+                file.as_ref().map_or(NONE.to_owned(), |file| file.display().to_string())
+            }
             (_, Value::Address(address)) => address.to_string(),
             (_, Value::Switch(on)) => on.to_string(),
             (_, Value::Word(word)) => (*word).to_owned(),
@@ -293,6 +344,11 @@ impl Value {
     fn path(self) -> PathBuf {
         let Value::Path(path) = self else { unreachable!("a row of Kind::Path gets a path") };
         path
+    }
+
+    fn file(self) -> Option<PathBuf> {
+        let Value::File(file) = self else { unreachable!("a row of Kind::File gets a file") };
+        file
     }
 
     fn address(self) -> SocketAddr {

@@ -19,8 +19,10 @@ use ratatoskr_proto::consume_request::Step as Ask;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Status, Streaming};
 
+use crate::access::Gate;
 use crate::closing::Closing;
 use crate::convert::subscriptions::window_from_wire;
+use crate::guarded::may_settle;
 use crate::limits::SETTLEMENTS_IN_FLIGHT_MAX;
 use crate::settle::begin;
 use crate::status;
@@ -49,21 +51,27 @@ pub(super) enum Ending {
 pub(super) struct Listener {
     broker: Broker,
     requests: Streaming<wire::ConsumeRequest>,
-    windows: WindowSetter,
-    tell: mpsc::UnboundedSender<Heard>,
+    telling: Telling,
     /// Settlements that may be heard before fates are told.
     room: Arc<Semaphore>,
+}
+
+/// Whom the listener tells, and whom it asks.
+pub(super) struct Telling {
+    pub(super) windows: WindowSetter,
+    pub(super) tell: mpsc::UnboundedSender<Heard>,
+    /// Tokens of other subscriptions may be settled here, too.
+    pub(super) gate: Gate,
 }
 
 impl Listener {
     pub(super) fn new(
         broker: &Broker,
         requests: Streaming<wire::ConsumeRequest>,
-        windows: WindowSetter,
-        tell: mpsc::UnboundedSender<Heard>,
+        telling: Telling,
     ) -> Listener {
         let room = Arc::new(Semaphore::new(SETTLEMENTS_IN_FLIGHT_MAX));
-        Listener { broker: broker.clone(), requests, windows, tell, room }
+        Listener { broker: broker.clone(), requests, telling, room }
     }
 
     /// Listens until the end, which is told.
@@ -72,7 +80,7 @@ impl Listener {
             Err(ending) => ending,
             Ok(()) => self.take_in_the_rest().err().unwrap_or(Ending::Stopping),
         };
-        let _ = self.tell.send(Heard::End(ending));
+        let _ = self.telling.tell.send(Heard::End(ending));
     }
 
     /// Listens until the server stops, or the client has no more to say.
@@ -122,17 +130,22 @@ impl Listener {
             Some(Ask::Open(_)) => Err(refused("open", &"open comes once; open another stream instead")),
             Some(Ask::Window(window)) => {
                 let window = window_from_wire(Some(&window)).map_err(|error| refused(error.field, &error))?;
-                self.windows.set(window);
+                self.telling.windows.set(window);
                 Ok(None)
             }
-            Some(Ask::Settle(step)) => Ok(Some(step)),
+            Some(Ask::Settle(step)) => {
+                let others = step.settlements.iter().map(|settlement| &settlement.token[..]);
+                let tokens = step.acks.iter().map(|token| &token[..]).chain(others);
+                may_settle(&self.telling.gate, &self.broker, tokens).map_err(Ending::Refused)?;
+                Ok(Some(step))
+            }
         }
     }
 
     fn settle(&self, step: wire::ConsumeSettle, permit: Option<OwnedSemaphorePermit>) {
         let settling = begin(&self.broker, step);
         // An error means that the stream is gone, and this task ends with it.
-        let _ = self.tell.send(Heard::Settling(settling.boxed(), permit));
+        let _ = self.telling.tell.send(Heard::Settling(settling.boxed(), permit));
     }
 }
 

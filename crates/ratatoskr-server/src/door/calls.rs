@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tonic::Status;
 
 use crate::door::Worker;
+use crate::door::asking::{self, Asked};
 use crate::door::body::{BodySender, request_body};
 use crate::door::link::Link;
 use crate::door::requests::Requests;
@@ -28,6 +30,8 @@ pub(crate) enum Call {
     Gathering {
         /// Which one.
         route: Route,
+        /// Who makes it.
+        asked: Asked,
         /// What has come.
         request: Requests,
     },
@@ -62,12 +66,18 @@ pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_e
         return tonic_call::refuse(link, stream, &Status::resource_exhausted(message));
     }
     let route = Route::of(link.http2().fields());
+    if route == Route::Other {
+        return serve(worker, link, stream, is_end);
+    }
+    let asked = match asking::enter(worker, link, route) {
+        Ok(asked) => asked,
+        Err(status) => return tonic_call::refuse(link, stream, &status),
+    };
     match route {
-        Route::Other => return serve(worker, link, stream, is_end),
-        Route::PublishStream => stream::begin(link, stream),
+        Route::PublishStream => stream::begin(link, stream, asked),
         route => {
             if let Some(call) = link.http2().tag(stream) {
-                *call = Call::Gathering { route, request: Requests::new(&link.gathered) };
+                *call = Call::Gathering { route, asked, request: Requests::new(&link.gathered) };
             }
         }
     }
@@ -85,10 +95,11 @@ fn serve(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
         (Some(sender), Some(body))
     };
     let request = tonic_call::request(link.http2().fields(), body);
-    let Some(request) = request else {
+    let Some(mut request) = request else {
         let call = link.http2().reset(stream, ErrorCode::PROTOCOL_ERROR);
         return drop(call);
     };
+    request.extensions_mut().insert(Arc::clone(&link.visitor));
     let serving = tonic_call::serve(worker.routes.clone(), Rc::clone(link), stream, request);
     spawn(link, stream, sender, serving);
 }
@@ -150,7 +161,7 @@ fn gather(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, data: Bytes, i
     let mut http2 = link.http2();
     http2.release(stream, data.len());
     let Some(call @ Call::Gathering { .. }) = http2.tag(stream) else { return };
-    let Call::Gathering { route, request } = call else { return };
+    let Call::Gathering { route, asked, request } = call else { return };
     let route = *route;
     request.push(data);
     let whole = match request.next() {
@@ -165,13 +176,16 @@ fn gather(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, data: Bytes, i
         Ok(Some(whole)) => Ok(whole),
         Err(status) => Err(status),
     };
+    let asked = asked.take();
     *call = Call::Waiting;
     drop(http2);
     match whole {
         Err(status) => tonic_call::refuse(link, stream, &status),
-        Ok(request) if route == Route::PublishBatch => publishing::batch(worker, link, stream, &request),
-        Ok(request) if route == Route::Subscribe => feed::begin(worker, link, stream, &request),
-        Ok(request) => publishing::single(worker, link, stream, &request),
+        Ok(request) if route == Route::PublishBatch => {
+            publishing::batch(worker, link, stream, &request, &asked);
+        }
+        Ok(request) if route == Route::Subscribe => feed::begin(worker, link, stream, &request, asked),
+        Ok(request) => publishing::single(worker, link, stream, &request, &asked),
     }
 }
 

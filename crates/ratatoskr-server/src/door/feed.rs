@@ -11,6 +11,7 @@
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
+use futures_core::future::BoxFuture;
 use futures_util::StreamExt;
 use prost::Message;
 use ratatoskr_broker::{Broker, Durability, Subscription, SubscriptionEnd, TopicName};
@@ -18,7 +19,9 @@ use ratatoskr_http2::StreamId;
 use ratatoskr_proto::{SUBSCRIPTION_REF_METADATA, SubscribeRequest};
 use tonic::Status;
 
+use crate::access::Action;
 use crate::convert::subscription_from_wire;
+use crate::door::asking::{self, Asked};
 use crate::door::link::Link;
 use crate::door::publishing::OK;
 use crate::door::tonic_call::{refuse, status_ending};
@@ -28,18 +31,28 @@ use crate::message_frame::put_message;
 use crate::{fetch, status};
 
 /// A subscriber's request has come.
-pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, request: &Bytes) {
+pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, request: &Bytes, asked: Asked) {
     let request = match SubscribeRequest::decode(request.clone()) {
         Ok(request) => request,
         Err(error) => return refuse(link, stream, &ratatoskr_proto::malformed(&error)),
     };
-    let feeding = feed(Rc::clone(worker), Rc::clone(link), stream, request);
+    if let Some(Err(status)) = asked.as_ref().map(|gate| gate.may(Action::Subscribe, &request.topic)) {
+        return refuse(link, stream, &status);
+    }
+    let revoked = asking::revoked(asked, &request.topic);
+    let feeding = feed(Rc::clone(worker), Rc::clone(link), stream, request, revoked);
     calls::spawn(link, stream, None, feeding);
 }
 
-async fn feed(worker: Rc<Worker>, link: Rc<Link>, stream: StreamId, request: SubscribeRequest) {
+async fn feed(
+    worker: Rc<Worker>,
+    link: Rc<Link>,
+    stream: StreamId,
+    request: SubscribeRequest,
+    mut revoked: BoxFuture<'static, Status>,
+) {
     if !request.subscription.is_empty() {
-        return deliver(&worker, &link, stream, request).await;
+        return deliver(&worker, &link, stream, request, revoked).await;
     }
     let mut follower = match follow(&worker.broker, request) {
         Ok(follower) => follower,
@@ -51,6 +64,8 @@ async fn feed(worker: Rc<Worker>, link: Rc<Link>, stream: StreamId, request: Sub
         link.room(stream).await;
         let batch = tokio::select! {
             biased;
+            // First: a stream that never waits is to hear of it, too.
+            status = &mut revoked => break status_ending(&status),
             batch = follower.next_frames() => batch,
             () = &mut closed => break status_ending(&status::shutting_down()),
         };
@@ -68,7 +83,13 @@ async fn feed(worker: Rc<Worker>, link: Rc<Link>, stream: StreamId, request: Sub
 }
 
 /// `Subscribe` with the name of a durable subscription.
-async fn deliver(worker: &Worker, link: &Link, stream: StreamId, request: SubscribeRequest) {
+async fn deliver(
+    worker: &Worker,
+    link: &Link,
+    stream: StreamId,
+    request: SubscribeRequest,
+    mut revoked: BoxFuture<'static, Status>,
+) {
     let mut messages = match fetch::subscribe(&worker.broker, request, &worker.closing).await {
         Ok(messages) => messages,
         Err(status) => return refuse(link, stream, &status),
@@ -77,7 +98,12 @@ async fn deliver(worker: &Worker, link: &Link, stream: StreamId, request: Subscr
     let mut buffer = BytesMut::new();
     let end = loop {
         link.room(stream).await;
-        match messages.next().await {
+        let next = tokio::select! {
+            biased;
+            status = &mut revoked => break status_ending(&status),
+            next = messages.next() => next,
+        };
+        match next {
             None => break OK,
             Some(Err(status)) => break status_ending(&status),
             Some(Ok(message)) => put_message(&mut buffer, |buffer| message.encode_raw(buffer)),

@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use ratatoskr_http2::{Announced, Connection, ErrorCode, Role, StreamId};
 
+use crate::access::Visitor;
 use crate::door::calls::Call;
 use crate::limits::{
     FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAMS_PER_CONNECTION_MAX,
@@ -21,6 +22,8 @@ pub(crate) struct Link {
     http2: RefCell<Connection<Call>>,
     /// Reaches the connection's task, also from other threads.
     pub(super) backflow: Arc<Backflow>,
+    /// Who is at the other end.
+    pub(super) visitor: Arc<Visitor>,
     /// Messages are made here.
     scratch: RefCell<BytesMut>,
     /// Bytes of requests that have not come wholly.
@@ -53,7 +56,7 @@ impl Backflow {
 }
 
 impl Link {
-    pub(super) fn new() -> Rc<Link> {
+    pub(super) fn new(visitor: Visitor) -> Rc<Link> {
         let announced = Announced {
             streams_max: STREAMS_PER_CONNECTION_MAX,
             frame_bytes_max: FRAME_BYTES_MAX,
@@ -63,6 +66,7 @@ impl Link {
         Rc::new(Link {
             http2: RefCell::new(Connection::new(Role::Server, &announced)),
             backflow: Arc::default(),
+            visitor: Arc::new(visitor),
             scratch: RefCell::default(),
             gathered: Rc::default(),
             silent_s: Cell::new(0),

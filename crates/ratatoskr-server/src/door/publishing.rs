@@ -21,6 +21,7 @@ use tonic::Status;
 
 use crate::convert::{durability_to_wire, number, refused};
 use crate::door::Worker;
+use crate::door::asking::{self, Asked};
 use crate::door::link::Link;
 use crate::door::tickets::{Kind, Waiting};
 use crate::door::tonic_call::refuse;
@@ -31,8 +32,14 @@ use crate::{publish, status};
 pub(super) const OK: Ending = Ending::Known(&[("grpc-status", "0")]);
 
 /// `Publish`.
-pub(super) fn single(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, request: &Bytes) {
-    if let Some(draft) = draft_single(&worker.broker, request) {
+pub(super) fn single(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, request: &Bytes, asked: &Asked) {
+    let way = match asking::message(asked, &worker.broker, request) {
+        Ok(way) => way,
+        Err(status) => return refuse(link, stream, &status),
+    };
+    if way.is_none()
+        && let Some(draft) = draft_single(&worker.broker, request)
+    {
         return worker.tickets.submit(draft, Waiting { link: Rc::clone(link), stream, kind: Kind::Single });
     }
     let request = match PublishRequest::decode(request.clone()) {
@@ -40,14 +47,21 @@ pub(super) fn single(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, req
         Err(error) => return refuse(link, stream, &ratatoskr_proto::malformed(&error)),
     };
     let (broker, link) = (worker.broker.clone(), Rc::clone(link));
-    spawn_local(async move { respond(&link, stream, publish::publish(&broker, request).await) });
+    spawn_local(async move {
+        let _places = way;
+        respond(&link, stream, publish::publish(&broker, request).await);
+    });
 }
 
 /// `PublishBatch`.
-pub(super) fn batch(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, request: &Bytes) {
+pub(super) fn batch(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, request: &Bytes, asked: &Asked) {
+    let way = match asking::batch(asked, &worker.broker, request) {
+        Ok(way) => way,
+        Err(status) => return refuse(link, stream, &status),
+    };
     let draft =
         BatchView::read_batch(request).and_then(|view| draft_batch(&worker.broker, &view, request.len()));
-    if let Some(draft) = draft {
+    if let (None, Some(draft)) = (&way, draft) {
         let kind = Kind::Batch(draft.count());
         return worker.tickets.submit(draft, Waiting { link: Rc::clone(link), stream, kind });
     }
@@ -56,7 +70,10 @@ pub(super) fn batch(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, requ
         Err(error) => return refuse(link, stream, &ratatoskr_proto::malformed(&error)),
     };
     let (broker, link) = (worker.broker.clone(), Rc::clone(link));
-    spawn_local(async move { respond(&link, stream, publish::publish_batch(&broker, request).await) });
+    spawn_local(async move {
+        let _places = way;
+        respond(&link, stream, publish::publish_batch(&broker, request).await);
+    });
 }
 
 fn draft_single(broker: &Broker, request: &[u8]) -> Option<Draft> {

@@ -37,6 +37,17 @@ impl Route {
         if is_grpc { route } else { Route::Other }
     }
 
+    /// The call's name in the contract.
+    pub(super) fn call(self) -> &'static str {
+        match self {
+            Route::Publish => "Publish",
+            Route::PublishBatch => "PublishBatch",
+            Route::PublishStream => "PublishStream",
+            Route::Subscribe => "Subscribe",
+            Route::Other => "Other",
+        }
+    }
+
     fn of_path(path: &[u8]) -> Route {
         match path {
             b"/ratatoskr.MessageBroker/Publish" => Route::Publish,

@@ -23,6 +23,7 @@ use tonic::Status;
 
 use crate::convert::refused;
 use crate::door::Worker;
+use crate::door::asking::{self, Asked, Way};
 use crate::door::calls::Call;
 use crate::door::link::Link;
 use crate::door::publishing::{OK, draft_batch, put_results};
@@ -37,6 +38,8 @@ use crate::status;
 /// What an open stream is about.
 #[derive(Default)]
 pub(crate) struct Steps {
+    /// Whose stream it is.
+    asked: Asked,
     requests: Requests,
     /// Bytes of data that the peer may not replace yet.
     unreleased: usize,
@@ -59,14 +62,14 @@ struct Step {
 }
 
 /// A stream's head has come.
-pub(super) fn begin(link: &Link, stream: StreamId) {
+pub(super) fn begin(link: &Link, stream: StreamId, asked: Asked) {
     let mut http2 = link.http2();
     http2.send_headers(stream, |fields| {
         fields.known(":status", "200").known("content-type", "application/grpc");
     });
     if let Some(call) = http2.tag(stream) {
         let requests = Requests::new(&link.gathered);
-        *call = Call::Steps(Box::new(Steps { requests, ..Steps::default() }));
+        *call = Call::Steps(Box::new(Steps { asked, requests, ..Steps::default() }));
     }
 }
 
@@ -234,8 +237,9 @@ fn read(
             let is_cut = steps.end.is_some() && steps.requests.is_cut();
             return if is_cut { Err(Status::internal("the stream ended within a request")) } else { Ok(()) };
         };
+        let way = asking::step(&mut steps.asked, &worker.broker, &request)?;
         let number = steps.oldest + steps.in_flight.len() as u64;
-        begin_step(worker, link, (stream, number), &request)?;
+        begin_step(worker, link, (stream, number), &request, way)?;
         // It is answered later, if it has been begun at all.
         steps.in_flight.push_back(Step { bytes: request.len(), response: None });
         steps.in_flight_bytes += request.len();
@@ -247,8 +251,10 @@ fn begin_step(
     link: &Rc<Link>,
     (stream, number): (StreamId, u64),
     request: &Bytes,
+    way: Way,
 ) -> Result<(), Status> {
-    if let Some(view) = BatchView::read_step(request)
+    if way.is_none()
+        && let Some(view) = BatchView::read_step(request)
         && let Some(draft) = draft_batch(&worker.broker, &view, request.len())
     {
         let kind = Kind::Step { number, sequence: view.sequence, count: draft.count() };
@@ -259,6 +265,7 @@ fn begin_step(
     let step = step.map_err(|error| ratatoskr_proto::malformed(&error))?;
     let broker = worker.broker.clone();
     let mut publishing = Box::pin(async move {
+        let _places = way;
         let PublishStreamRequest { sequence, topic, messages } = step;
         let results = publish_each(&broker, &topic, messages).await;
         results.map(|results| encode(&PublishStreamResponse { sequence, results }))

@@ -3,6 +3,7 @@
 //! ```text
 //!   settings ─▶ log ─▶ broker (recovers) ─▶ server ─▶ banner ─▶ … ─┬─ SIGTERM, SIGINT ─▶ drain ─▶ exit 0
 //!                                                                  │        └─ a second one ─▶ exit at once
+//!                                                                  ├─ SIGHUP ─▶ policy, keys, certificates anew
 //!                                                                  └─ journal failed ─▶ exit 1
 //! ```
 //!
@@ -15,7 +16,7 @@ use std::time::Duration;
 use clap::Args;
 use ratatoskr_broker::Broker;
 use ratatoskr_server::config::{Config, LogFormat, load};
-use ratatoskr_server::{Running, Server, ServerOptions};
+use ratatoskr_server::{Running, Server, ServerOptions, StartError};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -24,7 +25,7 @@ use tracing_subscriber::{Layer as _, fmt};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::resources::raise_open_files_limit;
 use crate::setting_flags::SettingFlags;
-use crate::stop_signals::{INTERRUPTED, StopSignals};
+use crate::stop_signals::{INTERRUPTED, ReloadSignal, StopSignals};
 
 /// How long calls may take to end once the journal has failed: nothing they wait for will come.
 const FAILED_DRAIN: Duration = Duration::from_secs(2);
@@ -54,6 +55,8 @@ fn start_log(config: &Config) {
     let level: LevelFilter =
         config.log_level.parse().expect("the table of settings has only levels there are");
     let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("ratatoskr", level);
+    // The audit log, when it has no file, is no matter of levels.
+    let targets = targets.with_target("audit", LevelFilter::INFO);
     let layer = match config.log_format {
         LogFormat::Text => fmt::layer().with_writer(anstream::stderr).with_target(false).boxed(),
         LogFormat::Json => fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).boxed(),
@@ -64,23 +67,36 @@ fn start_log(config: &Config) {
 async fn serve(config: &Config, broker: &Broker) -> Outcome {
     // Before the banner: whoever reads it may stop us at once.
     let mut stop = StopSignals::listen()?;
+    let mut reload = ReloadSignal::listen()?;
     let options = ServerOptions {
         grpc: config.grpc_addr,
         http: config.http_addr,
         threads: config.threads,
         data_dir: config.data_dir.display().to_string(),
         topic_defaults: config.topic_defaults.clone(),
+        access: config.access_rule(),
+        audit_log: config.audit_log.clone(),
+        tls: config.tls(),
     };
-    let running = Server::start(broker.clone(), options)
-        .map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
+    let running = Server::start(broker.clone(), options).map_err(|error| {
+        // What stands in a file is for a person to put right, like the configuration.
+        let is_wrong = matches!(error, StartError::Policy(_) | StartError::Tls(_));
+        Failure::new(if is_wrong { Exit::Usage } else { Exit::Failure }, error.to_string())
+    })?;
     banner::print(config, broker.recovery(), &running)?;
 
-    let failed = tokio::select! {
-        name = stop.next() => {
-            tracing::info!(signal = name, "stopping: calls may finish, a second signal ends at once");
-            None
+    let failed = loop {
+        tokio::select! {
+            name = stop.next() => {
+                tracing::info!(signal = name, "stopping: calls may finish, a second signal ends at once");
+                break None;
+            }
+            reason = running.failed() => break Some(reason),
+            () = reload.next() => {
+                tracing::info!("reading policy, keys and certificates anew, as SIGHUP asks");
+                running.reload();
+            }
         }
-        reason = running.failed() => Some(reason),
     };
     match failed {
         None => drain(running, broker, stop).await,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anstyle::Style;
 use ratatoskr_broker::{Durability, RecoveryReport};
+use ratatoskr_server::access::AccessRule;
 use ratatoskr_server::config::Config;
 use ratatoskr_server::{Running, VERSION};
 
@@ -20,20 +21,35 @@ pub(super) fn print(config: &Config, recovery: &RecoveryReport, running: &Runnin
         writeln!(text, "  {bold}{name:<10}{bold:#} {says}").expect("a String takes everything");
     };
     line("gRPC", running.grpc_addr().to_string());
-    line("HTTP", format!("http://{} (/healthz /readyz /metrics /version)", running.http_addr()));
+    let scheme = if config.tls().is_some() { "https" } else { "http" };
+    line("HTTP", format!("{scheme}://{} (/healthz /readyz /metrics /version)", running.http_addr()));
+    if config.access_rule() != AccessRule::Open || config.tls().is_some() {
+        line("access", access(config));
+    }
     line("data", held(config, recovery));
     line("recovery", recovered(recovery));
     for damage in &recovery.damage {
         line("DAMAGE", damage.clone());
     }
     line("an ack", what_an_ack_means(config.topic_defaults.durability).to_owned());
-    if config.insecure_listen {
+    if config.insecure_listen && config.access_rule() == AccessRule::Open {
         line("WARNING", "anyone who reaches these addresses may read and delete every topic".to_owned());
     }
     text.push_str("Ready. Ctrl-C stops it.\n");
     let mut out = anstream::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
+}
+
+/// Who is asked what.
+fn access(config: &Config) -> String {
+    let asked = match config.access_rule() {
+        AccessRule::Open => "nobody is asked who they are".to_owned(),
+        AccessRule::Certificates => "whoever has a client certificate may do everything".to_owned(),
+        AccessRule::Policy(path) => format!("by {}", path.display()),
+    };
+    let tls = if config.tls().is_some() { "over TLS" } else { "without TLS" };
+    format!("{asked}, {tls}")
 }
 
 fn held(config: &Config, recovery: &RecoveryReport) -> String {

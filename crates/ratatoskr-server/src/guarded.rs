@@ -1,0 +1,411 @@
+//! The gRPC service behind its guard: for every call of the contract, what it takes to make it.
+//!
+//! ```text
+//!   call ──▶ who? (Gate::enter) ──▶ may they? ──▶ service.rs, which asks nobody anything
+//! ```
+//!
+//! A new call does not compile before it has its line here. Where the topic is known only later (the first step of `Consume`), the
+//! gate goes along in the request's extensions, and is asked there. Calls on the short way have `door/asking.rs`. What each action allows is
+//! told to people in docs/access.md.
+
+use std::sync::Arc;
+
+use ratatoskr_broker::{Broker, MessageId, Token};
+use ratatoskr_proto as wire;
+use ratatoskr_proto::OutgoingMessages;
+use ratatoskr_proto::message_broker_server::MessageBroker;
+use tonic::service::Interceptor;
+use tonic::{Extensions, Request, Response, Status, Streaming};
+
+use crate::access::{Access, Action, Gate, Peer, Reservation, Visitor};
+use crate::consume::ConsumeStream;
+use crate::publish::messages_bytes;
+use crate::service::Service;
+use crate::status;
+
+/// See the file's head.
+#[derive(Clone)]
+pub(crate) struct Guarded {
+    service: Service,
+    broker: Broker,
+    access: Arc<Access>,
+}
+
+impl Guarded {
+    pub(crate) fn new(service: Service, broker: Broker, access: Arc<Access>) -> Guarded {
+        Guarded { service, broker, access }
+    }
+
+    /// Lets a call in if it is known who makes it.
+    fn gate<T>(&self, request: &Request<T>, call: &'static str) -> Result<Gate, Status> {
+        let authorization =
+            request.metadata().get(AUTHORIZATION).map(tonic::metadata::MetadataValue::as_encoded_bytes);
+        Gate::enter(&visitor(request.extensions(), &self.access), authorization, call)
+    }
+}
+
+/// The header that says who calls.
+const AUTHORIZATION: &str = "authorization";
+
+/// Lets calls of other services in, if it is known who makes them.
+#[derive(Clone)]
+pub(crate) struct Asking {
+    pub(crate) access: Arc<Access>,
+    /// The name of the service, for the audit log.
+    pub(crate) call: &'static str,
+}
+
+impl Interceptor for Asking {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let authorization =
+            request.metadata().get(AUTHORIZATION).map(tonic::metadata::MetadataValue::as_encoded_bytes);
+        Gate::enter(&visitor(request.extensions(), &self.access), authorization, self.call)?;
+        Ok(request)
+    }
+}
+
+/// Who is at the other end, as the door has written it down. Of whom nothing is known, nothing is believed.
+fn visitor(extensions: &Extensions, access: &Arc<Access>) -> Arc<Visitor> {
+    let known = extensions.get::<Arc<Visitor>>().cloned();
+    known.unwrap_or_else(|| Arc::new(Visitor::new(access.clone(), Peer::nowhere())))
+}
+
+/// Lets messages for any topics be published, all of them or none.
+pub(crate) fn admit(
+    gate: &Gate,
+    broker: &Broker,
+    topic: &str,
+    messages: &[wire::PublishRequest],
+) -> Result<Vec<Reservation>, Status> {
+    if !gate.asks() {
+        return Ok(Vec::new());
+    }
+    let mut loads: Vec<(&str, Vec<&wire::PublishRequest>)> = Vec::new();
+    for message in messages {
+        let topic = if message.topic.is_empty() { topic } else { &message.topic };
+        match loads.iter_mut().find(|(known, _)| *known == topic) {
+            Some((_, load)) => load.push(message),
+            None => loads.push((topic, vec![message])),
+        }
+    }
+    // Nothing is charged before all may be.
+    for (topic, _) in &loads {
+        gate.may(Action::Publish, topic)?;
+    }
+    let mut places = Vec::new();
+    for (topic, load) in loads {
+        let bytes = load.iter().map(|message| messages_bytes(std::slice::from_ref(*message)) as u64).sum();
+        places.extend(gate.may_publish(broker, topic, load.len() as u64, bytes)?);
+    }
+    Ok(places)
+}
+
+/// A subscription that names a topic of dead letters publishes to it.
+pub(crate) fn may_bury(gate: &Gate, settings: Option<&wire::SubscriptionSettings>) -> Result<(), Status> {
+    match settings.and_then(|settings| settings.dead_letter_topic.as_deref()) {
+        None | Some("") => Ok(()),
+        Some(topic) => gate.may(Action::Publish, topic),
+    }
+}
+
+/// Lets settlements be, by what their tokens say. What is no token is refused elsewhere.
+pub(crate) fn may_settle<'a>(
+    gate: &Gate,
+    broker: &Broker,
+    tokens: impl Iterator<Item = &'a [u8]>,
+) -> Result<(), Status> {
+    gate.may_settle(broker, tokens.filter_map(Token::parse).map(Token::subscription))
+}
+
+/// The topic of a subscription; a missing name is refused elsewhere.
+pub(crate) fn topic_of(name: Option<&wire::SubscriptionName>) -> &str {
+    name.map_or("", |name| &name.topic)
+}
+
+#[tonic::async_trait]
+impl MessageBroker for Guarded {
+    type PublishStreamStream = <Service as MessageBroker>::PublishStreamStream;
+    type SubscribeStream = <Service as MessageBroker>::SubscribeStream;
+    type ConsumeStream = ConsumeStream;
+
+    async fn create_topic(
+        &self,
+        request: Request<wire::CreateTopicRequest>,
+    ) -> Result<Response<wire::CreateTopicResponse>, Status> {
+        let gate = self.gate(&request, "CreateTopic")?;
+        let _place = gate.may_make(&self.broker, &request.get_ref().name)?;
+        self.service.create_topic(request).await
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<wire::DeleteTopicRequest>,
+    ) -> Result<Response<wire::DeleteTopicResponse>, Status> {
+        let gate = self.gate(&request, "DeleteTopic")?;
+        gate.may(Action::Manage, &request.get_ref().name)?;
+        self.service.delete_topic(request).await
+    }
+
+    async fn topic_exists(
+        &self,
+        request: Request<wire::TopicExistsRequest>,
+    ) -> Result<Response<wire::TopicExistsResponse>, Status> {
+        let gate = self.gate(&request, "TopicExists")?;
+        gate.may_see(&request.get_ref().name)?;
+        self.service.topic_exists(request).await
+    }
+
+    async fn get_stats(
+        &self,
+        request: Request<wire::GetStatsRequest>,
+    ) -> Result<Response<wire::GetStatsResponse>, Status> {
+        let gate = self.gate(&request, "GetStats")?;
+        gate.may_see(&request.get_ref().topic)?;
+        self.service.get_stats(request).await
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: Request<wire::UnsubscribeRequest>,
+    ) -> Result<Response<wire::UnsubscribeResponse>, Status> {
+        let gate = self.gate(&request, "Unsubscribe")?;
+        gate.may(Action::Subscribe, &request.get_ref().topic)?;
+        self.service.unsubscribe(request).await
+    }
+
+    async fn add_credit(
+        &self,
+        request: Request<wire::AddCreditRequest>,
+    ) -> Result<Response<wire::AddCreditResponse>, Status> {
+        let gate = self.gate(&request, "AddCredit")?;
+        gate.may(Action::Subscribe, &request.get_ref().topic)?;
+        self.service.add_credit(request).await
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<wire::DescribeTopicRequest>,
+    ) -> Result<Response<wire::DescribeTopicResponse>, Status> {
+        let gate = self.gate(&request, "DescribeTopic")?;
+        gate.may_see(&request.get_ref().name)?;
+        self.service.describe_topic(request).await
+    }
+
+    async fn update_topic(
+        &self,
+        request: Request<wire::UpdateTopicRequest>,
+    ) -> Result<Response<wire::UpdateTopicResponse>, Status> {
+        let gate = self.gate(&request, "UpdateTopic")?;
+        gate.may(Action::Manage, &request.get_ref().name)?;
+        self.service.update_topic(request).await
+    }
+
+    async fn purge_topic(
+        &self,
+        request: Request<wire::PurgeTopicRequest>,
+    ) -> Result<Response<wire::PurgeTopicResponse>, Status> {
+        let gate = self.gate(&request, "PurgeTopic")?;
+        gate.may(Action::Manage, &request.get_ref().name)?;
+        self.service.purge_topic(request).await
+    }
+
+    async fn create_subscription(
+        &self,
+        request: Request<wire::CreateSubscriptionRequest>,
+    ) -> Result<Response<wire::CreateSubscriptionResponse>, Status> {
+        let gate = self.gate(&request, "CreateSubscription")?;
+        may_bury(&gate, request.get_ref().settings.as_ref())?;
+        gate.may(Action::Manage, topic_of(request.get_ref().name.as_ref()))?;
+        self.service.create_subscription(request).await
+    }
+
+    async fn update_subscription(
+        &self,
+        request: Request<wire::UpdateSubscriptionRequest>,
+    ) -> Result<Response<wire::UpdateSubscriptionResponse>, Status> {
+        let gate = self.gate(&request, "UpdateSubscription")?;
+        may_bury(&gate, request.get_ref().settings.as_ref())?;
+        gate.may(Action::Manage, topic_of(request.get_ref().name.as_ref()))?;
+        self.service.update_subscription(request).await
+    }
+
+    async fn delete_subscription(
+        &self,
+        request: Request<wire::DeleteSubscriptionRequest>,
+    ) -> Result<Response<wire::DeleteSubscriptionResponse>, Status> {
+        let gate = self.gate(&request, "DeleteSubscription")?;
+        gate.may(Action::Manage, topic_of(request.get_ref().name.as_ref()))?;
+        self.service.delete_subscription(request).await
+    }
+
+    async fn describe_subscription(
+        &self,
+        request: Request<wire::DescribeSubscriptionRequest>,
+    ) -> Result<Response<wire::DescribeSubscriptionResponse>, Status> {
+        let gate = self.gate(&request, "DescribeSubscription")?;
+        gate.may_see(topic_of(request.get_ref().name.as_ref()))?;
+        self.service.describe_subscription(request).await
+    }
+
+    async fn pull(&self, request: Request<wire::PullRequest>) -> Result<Response<OutgoingMessages>, Status> {
+        let gate = self.gate(&request, "Pull")?;
+        gate.may(Action::Subscribe, topic_of(request.get_ref().name.as_ref()))?;
+        self.service.pull(request).await
+    }
+
+    async fn seek_subscription(
+        &self,
+        request: Request<wire::SeekSubscriptionRequest>,
+    ) -> Result<Response<wire::SeekSubscriptionResponse>, Status> {
+        let gate = self.gate(&request, "SeekSubscription")?;
+        gate.may(Action::Manage, topic_of(request.get_ref().name.as_ref()))?;
+        self.service.seek_subscription(request).await
+    }
+
+    async fn peek_subscription(
+        &self,
+        request: Request<wire::PeekSubscriptionRequest>,
+    ) -> Result<Response<wire::PeekSubscriptionResponse>, Status> {
+        let gate = self.gate(&request, "PeekSubscription")?;
+        gate.may(Action::Subscribe, topic_of(request.get_ref().name.as_ref()))?;
+        self.service.peek_subscription(request).await
+    }
+
+    async fn save_subscription(
+        &self,
+        request: Request<wire::SaveSubscriptionRequest>,
+    ) -> Result<Response<wire::SaveSubscriptionResponse>, Status> {
+        let gate = self.gate(&request, "SaveSubscription")?;
+        gate.may(Action::Manage, topic_of(request.get_ref().name.as_ref()))?;
+        self.service.save_subscription(request).await
+    }
+
+    async fn list_dead_letters(
+        &self,
+        request: Request<wire::ListDeadLettersRequest>,
+    ) -> Result<Response<wire::ListDeadLettersResponse>, Status> {
+        let gate = self.gate(&request, "ListDeadLetters")?;
+        gate.may(Action::Subscribe, topic_of(request.get_ref().name.as_ref()))?;
+        self.service.list_dead_letters(request).await
+    }
+
+    async fn resolve_dead_letters(
+        &self,
+        request: Request<wire::ResolveDeadLettersRequest>,
+    ) -> Result<Response<wire::ResolveDeadLettersResponse>, Status> {
+        let gate = self.gate(&request, "ResolveDeadLetters")?;
+        gate.may(Action::Manage, topic_of(request.get_ref().name.as_ref()))?;
+        self.service.resolve_dead_letters(request).await
+    }
+
+    async fn list_topics(
+        &self,
+        request: Request<wire::ListTopicsRequest>,
+    ) -> Result<Response<wire::ListTopicsResponse>, Status> {
+        let gate = self.gate(&request, "ListTopics")?;
+        let mut response = self.service.list_topics(request).await?;
+        response.get_mut().topics.retain(|topic| gate.caller().sees(topic));
+        Ok(response)
+    }
+
+    async fn list_subscriptions(
+        &self,
+        request: Request<wire::ListSubscriptionsRequest>,
+    ) -> Result<Response<wire::ListSubscriptionsResponse>, Status> {
+        let gate = self.gate(&request, "ListSubscriptions")?;
+        if !request.get_ref().topic.is_empty() {
+            gate.may_see(&request.get_ref().topic)?;
+        }
+        let mut response = self.service.list_subscriptions(request).await?;
+        response.get_mut().subscriptions.retain(|name| gate.caller().sees(&name.topic));
+        Ok(response)
+    }
+
+    async fn publish(
+        &self,
+        request: Request<wire::PublishRequest>,
+    ) -> Result<Response<wire::PublishResponse>, Status> {
+        let gate = self.gate(&request, "Publish")?;
+        let _places = admit(&gate, &self.broker, "", std::slice::from_ref(request.get_ref()))?;
+        self.service.publish(request).await
+    }
+
+    async fn publish_batch(
+        &self,
+        request: Request<wire::PublishBatchRequest>,
+    ) -> Result<Response<wire::PublishBatchResponse>, Status> {
+        let gate = self.gate(&request, "PublishBatch")?;
+        let _places = admit(&gate, &self.broker, &request.get_ref().topic, &request.get_ref().messages)?;
+        self.service.publish_batch(request).await
+    }
+
+    async fn publish_stream(
+        &self,
+        request: Request<Streaming<wire::PublishStreamRequest>>,
+    ) -> Result<Response<Self::PublishStreamStream>, Status> {
+        // Where it is served (`door/stream.rs`), each step is asked about.
+        self.gate(&request, "PublishStream")?.may_anywhere(Action::Publish)?;
+        self.service.publish_stream(request).await
+    }
+
+    async fn subscribe(
+        &self,
+        request: Request<wire::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        // As in `door/feed.rs`, where it is served.
+        self.gate(&request, "Subscribe")?.may(Action::Subscribe, &request.get_ref().topic)?;
+        self.service.subscribe(request).await
+    }
+
+    async fn consume(
+        &self,
+        mut request: Request<Streaming<wire::ConsumeRequest>>,
+    ) -> Result<Response<ConsumeStream>, Status> {
+        let gate = self.gate(&request, "Consume")?;
+        gate.may_anywhere(Action::Subscribe)?;
+        request.extensions_mut().insert(gate);
+        self.service.consume(request).await
+    }
+
+    async fn ack(&self, request: Request<wire::AckRequest>) -> Result<Response<wire::AckResponse>, Status> {
+        let gate = self.gate(&request, "Ack")?;
+        let ack = request.get_ref();
+        if !ack.token.is_empty() {
+            may_settle(&gate, &self.broker, std::iter::once(&ack.token[..]))?;
+        } else if let Some(id) = MessageId::parse(&ack.message_id) {
+            let token = self.broker.token_of(id).await.map_err(|error| status::settle_status(&error))?;
+            gate.may_settle(&self.broker, token.into_iter().map(Token::subscription))?;
+        }
+        self.service.ack(request).await
+    }
+
+    async fn settle(
+        &self,
+        request: Request<wire::SettleRequest>,
+    ) -> Result<Response<wire::SettleResponse>, Status> {
+        let gate = self.gate(&request, "Settle")?;
+        let settle = request.get_ref();
+        may_settle(&gate, &self.broker, settle.settlements.iter().map(|one| &one.token[..]))?;
+        let _places = admit(&gate, &self.broker, "", &settle.messages)?;
+        self.service.settle(request).await
+    }
+
+    async fn trace_message(
+        &self,
+        request: Request<wire::TraceMessageRequest>,
+    ) -> Result<Response<wire::TraceMessageResponse>, Status> {
+        let gate = self.gate(&request, "TraceMessage")?;
+        let response = self.service.trace_message(request).await?;
+        gate.may(Action::Subscribe, &response.get_ref().topic)?;
+        Ok(response)
+    }
+
+    async fn describe_broker(
+        &self,
+        request: Request<wire::DescribeBrokerRequest>,
+    ) -> Result<Response<wire::DescribeBrokerResponse>, Status> {
+        let gate = self.gate(&request, "DescribeBroker")?;
+        gate.may_anywhere(Action::Admin)?;
+        self.service.describe_broker(request).await
+    }
+}
