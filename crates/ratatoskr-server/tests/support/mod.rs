@@ -1,6 +1,8 @@
 //! A real broker behind a real server on free ports, and clients of it.
 #![allow(dead_code)] // each test file uses what it needs
 
+pub(crate) mod policy;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,33 +31,37 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn start() -> Fixture {
+        Fixture::start_with(|_| {})
+    }
+
+    /// A server with options of its own.
+    pub(crate) fn start_with(change: impl FnOnce(&mut ServerOptions)) -> Fixture {
         let data = tempfile::tempdir().unwrap();
         let broker = Broker::open(BrokerConfig::new(data.path())).unwrap();
-        Fixture::serve(broker, data, 2)
+        Fixture::serve(broker, data, change)
     }
 
     /// All clients are served by the same thread.
     pub(crate) fn start_on_one_thread() -> Fixture {
-        let data = tempfile::tempdir().unwrap();
-        let broker = Broker::open(BrokerConfig::new(data.path())).unwrap();
-        Fixture::serve(broker, data, 1)
+        Fixture::start_with(|options| options.threads = 1)
     }
 
     /// A broker on a disk that can be made to fail, with a time that moves when told to.
     pub(crate) fn start_on(disk: &Arc<SimDisk>, clock: &Arc<SimClock>) -> Fixture {
         let data = tempfile::tempdir().unwrap();
         let broker = Broker::open_on(&BrokerConfig::new("/data"), disk.clone(), clock.clone()).unwrap();
-        Fixture::serve(broker, data, 2)
+        Fixture::serve(broker, data, |_| {})
     }
 
-    fn serve(broker: Broker, data: tempfile::TempDir, threads: usize) -> Fixture {
-        let options = ServerOptions {
+    fn serve(broker: Broker, data: tempfile::TempDir, change: impl FnOnce(&mut ServerOptions)) -> Fixture {
+        let mut options = ServerOptions {
             grpc: ([127, 0, 0, 1], 0).into(),
             http: ([127, 0, 0, 1], 0).into(),
-            threads,
+            threads: 2,
             data_dir: data.path().display().to_string(),
             ..ServerOptions::default()
         };
+        change(&mut options);
         let running = Server::start(broker.clone(), options).unwrap();
         Fixture { running: Some(running), broker, data }
     }
@@ -71,9 +77,14 @@ impl Fixture {
 
     /// Status line, headers and body of an HTTP page.
     pub(crate) async fn page(&self, path: &str) -> String {
+        self.page_with(path, "").await
+    }
+
+    /// The same with further lines of the request's head.
+    pub(crate) async fn page_with(&self, path: &str, head: &str) -> String {
         let address = self.running.as_ref().unwrap().http_addr();
         let mut connection = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{head}\r\n");
         connection.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
         timeout(PATIENCE, connection.read_to_string(&mut text)).await.unwrap().unwrap();
