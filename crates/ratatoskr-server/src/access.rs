@@ -229,3 +229,6 @@ fn bearer(header: &[u8]) -> Result<&str, Denied> {
 fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
+
+#[cfg(test)]
+mod tests;

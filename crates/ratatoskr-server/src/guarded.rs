@@ -80,6 +80,9 @@ pub(crate) fn admit(
     if !gate.asks() {
         return Ok(Vec::new());
     }
+    if messages.is_empty() {
+        gate.may_anywhere(Action::Publish)?;
+    }
     let mut loads: Vec<(&str, Vec<&wire::PublishRequest>)> = Vec::new();
     for message in messages {
         let topic = if message.topic.is_empty() { topic } else { &message.topic };
@@ -335,8 +338,6 @@ impl MessageBroker for Guarded {
         request: Request<wire::PublishBatchRequest>,
     ) -> Result<Response<wire::PublishBatchResponse>, Status> {
         let gate = self.gate(&request, "PublishBatch")?;
-        // Also without a message.
-        gate.may_anywhere(Action::Publish)?;
         let _places = admit(&gate, &self.broker, &request.get_ref().topic, &request.get_ref().messages)?;
         self.service.publish_batch(request).await
     }
@@ -388,11 +389,13 @@ impl MessageBroker for Guarded {
     ) -> Result<Response<wire::SettleResponse>, Status> {
         let gate = self.gate(&request, "Settle")?;
         let settle = request.get_ref();
-        if settle.messages.is_empty() {
-            gate.may_anywhere(Action::Subscribe)?;
-        }
         may_settle(&gate, &self.broker, settle.settlements.iter().map(|one| &one.token[..]))?;
-        let _places = admit(&gate, &self.broker, "", &settle.messages)?;
+        let _places = if settle.messages.is_empty() {
+            gate.may_anywhere(Action::Subscribe)?;
+            Vec::new()
+        } else {
+            admit(&gate, &self.broker, "", &settle.messages)?
+        };
         self.service.settle(request).await
     }
 

@@ -39,6 +39,11 @@ impl Visitor {
         &self.access
     }
 
+    #[cfg(test)]
+    pub(super) fn known_count(&self) -> usize {
+        self.known.lock().len()
+    }
+
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
     }

@@ -36,8 +36,14 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts a broker on a folder. `grpc` is an address, or `127.0.0.1:0` for any.
     pub(crate) fn start(folder: &Path, grpc: &str) -> Broker {
+        Broker::start_with(folder, grpc, &[])
+    }
+
+    /// The same with further settings.
+    pub(crate) fn start_with(folder: &Path, grpc: &str, settings: &[&str]) -> Broker {
         let mut command = program();
         command.args(["serve", "--http-addr", "127.0.0.1:0", "--grpc-addr", grpc]).current_dir(folder);
+        command.args(settings);
         let log = std::fs::File::options().create(true).append(true).open(folder.join("broker.log")).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
@@ -51,6 +57,11 @@ impl Broker {
         let grpc =
             banner.lines().find_map(|line| line.trim().strip_prefix("gRPC")).unwrap().trim().to_owned();
         Broker { child, banner, grpc }
+    }
+
+    /// Asks the broker to read its files anew.
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
     }
 
     /// A command that talks to this broker.
