@@ -12,7 +12,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use ratatoskr_log::{
 };
 use tokio::sync::{oneshot, watch};
 
+use crate::calendar::Calendar;
 use crate::command::Command;
 use crate::core::{Alarm, Core, Counters, Health, Tally};
 use crate::dedup::Dedup;
@@ -158,12 +159,19 @@ impl Broker {
             },
         };
         let (books, dedup) = (Arc::new(Books::default()), Arc::new(Dedup::default()));
-        let ledger = Arc::new(BrokerLedger { books: books.clone(), dedup: dedup.clone() });
-        let mut opened = ratatoskr_log::open_with(disk, clock.clone(), options, ledger)?;
+        let believed_ms = Arc::new(AtomicU64::new(0));
+        let ledger =
+            BrokerLedger { books: books.clone(), dedup: dedup.clone(), believed_ms: believed_ms.clone() };
+        let mut opened = ratatoskr_log::open_with(disk, clock.clone(), options, Arc::new(ledger))?;
         books.open_all();
         for damage in &opened.report.damage {
             tracing::error!(%damage, "a segment is damaged");
         }
+        // Timestamps are second best: those of a clock that is wrong are among them.
+        let written_ms = Some(believed_ms.load(Ordering::Relaxed)).filter(|&ms| ms > 0);
+        let newest_ms =
+            || opened.topics.iter().map(|topic| topic.last_timestamp_ms()).max().filter(|&ms| ms > 0);
+        let calendar = Calendar::new(written_ms.or_else(newest_ms), clock.moment());
         let core = Arc::new(Core {
             topics: RwLock::default(),
             inbox: Inbox::new(),
@@ -177,6 +185,8 @@ impl Broker {
             log_counts: Mutex::new(opened.log.counts()),
             stopping: AtomicBool::new(false),
             id_mask: IdMask::new(opened.log.id_mask()),
+            calendar: Mutex::new(calendar),
+            believed_ms,
             clock,
             topic_defaults,
             torn_bytes_cut: opened.report.torn_bytes,
@@ -190,7 +200,7 @@ impl Broker {
                 core.dedup.topic_deleted(log.number);
             }
             // A replay knows no windows.
-            let cutoff_ms = core.now_ms().saturating_sub(settings.dedup_window_ms);
+            let cutoff_ms = core.believed_ms().saturating_sub(settings.dedup_window_ms);
             core.dedup.forget_before(log.number, cutoff_ms);
             core.add_topic(Arc::new(Topic::new(name, log, settings)));
         }
@@ -382,9 +392,9 @@ fn start(core: &Arc<Core>, opened: Opened) -> Running {
     let courier = spawn("courier", move || courier.run());
     let scribe_stop = Arc::new(AtomicBool::new(false));
     let (stop, core) = (scribe_stop.clone(), core.clone());
+    let mut swept_ms = core.clock.steady_ms();
     let scribe = spawn("scribe", move || {
         let _alarm = Alarm::new(core.clone(), "scribe");
-        let mut swept_ms = core.now_ms();
         while !stop.load(Ordering::Acquire) {
             scribe.wait(SWEEP);
             if let Err(error) = scribe.run_pending() {
@@ -392,10 +402,10 @@ fn start(core: &Arc<Core>, opened: Opened) -> Running {
                 let _ = core.inbox.push(Command::Check);
                 break;
             }
-            let now_ms = core.now_ms();
-            if now_ms.abs_diff(swept_ms) >= SWEEP.as_millis() as u64 {
+            let now_ms = core.clock.steady_ms();
+            if now_ms.saturating_sub(swept_ms) >= SWEEP.as_millis() as u64 {
                 swept_ms = now_ms;
-                crate::retention::sweep(&core, now_ms);
+                crate::retention::sweep(&core, core.believed_ms());
                 if matches!(&*core.health.borrow(), Health::DiskFull { .. }) {
                     let _ = core.inbox.push(Command::Check);
                 }

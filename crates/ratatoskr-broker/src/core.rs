@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use ratatoskr_log::{Clock, LogCounts};
+use ratatoskr_log::{Clock, LogCounts, Moment};
 use tokio::sync::watch;
 
+use crate::calendar::{Calendar, DOUBT_MS};
 use crate::command::Command;
 use crate::dedup::Dedup;
 use crate::durable::{Books, Request};
@@ -123,6 +124,10 @@ pub(crate) struct Core {
     pub(crate) stopping: AtomicBool,
     pub(crate) id_mask: IdMask,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Which date is believed where something goes for its age.
+    pub(crate) calendar: Mutex<Calendar>,
+    /// What it showed last, for the next checkpoint.
+    pub(crate) believed_ms: Arc<AtomicU64>,
     pub(crate) topic_defaults: TopicSettings,
     pub(crate) torn_bytes_cut: u64,
 }
@@ -143,6 +148,25 @@ impl Core {
     /// Milliseconds since the Unix epoch.
     pub(crate) fn now_ms(&self) -> u64 {
         self.clock.now_ms()
+    }
+
+    /// Both clocks: to wait by the one, and to write down the other.
+    pub(crate) fn moment(&self) -> Moment {
+        self.clock.moment()
+    }
+
+    /// The date to be used where something goes for its age: a jump of the clock does not wipe anything at once.
+    pub(crate) fn believed_ms(&self) -> u64 {
+        let date = self.calendar.lock().look(self.clock.moment());
+        if let Some(jumped_ms) = date.jumped_ms {
+            tracing::warn!(
+                ahead_s = jumped_ms / 1000,
+                doubted_for_s = DOUBT_MS / 1000,
+                "the clock is ahead of the newest time known; nothing is removed for its age until this has lasted"
+            );
+        }
+        self.believed_ms.store(date.believed_ms, Ordering::Relaxed);
+        date.believed_ms
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -15,6 +15,7 @@
 mod answer;
 mod broken;
 mod broker;
+mod calendar;
 mod code;
 mod command;
 mod core;

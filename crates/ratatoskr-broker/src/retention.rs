@@ -12,7 +12,7 @@ use crate::command::Command;
 use crate::core::Core;
 use crate::topic::Topic;
 
-/// Looks at every topic and asks for the trims that are due.
+/// Looks at every topic and asks for the trims that are due. The date is one that is believed, see [`crate::calendar`].
 pub(crate) fn sweep(core: &Core, now_ms: u64) {
     let topics: Vec<_> = core.topics.read().values().cloned().collect();
     for topic in topics {

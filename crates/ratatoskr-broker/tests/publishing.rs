@@ -20,6 +20,10 @@ impl Clock for SetClock {
     fn now_ms(&self) -> u64 {
         RealClock.now_ms().wrapping_add(self.0.load(Ordering::Relaxed))
     }
+
+    fn steady_ms(&self) -> u64 {
+        RealClock.steady_ms().wrapping_add(self.0.load(Ordering::Relaxed))
+    }
 }
 
 impl SetClock {

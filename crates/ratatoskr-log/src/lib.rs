@@ -63,7 +63,7 @@ mod shared;
 mod spares;
 mod topic;
 
-pub use clock::{Clock, RealClock};
+pub use clock::{Clock, Moment, RealClock};
 pub use disk::{Disk, DiskFile, DiskLock, OpenMode, RealDisk, SECTOR_BYTES};
 pub use error::{LogError, ReadError};
 pub use ledger::{Ledger, NoLedger};

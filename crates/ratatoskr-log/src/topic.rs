@@ -197,6 +197,11 @@ impl TopicLog {
         self.state.read().next
     }
 
+    /// The newest timestamp it ever gave out, 0 if it never did.
+    pub fn last_timestamp_ms(&self) -> u64 {
+        self.state.read().last_timestamp_ms
+    }
+
     /// Figures of this moment.
     pub fn extent(&self) -> TopicExtent {
         let state = self.state.read();

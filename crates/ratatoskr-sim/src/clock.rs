@@ -1,33 +1,41 @@
-//! [`SimClock`]: time that moves when a test says so, in either direction.
+//! [`SimClock`]: time that moves when a test says so; the wall clock in either direction.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ratatoskr_log::Clock;
 
-/// A clock that stands still until it is moved. Clones show the same time.
+/// Clocks that stand still until they are moved. Clones show the same time.
 #[derive(Clone, Debug, Default)]
 pub struct SimClock {
-    now_ms: Arc<AtomicU64>,
+    wall_ms: Arc<AtomicU64>,
+    /// Moved by [`SimClock::advance`] alone.
+    steady_ms: Arc<AtomicU64>,
 }
 
 impl SimClock {
-    /// A clock that shows `now_ms` milliseconds since the Unix epoch.
+    /// Clocks of which the wall clock shows `now_ms` milliseconds since the Unix epoch.
     pub fn at(now_ms: u64) -> SimClock {
-        SimClock { now_ms: Arc::new(AtomicU64::new(now_ms)) }
+        SimClock { wall_ms: Arc::new(AtomicU64::new(now_ms)), steady_ms: Arc::default() }
     }
 
-    /// Shows another time from now on.
-    pub fn set(&self, now_ms: u64) {
-        self.now_ms.store(now_ms, Ordering::SeqCst);
-    }
-
-    /// Lets so many milliseconds pass.
+    /// Lets so many milliseconds pass: both clocks go on.
     pub fn advance(&self, by_ms: u64) {
-        self.now_ms.fetch_add(by_ms, Ordering::SeqCst);
+        self.wall_ms.fetch_add(by_ms, Ordering::SeqCst);
+        self.steady_ms.fetch_add(by_ms, Ordering::SeqCst);
     }
 
-    /// Jumps back by so many milliseconds, at most to the epoch.
+    /// The wall clock shows another time from now on: no time has passed.
+    pub fn set(&self, now_ms: u64) {
+        self.wall_ms.store(now_ms, Ordering::SeqCst);
+    }
+
+    /// The wall clock jumps ahead by so many milliseconds: no time has passed.
+    pub fn jump_ahead(&self, by_ms: u64) {
+        self.set(self.now_ms().saturating_add(by_ms));
+    }
+
+    /// The wall clock jumps back by so many milliseconds, at most to the epoch: no time has passed.
     pub fn jump_back(&self, by_ms: u64) {
         self.set(self.now_ms().saturating_sub(by_ms));
     }
@@ -35,7 +43,11 @@ impl SimClock {
 
 impl Clock for SimClock {
     fn now_ms(&self) -> u64 {
-        self.now_ms.load(Ordering::SeqCst)
+        self.wall_ms.load(Ordering::SeqCst)
+    }
+
+    fn steady_ms(&self) -> u64 {
+        self.steady_ms.load(Ordering::SeqCst)
     }
 }
 
@@ -44,16 +56,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_moves_both_ways_and_never_by_itself() {
+    fn the_wall_clock_moves_both_ways_and_the_steady_one_with_passing_time_only() {
         let clock = SimClock::at(1000);
         let seen_elsewhere = clock.clone();
         clock.advance(5);
-        assert_eq!(seen_elsewhere.now_ms(), 1005);
+        assert_eq!((seen_elsewhere.now_ms(), seen_elsewhere.steady_ms()), (1005, 5));
         clock.jump_back(6);
-        assert_eq!(seen_elsewhere.now_ms(), 999);
+        assert_eq!((seen_elsewhere.now_ms(), seen_elsewhere.steady_ms()), (999, 5));
         clock.jump_back(5000);
-        assert_eq!(seen_elsewhere.now_ms(), 0);
-        clock.set(7);
-        assert_eq!(clock.now_ms(), 7);
+        assert_eq!((seen_elsewhere.now_ms(), seen_elsewhere.steady_ms()), (0, 5));
+        clock.jump_ahead(7);
+        assert_eq!((seen_elsewhere.now_ms(), seen_elsewhere.steady_ms()), (7, 5));
     }
 }

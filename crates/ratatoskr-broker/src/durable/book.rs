@@ -26,7 +26,7 @@ use crate::schedule::Progress;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Returned {
     pub(crate) attempts: u32,
-    /// Not to be delivered before.
+    /// Not to be delivered before, wall time: a restart knows no other.
     pub(crate) until_ms: u64,
     pub(crate) first_ms: u64,
     pub(crate) last_ms: u64,

@@ -7,7 +7,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ratatoskr_log::{ReadError, Record, RecordBatch};
+use ratatoskr_log::{Moment, ReadError, Record, RecordBatch};
 
 use super::courier::Courier;
 use super::desk::{Burial, Desk};
@@ -90,7 +90,7 @@ impl Courier {
         number: u32,
         generation: u64,
         exhumed: Vec<(Burial, Result<Option<Record>, ReadError>)>,
-        now_ms: u64,
+        now: Moment,
     ) {
         let is_known = self.desks.get(&number).is_some_and(|desk| desk.generation == generation);
         let (mut found, mut put_off) = (Vec::new(), Vec::new());
@@ -102,13 +102,13 @@ impl Courier {
                 Ok(Some(record)) => found.push((burial, record)),
                 Err(error @ ReadError::Io { .. }) => {
                     tracing::error!(offset, %error, "a message to become a dead letter cannot be read now");
-                    self.guarded(number, now_ms, |desk| desk.apply(Event::Refused { offset }, now_ms));
+                    self.guarded(number, now, |desk| desk.apply(Event::Refused { offset }, now));
                     let reason = Unavailable::ReadFailed { reason: error.to_string() };
                     self.tickets.tell(asker, Fate::Unavailable(reason));
                 }
                 Ok(None) | Err(_) => {
                     tracing::error!(offset, "a message that no member could settle is in the log no more");
-                    self.guarded(number, now_ms, |desk| desk.bury_nothing(offset, asker));
+                    self.guarded(number, now, |desk| desk.bury_nothing(offset, asker));
                 }
             }
         }

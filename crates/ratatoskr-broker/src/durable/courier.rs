@@ -19,6 +19,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use ratatoskr_log::Moment;
+
 use super::desk::{ColdRead, Desk};
 use super::event::Event;
 use super::happening::Happening;
@@ -54,7 +56,7 @@ pub(crate) struct Courier {
     last_turn: u32,
     /// Subscriptions that have something for the journal.
     urgent: BTreeSet<u32>,
-    /// When subscriptions are to have their turn though nothing happens to them.
+    /// When subscriptions are to have their turn though nothing happens to them, steady time.
     due: BTreeSet<(u64, u32)>,
     due_at: HashMap<u32, u64>,
     pub(super) tickets: Tickets,
@@ -65,6 +67,7 @@ pub(crate) struct Courier {
     /// Being created: topic number and name, and who else wanted to create it meanwhile.
     creating: BTreeMap<(u32, SubscriptionName), Vec<DoneReply>>,
     reader: mpsc::Sender<Job>,
+    /// Steady time.
     swept_ms: u64,
     stopping_since: Option<Instant>,
 }
@@ -86,7 +89,7 @@ impl Courier {
             .expect("the system can start a thread");
         let last_number = core.books.last_number();
         Courier {
-            swept_ms: core.now_ms(),
+            swept_ms: core.moment().steady_ms,
             core,
             start: start as u32,
             desks: HashMap::new(),
@@ -118,17 +121,17 @@ impl Courier {
         self.open_schedule();
         let mut requests = Vec::new();
         while self.core.courier.take(&mut requests, self.patience()).is_ok() {
-            let now_ms = self.core.now_ms();
+            let now = self.core.moment();
             for request in requests.drain(..) {
                 // What is not a desk's own logic is not expected to panic; should it, only this request is lost.
-                if catch_unwind(AssertUnwindSafe(|| self.handle(request, now_ms))).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| self.handle(request, now))).is_err() {
                     tracing::error!("a request about subscriptions failed");
                     self.schedule_failed();
                 }
             }
-            self.sweep(now_ms);
-            self.take_turns(now_ms);
-            self.schedule_turn(now_ms);
+            self.sweep(now);
+            self.take_turns(now);
+            self.schedule_turn(now);
             self.send_round(false);
             if self
                 .stopping_since
@@ -144,17 +147,17 @@ impl Courier {
         if !self.touched.is_empty() {
             return Duration::ZERO;
         }
-        let now_ms = self.core.now_ms();
-        let due_ms = self.due.first().map(|&(at_ms, _)| at_ms);
+        let now = self.core.moment();
+        let desks_ms = self.due.first().map(|&(at_ms, _)| at_ms.saturating_sub(now.steady_ms));
         let scheduling = self.scheduling.as_ref().filter(|_| self.stopping_since.is_none());
-        let scheduled_ms = scheduling.and_then(Scheduling::next_turn_ms);
-        let until_ms = due_ms.into_iter().chain(scheduled_ms).min().unwrap_or(u64::MAX);
-        Duration::from_millis(until_ms.saturating_sub(now_ms).min(SWEEP_MS))
+        let schedule_ms = scheduling.and_then(|scheduling| scheduling.patience_ms(now));
+        // No longer than a sweep: a jump of the wall clock wakes nobody.
+        Duration::from_millis(desks_ms.into_iter().chain(schedule_ms).fold(SWEEP_MS, u64::min))
     }
 
     fn open_desk(&mut self, number: u32, topic: &Arc<Topic>) {
-        let (start, now_ms) = (self.start, self.core.now_ms());
-        let desk = self.core.books.with(number, |book| Desk::open(book, topic.clone(), start, now_ms));
+        let (start, now) = (self.start, self.core.moment());
+        let desk = self.core.books.with(number, |book| Desk::open(book, topic.clone(), start, now));
         if let Some(desk) = desk {
             topic.note_durable(1);
             // Whoever was told before looks no more.
@@ -180,24 +183,24 @@ impl Courier {
     pub(super) fn guarded<T>(
         &mut self,
         number: u32,
-        now_ms: u64,
+        now: Moment,
         act: impl FnOnce(&mut Desk) -> T,
     ) -> Option<T> {
         self.touched.insert(number);
-        self.behind_wall(number, now_ms, act)
+        self.behind_wall(number, now, act)
     }
 
-    fn behind_wall<T>(&mut self, number: u32, now_ms: u64, act: impl FnOnce(&mut Desk) -> T) -> Option<T> {
+    fn behind_wall<T>(&mut self, number: u32, now: Moment, act: impl FnOnce(&mut Desk) -> T) -> Option<T> {
         let desk = self.desks.get_mut(&number)?;
         let done = catch_unwind(AssertUnwindSafe(|| act(desk)));
         if done.is_err() {
             Tally::add(&self.core.tally.topic_restarts, 1);
             tracing::error!(subscription = %desk.name, "a subscription failed and starts anew from the journal's state");
-            self.break_desk(number, now_ms);
+            self.break_desk(number, now);
             return None;
         }
         if desk.awaits_restart() {
-            self.restart(number, now_ms);
+            self.restart(number, now);
         } else if desk.has_round() {
             self.urgent.insert(number);
         }
@@ -205,31 +208,31 @@ impl Courier {
     }
 
     /// Has a desk start anew as soon as the journal has, or has refused, what it was given.
-    fn break_desk(&mut self, number: u32, now_ms: u64) {
+    fn break_desk(&mut self, number: u32, now: Moment) {
         let Some(desk) = self.desks.get_mut(&number) else { return };
         desk.note_panic();
         if desk.awaits_restart() {
-            self.restart(number, now_ms);
+            self.restart(number, now);
         }
     }
 
     // ---- turns ----
 
     /// Looks after what nobody asks for: subscriptions that nobody uses, and rounds that could wait.
-    fn sweep(&mut self, now_ms: u64) {
-        if now_ms.abs_diff(self.swept_ms) < SWEEP_MS {
+    fn sweep(&mut self, now: Moment) {
+        if now.steady_ms.saturating_sub(self.swept_ms) < SWEEP_MS {
             return;
         }
-        self.swept_ms = now_ms;
+        self.swept_ms = now.steady_ms;
         let mut unused = Vec::new();
         for desk in self.desks.values_mut() {
             if !desk.seats.is_empty() {
-                desk.used_ms = now_ms;
+                desk.used_ms = now.steady_ms;
                 self.touched.insert(desk.number);
             } else if desk
                 .settings
                 .expiry_ms
-                .is_some_and(|expiry| desk.used_ms.saturating_add(expiry) < now_ms)
+                .is_some_and(|expiry| desk.used_ms.saturating_add(expiry) < now.steady_ms)
             {
                 unused.push(desk.number);
             }
@@ -238,16 +241,16 @@ impl Courier {
             let (reply, _) = tokio::sync::oneshot::channel();
             self.change(number, reply, After::Delete, |desk| {
                 tracing::info!(subscription = %desk.name, "a subscription goes: it was not used for as long as its expiry says");
-                desk.used_ms = now_ms;
+                desk.used_ms = now.steady_ms;
                 Ok(Happening::Deleted { number })
             });
         }
         self.send_round(true);
     }
 
-    fn take_turns(&mut self, now_ms: u64) {
+    fn take_turns(&mut self, now: Moment) {
         while let Some(&(at_ms, number)) = self.due.first() {
-            if at_ms > now_ms {
+            if at_ms > now.steady_ms {
                 break;
             }
             self.due.pop_first();
@@ -261,7 +264,7 @@ impl Courier {
         let mut turns = behind.into_iter().chain(waiting);
         for number in turns.by_ref() {
             self.last_turn = number;
-            self.take_turn(number, now_ms);
+            self.take_turn(number, now);
             if started.elapsed() > TURNS_AT_ONCE {
                 break;
             }
@@ -269,10 +272,10 @@ impl Courier {
         self.touched.extend(turns);
     }
 
-    fn take_turn(&mut self, number: u32, now_ms: u64) {
-        let turn = self.behind_wall(number, now_ms, |desk| {
-            desk.apply(Event::Tick, now_ms);
-            let (cold, more) = desk.feed(now_ms);
+    fn take_turn(&mut self, number: u32, now: Moment) {
+        let turn = self.behind_wall(number, now, |desk| {
+            desk.apply(Event::Tick, now);
+            let (cold, more) = desk.feed(now);
             desk.wake();
             (cold, more, desk.take_burials(), desk.delivery.next_due_ms())
         });

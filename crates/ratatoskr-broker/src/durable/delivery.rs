@@ -25,21 +25,26 @@
 //! A message is in one place at a time; [`Delivery::census`] counts them. Messages wait for the journal in *booking*: only
 //! once it has them are they gone, and only then is anybody told. Deliveries go round the members that have
 //! room, one message each, lowest offset first; of one key (`ordered`) only one message is in play, the others park.
-//! No I/O and no clock in here: time is an argument, what is to be done are effects.
+//! No I/O and no clock in here: time is an argument, what is to be done are effects. What is waited for (leases, delays) is
+//! waited for on the steady clock; what is written down, shown or was given by a publisher is wall time (ADR 0011).
 
 mod questions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use ratatoskr_log::Moment;
+
 use super::event::{Booking, Effect, Event, Fed, Leaving, Letter, MemberId, Outcome, Spent};
 use super::lanes::Lanes;
 use super::settings::SubscriptionSettings;
 use super::turns::Turns;
-use crate::limits::{READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX, UNSETTLED_MAX};
+use crate::limits::{LEASE_MS_MAX, READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX, UNSETTLED_MAX};
 
 /// A burial the journal refused is tried again after so long.
 const BURIAL_RETRY_MS: u64 = 1000;
+/// However far the wall clock went back since a message was returned, it waits no longer than this: the longest delay there is.
+const WAIT_MS_MAX: u64 = LEASE_MS_MAX;
 
 /// Where a message is that is neither ready nor parked.
 #[derive(Debug)]
@@ -60,6 +65,7 @@ enum Hold {
     },
 }
 
+/// Steady time.
 #[derive(Clone, Copy, Debug)]
 struct Lease {
     /// `None`: of a member that left it leased, or of nobody any more.
@@ -80,7 +86,7 @@ pub(crate) struct Delivery<Cargo> {
     held: HashMap<u64, (Hold, Letter)>,
     /// Leased or booking.
     leased: usize,
-    /// When leases end, waiting ends, and burials are tried again.
+    /// When leases end, waiting ends, and burials are tried again: steady time.
     due: BTreeSet<(u64, u64)>,
     lanes: Lanes,
     turns: Turns,
@@ -89,7 +95,7 @@ pub(crate) struct Delivery<Cargo> {
     chance: fastrand::Rng,
     last_reason: Arc<str>,
     /// The time of the event being applied, and its effects so far.
-    now_ms: u64,
+    now: Moment,
     effects: Vec<Effect<Cargo>>,
 }
 
@@ -110,14 +116,14 @@ impl<Cargo> Delivery<Cargo> {
             redelivered: 0,
             chance: fastrand::Rng::with_seed(cursor ^ next_lease),
             last_reason: Arc::default(),
-            now_ms: 0,
+            now: Moment::default(),
             effects: Vec::new(),
         }
     }
 
     /// The one way anything changes. What is to be done is added to `effects`.
-    pub(crate) fn apply(&mut self, event: Event<Cargo>, now_ms: u64, effects: &mut Vec<Effect<Cargo>>) {
-        self.now_ms = now_ms;
+    pub(crate) fn apply(&mut self, event: Event<Cargo>, now: Moment, effects: &mut Vec<Effect<Cargo>>) {
+        self.now = now;
         std::mem::swap(&mut self.effects, effects);
         match event {
             Event::Join { member, window } => self.turns.join(member, window),
@@ -151,7 +157,7 @@ impl<Cargo> Delivery<Cargo> {
         self.cursor
     }
 
-    /// When [`Event::Tick`] is due.
+    /// When [`Event::Tick`] is due, steady time.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
         self.due.first().map(|&(at_ms, _)| at_ms)
     }
@@ -203,9 +209,11 @@ impl<Cargo> Delivery<Cargo> {
                 let Some(in_play) = self.lanes.enter(offset, letter) else { continue };
                 letter = in_play;
             }
-            if not_before_ms > self.now_ms {
-                self.due.insert((not_before_ms, offset));
-                self.held.insert(offset, (Hold::Waiting { until_ms: not_before_ms }, letter));
+            let wait_ms = not_before_ms.saturating_sub(self.now.wall_ms).min(WAIT_MS_MAX);
+            if wait_ms > 0 {
+                let until_ms = self.now.after(wait_ms).steady_ms;
+                self.due.insert((until_ms, offset));
+                self.held.insert(offset, (Hold::Waiting { until_ms }, letter));
             } else {
                 self.make_ready(offset, letter, Some(cargo));
             }
@@ -253,7 +261,7 @@ impl<Cargo> Delivery<Cargo> {
         while !self.settings.paused && self.leased < self.settings.outstanding_max as usize {
             let Some((&offset, (letter, _))) = self.ready.first_key_value() else { return };
             let (bytes, expired) =
-                (u64::from(letter.bytes), letter.expires_ms != 0 && letter.expires_ms <= self.now_ms);
+                (u64::from(letter.bytes), letter.expires_ms != 0 && letter.expires_ms <= self.now.wall_ms);
             let member = if expired { None } else { self.turns.next(bytes) };
             if !expired && member.is_none() {
                 return;
@@ -270,21 +278,23 @@ impl<Cargo> Delivery<Cargo> {
     }
 
     fn lease(&mut self, member: MemberId, offset: u64, mut letter: Letter, cargo: Option<Cargo>) {
-        let until_ms = self.now_ms + self.settings.lease_ms;
+        let until = self.now.after(self.settings.lease_ms);
+        let (until_ms, shown_ms) = (until.steady_ms, until.wall_ms);
         let number = self.next_lease;
         self.next_lease += 1;
         letter.attempts += 1;
         self.redelivered += u64::from(letter.attempts > 1);
-        letter.last_ms = self.now_ms;
+        letter.last_ms = self.now.wall_ms;
         if letter.first_ms == 0 {
-            letter.first_ms = self.now_ms;
+            letter.first_ms = self.now.wall_ms;
         }
         self.turns.hold(member, offset, letter.bytes);
         let (attempt, bytes) = (letter.attempts, letter.bytes);
         self.due.insert((until_ms, offset));
         self.held.insert(offset, (Hold::Leased(Lease { member: Some(member), number, until_ms }), letter));
         self.leased += 1;
-        self.effects.push(Effect::Deliver { member, offset, lease: number, attempt, until_ms, bytes, cargo });
+        let (lease, until_ms) = (number, shown_ms);
+        self.effects.push(Effect::Deliver { member, offset, lease, attempt, until_ms, bytes, cargo });
     }
 
     // ---- settling ----
@@ -292,7 +302,7 @@ impl<Cargo> Delivery<Cargo> {
     fn settle(&mut self, offset: u64, lease_number: u64, outcome: Outcome) {
         let held = self.held.get_mut(&offset);
         let Some((Hold::Leased(lease), letter)) = held.filter(|(hold, _)| {
-            matches!(hold, Hold::Leased(lease) if lease.number == lease_number && lease.until_ms > self.now_ms)
+            matches!(hold, Hold::Leased(lease) if lease.number == lease_number && lease.until_ms > self.now.steady_ms)
         }) else {
             return self.effects.push(Effect::Stale);
         };
@@ -302,7 +312,7 @@ impl<Cargo> Delivery<Cargo> {
             Outcome::Ack => Booking::Settled,
             Outcome::Extend { lease_ms } => {
                 self.due.remove(&(lease.until_ms, offset));
-                lease.until_ms = self.now_ms + lease_ms.unwrap_or(self.settings.lease_ms);
+                lease.until_ms = self.now.after(lease_ms.unwrap_or(self.settings.lease_ms)).steady_ms;
                 self.due.insert((lease.until_ms, offset));
                 return self.effects.push(Effect::Done);
             }
@@ -317,8 +327,8 @@ impl<Cargo> Delivery<Cargo> {
             Outcome::Nack { delay_ms, reason } => {
                 let chance = self.chance.f64();
                 let delay_ms = delay_ms.unwrap_or_else(|| self.settings.retry_delay_ms(attempts, chance));
-                let until_ms = self.now_ms + delay_ms;
-                Booking::Returned { until_ms, spent: spent(shared(&mut self.last_reason, &reason)) }
+                let until = self.now.after(delay_ms);
+                Booking::Returned { until, spent: spent(shared(&mut self.last_reason, &reason)) }
             }
         };
         self.due.remove(&(lease.until_ms, offset));
@@ -350,7 +360,8 @@ impl<Cargo> Delivery<Cargo> {
         let Some((Hold::Booking { lease, booking }, letter)) = self.take_held(offset) else { return };
         self.leave_member(lease, offset, letter.bytes);
         match booking {
-            Booking::Returned { until_ms, .. } if until_ms > self.now_ms => {
+            Booking::Returned { until, .. } if until.steady_ms > self.now.steady_ms => {
+                let until_ms = until.steady_ms;
                 self.due.insert((until_ms, offset));
                 self.held.insert(offset, (Hold::Waiting { until_ms }, letter));
             }
@@ -363,7 +374,7 @@ impl<Cargo> Delivery<Cargo> {
         let Some((Hold::Booking { lease, booking }, letter)) = self.held.get(&offset) else { return };
         let (lease, booking, bytes) = (*lease, booking.clone(), letter.bytes);
         let is_there = |lease: &Lease| lease.member.is_none_or(|member| self.turns.contains(member));
-        let still = lease.filter(|lease| lease.until_ms > self.now_ms && is_there(lease));
+        let still = lease.filter(|lease| lease.until_ms > self.now.steady_ms && is_there(lease));
         match (still, booking) {
             // Its holder may try again.
             (Some(lease), _) => {
@@ -371,14 +382,14 @@ impl<Cargo> Delivery<Cargo> {
                 self.set_hold(offset, Hold::Leased(lease));
             }
             (None, booking @ Booking::Buried(_)) => {
-                let until_ms = self.now_ms + BURIAL_RETRY_MS;
+                let until_ms = self.now.after(BURIAL_RETRY_MS).steady_ms;
                 self.leave_member(lease, offset, bytes);
                 self.leased -= 1;
                 self.due.insert((until_ms, offset));
                 self.set_hold(offset, Hold::Unburied { until_ms, booking });
             }
             (None, _) => {
-                let lease = lease.unwrap_or(Lease { member: None, number: 0, until_ms: self.now_ms });
+                let lease = lease.unwrap_or(Lease { member: None, number: 0, until_ms: self.now.steady_ms });
                 self.set_hold(offset, Hold::Leased(lease));
                 self.fail(offset, "lease ended");
             }
@@ -398,7 +409,7 @@ impl<Cargo> Delivery<Cargo> {
         }
         let Some((_, letter)) = self.take_held(offset) else { return };
         self.leave_member(Some(lease), offset, letter.bytes);
-        let booking = Booking::Returned { until_ms: self.now_ms, spent };
+        let booking = Booking::Returned { until: self.now, spent };
         self.effects.push(Effect::Note { offset, booking });
         self.make_ready(offset, letter, None);
     }
@@ -417,7 +428,7 @@ impl<Cargo> Delivery<Cargo> {
     /// Ends leases, and makes ready what has waited long enough.
     fn pass_time(&mut self) {
         while let Some(&(at_ms, offset)) = self.due.first() {
-            if at_ms > self.now_ms {
+            if at_ms > self.now.steady_ms {
                 return;
             }
             self.due.pop_first();

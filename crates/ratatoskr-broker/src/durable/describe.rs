@@ -1,5 +1,7 @@
 //! A durable subscription in figures, and in words: why nothing is being delivered.
 
+use ratatoskr_log::Moment;
+
 use super::book::Books;
 use super::desk::Desk;
 use super::event::Window;
@@ -68,7 +70,7 @@ pub struct MemberDescription {
 }
 
 /// Everything but `lag_ms`, which takes a look at the log. `None` when it is being deleted.
-pub(super) fn describe(desk: &Desk, books: &Books, now_ms: u64) -> Option<SubscriptionDescription> {
+pub(super) fn describe(desk: &Desk, books: &Books, now: Moment) -> Option<SubscriptionDescription> {
     let next = desk.topic.log.next();
     let (created_ms, floor, ahead, counts, saved) = books.with(desk.number, |book| {
         let floor =
@@ -102,13 +104,13 @@ pub(super) fn describe(desk: &Desk, books: &Books, now_ms: u64) -> Option<Subscr
         redelivered: desk.delivery.redelivered(),
         members: members.collect(),
         member_count: desk.seats.len() as u32,
-        why: why(desk, next, now_ms),
+        why: why(desk, next, now),
         saved,
     })
 }
 
 /// Why nothing is being delivered at this moment; the first reason that holds.
-fn why(desk: &Desk, next: u64, now_ms: u64) -> String {
+fn why(desk: &Desk, next: u64, now: Moment) -> String {
     let census = desk.delivery.census();
     let at_end = desk.delivery.cursor() >= next;
     let settings = &desk.settings;
@@ -145,8 +147,9 @@ fn why(desk: &Desk, next: u64, now_ms: u64) -> String {
             census.parked, census.parked_keys
         );
     }
-    if let Some(at_ms) = retry_ms {
-        let seconds = at_ms.saturating_sub(now_ms).div_ceil(1000);
+    if let Some(retry_ms) = retry_ms {
+        let seconds = retry_ms.saturating_sub(now.steady_ms).div_ceil(1000);
+        let at_ms = now.wall_at(retry_ms);
         return format!(
             "waiting_for_retry: {} messages wait for their retry, the next one in {seconds} s (at {at_ms} ms since the epoch)",
             census.waiting

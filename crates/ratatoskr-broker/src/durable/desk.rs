@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use ratatoskr_log::{Record, SegmentCursor};
+use ratatoskr_log::{Moment, Record, SegmentCursor};
 
 use super::book::{Book, Standing};
 use super::delivery::Delivery;
@@ -76,7 +76,7 @@ pub(crate) struct Desk {
     looked_at: u64,
     passed: u64,
     hasher: RandomState,
-    /// When it last had a member.
+    /// When it last had a member, steady time.
     pub(crate) used_ms: u64,
 }
 
@@ -100,7 +100,7 @@ pub(crate) struct Burial {
 }
 
 impl Desk {
-    pub(crate) fn open(book: &Book, topic: Arc<Topic>, start: u32, now_ms: u64) -> Desk {
+    pub(crate) fn open(book: &Book, topic: Arc<Topic>, start: u32, now: Moment) -> Desk {
         let name = SubscriptionRef { topic: topic.name.clone(), name: book.name.clone() };
         let mut recall = book.standing.clone();
         let floor = recall.floor();
@@ -132,15 +132,15 @@ impl Desk {
             looked_at: 0,
             passed: 0,
             hasher: RandomState::new(),
-            used_ms: now_ms,
+            used_ms: now.steady_ms,
         }
     }
 
     /// Starts anew from the book; members stay, what they hold becomes stale. Answers who waited for what is lost by it.
-    pub(crate) fn restart(&mut self, book: &Book, now_ms: u64) -> Vec<Asker> {
+    pub(crate) fn restart(&mut self, book: &Book, now: Moment) -> Vec<Asker> {
         let askers = self.take_askers();
         let next_lease = self.delivery.next_lease();
-        let mut fresh = Desk::open(book, self.topic.clone(), self.start, now_ms);
+        let mut fresh = Desk::open(book, self.topic.clone(), self.start, now);
         fresh.delivery = Delivery::new(book.settings.clone(), fresh.delivery.cursor(), next_lease);
         fresh.generation = self.generation + 1;
         fresh.intended = self.intended.clone();
@@ -148,7 +148,7 @@ impl Desk {
         fresh.under_way = self.under_way;
         for (seat, window) in std::mem::take(&mut self.seats).into_values() {
             seat.clear();
-            fresh.join(seat, window, now_ms);
+            fresh.join(seat, window, now);
         }
         *self = fresh;
         askers
@@ -181,35 +181,35 @@ impl Desk {
         self.is_broken && self.under_way == 0
     }
 
-    pub(crate) fn join(&mut self, seat: Arc<Seat>, window: Window, now_ms: u64) {
+    pub(crate) fn join(&mut self, seat: Arc<Seat>, window: Window, now: Moment) {
         let member = seat.id;
         self.seats.insert(member, (seat, window));
-        self.apply(Event::Join { member, window }, now_ms);
+        self.apply(Event::Join { member, window }, now);
     }
 
-    pub(crate) fn widen(&mut self, member: MemberId, window: Window, now_ms: u64) {
+    pub(crate) fn widen(&mut self, member: MemberId, window: Window, now: Moment) {
         if let Some((_, known)) = self.seats.get_mut(&member) {
             *known = window;
-            self.apply(Event::Widen { member, window }, now_ms);
+            self.apply(Event::Widen { member, window }, now);
         }
     }
 
-    pub(crate) fn leave(&mut self, member: MemberId, leaving: Leaving, unseen: Vec<Token>, now_ms: u64) {
-        self.used_ms = now_ms;
+    pub(crate) fn leave(&mut self, member: MemberId, leaving: Leaving, unseen: Vec<Token>, now: Moment) {
+        self.used_ms = now.steady_ms;
         let Some((seat, _)) = self.seats.remove(&member) else { return };
         // No room, so that what it gives back does not come to it again.
         let window = Window { messages: 0, bytes: 0 };
-        self.apply(Event::Widen { member, window }, now_ms);
+        self.apply(Event::Widen { member, window }, now);
         for Token { offset, lease, .. } in unseen.into_iter().chain(seat.clear()) {
-            self.apply(Event::Settle { offset, lease, outcome: Outcome::Release }, now_ms);
+            self.apply(Event::Settle { offset, lease, outcome: Outcome::Release }, now);
         }
-        self.apply(Event::Leave { member, leaving }, now_ms);
+        self.apply(Event::Leave { member, leaving }, now);
     }
 
-    pub(crate) fn change(&mut self, settings: Arc<SubscriptionSettings>, now_ms: u64) {
+    pub(crate) fn change(&mut self, settings: Arc<SubscriptionSettings>, now: Moment) {
         self.filter = filter_of(&settings);
         self.settings = settings.clone();
-        self.apply(Event::Change(settings), now_ms);
+        self.apply(Event::Change(settings), now);
     }
 
     pub(crate) fn end(&self, end: MemberEnd) {
@@ -222,27 +222,27 @@ impl Desk {
         token: Token,
         outcome: Outcome,
         asker: Option<Asker>,
-        now_ms: u64,
+        now: Moment,
     ) -> Settling {
         let (offset, lease) = (token.offset, token.lease);
         if !self.is_at_work() {
             return Settling::Stale;
         }
-        self.apply_for(asker, Event::Settle { offset, lease, outcome }, now_ms).unwrap_or(Settling::Stale)
+        self.apply_for(asker, Event::Settle { offset, lease, outcome }, now).unwrap_or(Settling::Stale)
     }
 
     /// Lets something happen.
-    pub(crate) fn apply(&mut self, event: Event<Record>, now_ms: u64) {
-        self.apply_for(None, event, now_ms);
+    pub(crate) fn apply(&mut self, event: Event<Record>, now: Moment) {
+        self.apply_for(None, event, now);
     }
 
     /// Lets something happen; answers what became of a settlement.
-    fn apply_for(&mut self, asker: Option<Asker>, event: Event<Record>, now_ms: u64) -> Option<Settling> {
+    fn apply_for(&mut self, asker: Option<Asker>, event: Event<Record>, now: Moment) -> Option<Settling> {
         if self.is_broken {
             return None;
         }
         let mut effects = std::mem::take(&mut self.effects);
-        self.delivery.apply(event, now_ms, &mut effects);
+        self.delivery.apply(event, now, &mut effects);
         let settling = effects.first().and_then(|effect| match effect {
             Effect::Done => Some(Settling::Done),
             Effect::Stale => Some(Settling::Stale),
@@ -252,14 +252,14 @@ impl Desk {
         });
         // What is asked for is the first effect; others are those of time that has passed.
         let mut asker = asker;
-        effects.drain(..).for_each(|effect| self.carry_out(effect, asker.take(), now_ms));
+        effects.drain(..).for_each(|effect| self.carry_out(effect, asker.take(), now));
         self.effects = effects;
         settling
     }
 
-    fn carry_out(&mut self, effect: Effect<Record>, asker: Option<Asker>, now_ms: u64) {
+    fn carry_out(&mut self, effect: Effect<Record>, asker: Option<Asker>, now: Moment) {
         if let Effect::Book { offset, booking } | Effect::Note { offset, booking } = &effect {
-            self.remember(*offset, What::Booked(booking.clone()), now_ms);
+            self.remember(*offset, What::Booked(booking.clone()), now);
         }
         match effect {
             Effect::Deliver { member, offset, lease, attempt, until_ms, bytes, cargo } => {
@@ -267,7 +267,7 @@ impl Desk {
                 let token = Token { subscription: self.number, start: self.start, offset, lease };
                 seat.push(Parcel { token, attempt, until_ms, bytes, record: cargo });
                 let handed = What::Handed { member: seat.name.clone(), attempt };
-                self.remember(offset, handed, now_ms);
+                self.remember(offset, handed, now);
                 self.to_wake.insert(member);
             }
             Effect::Book { offset, booking: booking @ Booking::Buried(_) } => {
@@ -286,7 +286,8 @@ impl Desk {
         }
     }
 
-    fn remember(&mut self, offset: u64, what: What, time_ms: u64) {
+    fn remember(&mut self, offset: u64, what: What, now: Moment) {
+        let time_ms = now.wall_ms;
         self.passages.push(Passage { time_ms, subscription: self.number, offset, what });
     }
 
@@ -332,9 +333,9 @@ impl Desk {
     }
 
     /// The journal has a booking, or could not take it.
-    pub(crate) fn booking_is_back(&mut self, event: Event<Record>, now_ms: u64) {
+    pub(crate) fn booking_is_back(&mut self, event: Event<Record>, now: Moment) {
         self.under_way -= 1;
-        self.apply(event, now_ms);
+        self.apply(event, now);
     }
 
     /// The journal could not take a round: what nobody waits for is written with the next one.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ratatoskr_log::Moment;
+
 use super::settings::SubscriptionSettings;
 use crate::limits::{LEASE_MS_MAX, LEASE_MS_MIN, REASON_BYTES_MAX};
 
@@ -27,7 +29,7 @@ pub(crate) struct Letter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fed<Cargo> {
     pub(crate) offset: u64,
-    /// Not to be delivered before.
+    /// Not to be delivered before, wall time: it comes from the book.
     pub(crate) not_before_ms: u64,
     pub(crate) letter: Letter,
     /// The message itself.
@@ -175,9 +177,9 @@ pub(crate) enum Event<Cargo> {
 pub(crate) enum Booking {
     Settled,
     Expired,
-    /// It comes again, not before `until_ms`.
+    /// It comes again, not before `until`.
     Returned {
-        until_ms: u64,
+        until: Moment,
         spent: Box<Spent>,
     },
     /// It becomes a dead letter.
@@ -202,6 +204,7 @@ pub(crate) enum Effect<Cargo> {
         offset: u64,
         lease: u64,
         attempt: u32,
+        /// Wall time, for the member to see.
         until_ms: u64,
         bytes: u32,
         cargo: Option<Cargo>,

@@ -36,10 +36,10 @@ impl Round {
             Booking::Settled => &mut self.acked,
             Booking::Expired => &mut self.expired,
             Booking::Buried(_) => &mut self.dead,
-            Booking::Returned { until_ms, spent } => {
+            Booking::Returned { until, spent } => {
                 let Spent { attempts, first_ms, last_ms, reason } = &**spent;
                 let (attempts, first_ms, last_ms) = (*attempts, *first_ms, *last_ms);
-                let (until_ms, reason) = (*until_ms, reason.clone());
+                let (until_ms, reason) = (until.wall_ms, reason.clone());
                 let returned = Returned { attempts, until_ms, first_ms, last_ms, reason };
                 self.returned.insert(offset, returned);
                 return;

@@ -37,6 +37,8 @@ const BATCH_MESSAGES: usize = 512;
 const BATCH_BYTES: usize = 256 << 10;
 /// A message that cannot be read goes back after so long, or after half of what is left of its lease.
 const READ_RETRY: Duration = Duration::from_secs(1);
+/// But not before this, half of the shortest lease there is.
+const READ_PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// A message as a member gets it.
 #[derive(Clone, Debug)]
@@ -339,8 +341,9 @@ impl Member {
         let Some((_, error)) = unread.first() else { return };
         tracing::error!(topic = %self.topic.name, messages = unread.len(), %error, "messages cannot be delivered now; tried again in a second");
         let until_ms = unread.iter().map(|(parcel, _)| parcel.until_ms).min().unwrap_or(0);
+        // The lease itself runs by the steady clock: after a jump of the wall clock this is a guess, and so kept within bounds.
         let left = Duration::from_millis(until_ms.saturating_sub(self.core.now_ms()));
-        let pause = READ_RETRY.min(left / 2);
+        let pause = READ_RETRY.min(left / 2).max(READ_PAUSE_MIN);
         let tokens: Vec<Token> = unread.iter().map(|(parcel, _)| parcel.token).collect();
         let settlements = tokens.iter().map(|&token| (token, Outcome::Release)).collect();
         let core = self.core.clone();

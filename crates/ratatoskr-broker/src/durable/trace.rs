@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ratatoskr_log::Record;
+use ratatoskr_log::{Moment, Record};
 use tokio::sync::oneshot;
 
 use super::book::Books;
@@ -70,7 +70,7 @@ impl Memory {
     }
 
     /// What is known of a message with one subscription.
-    pub(super) fn steps(&self, desk: &Desk, books: &Books, offset: u64) -> Vec<TraceStep> {
+    pub(super) fn steps(&self, desk: &Desk, books: &Books, (offset, now): (u64, Moment)) -> Vec<TraceStep> {
         let subscription = Some(desk.name.name.clone());
         let is_meant = |passage: &&Passage| passage.subscription == desk.number && passage.offset == offset;
         let step = |passage: &Passage| TraceStep {
@@ -82,7 +82,7 @@ impl Memory {
         steps.push(TraceStep {
             time_ms: 0,
             subscription: subscription.clone(),
-            what: standing(desk, books, offset),
+            what: standing(desk, books, offset, now),
         });
         steps
     }
@@ -93,9 +93,9 @@ fn sentence(what: &What) -> String {
         What::Handed { member, attempt } => format!("handed to member {member:?}, attempt {attempt}"),
         What::Booked(Booking::Settled) => "acked".to_owned(),
         What::Booked(Booking::Expired) => "expired".to_owned(),
-        What::Booked(Booking::Returned { until_ms, spent }) => format!(
-            "came back after attempt {}: {:?}; to be delivered again at {until_ms} ms",
-            spent.attempts, spent.reason
+        What::Booked(Booking::Returned { until, spent }) => format!(
+            "came back after attempt {}: {:?}; to be delivered again at {} ms",
+            spent.attempts, spent.reason, until.wall_ms
         ),
         What::Booked(Booking::Buried(spent)) => {
             format!("became a dead letter after attempt {}: {:?}", spent.attempts, spent.reason)
@@ -104,8 +104,8 @@ fn sentence(what: &What) -> String {
 }
 
 /// Where a message stands with a subscription now.
-fn standing(desk: &Desk, books: &Books, offset: u64) -> String {
-    if let Some((place, until_ms, attempts)) = desk.delivery.place_of(offset) {
+fn standing(desk: &Desk, books: &Books, offset: u64, now: Moment) -> String {
+    if let Some((place, until_ms, attempts)) = desk.delivery.place_of(offset, now) {
         let until = if until_ms == 0 { String::new() } else { format!(", until {until_ms} ms") };
         return format!("now {place}{until}; delivered {attempts} times");
     }

@@ -76,7 +76,7 @@ impl Sequencer {
         let ids_of = terms.ids_of.as_deref().unwrap_or(topic);
         let window_ms = ids_of.settings().dedup_window_ms;
         if !terms.ids.is_empty() && window_ms > 0 {
-            let cutoff_ms = self.core.now_ms().saturating_sub(window_ms);
+            let cutoff_ms = self.core.believed_ms().saturating_sub(window_ms);
             let found = self.core.dedup.find(ids_of.log.number, &terms.ids, cutoff_ms);
             duplicates = found.map_err(|TooManyIds| AppendError::TooManyDedupIds)?;
         }

@@ -1,5 +1,7 @@
 //! The courier's way to the journal and back: rounds, tickets, and what is done once they are through.
 
+use ratatoskr_log::Moment;
+
 use super::Courier;
 use crate::command::{AppendError, Appended, Command, Records};
 use crate::durable::event::Event;
@@ -49,11 +51,11 @@ impl Courier {
         }
     }
 
-    pub(super) fn committed(&mut self, ticket: u64, appended: Vec<Appended>, now_ms: u64) {
+    pub(super) fn committed(&mut self, ticket: u64, appended: Vec<Appended>, now: Moment) {
         let Some((booked, after)) = self.tickets.take(ticket) else { return };
         for Booked { subscription, offset, asker } in booked {
-            self.guarded(subscription, now_ms, |desk| {
-                desk.booking_is_back(Event::Committed { offset }, now_ms);
+            self.guarded(subscription, now, |desk| {
+                desk.booking_is_back(Event::Committed { offset }, now);
             });
             self.tickets.tell(asker, Fate::Settled);
         }
@@ -73,7 +75,7 @@ impl Courier {
             }
             After::Change(number, reply) => {
                 if let Some(settings) = self.core.books.with(number, |book| book.settings.clone()) {
-                    self.guarded(number, now_ms, |desk| desk.change(settings, now_ms));
+                    self.guarded(number, now, |desk| desk.change(settings, now));
                 }
                 let _ = reply.send(Ok(number));
             }
@@ -82,7 +84,7 @@ impl Courier {
                 let _ = reply.send(Ok(number));
             }
             After::Restart(number, reply) => {
-                self.finish_move(number, now_ms);
+                self.finish_move(number, now);
                 let _ = reply.send(Ok(number));
             }
             After::Tell(number, reply) => {
@@ -91,14 +93,14 @@ impl Courier {
             After::Dispatch { moved } => self.schedule_moved(&moved),
             After::Append { restart, reply } => {
                 if let Some(number) = restart {
-                    self.finish_move(number, now_ms);
+                    self.finish_move(number, now);
                 }
                 let _ = reply.send(Ok(appended));
             }
         }
     }
 
-    pub(super) fn refused(&mut self, ticket: u64, refused: Refused, now_ms: u64) {
+    pub(super) fn refused(&mut self, ticket: u64, refused: Refused, now: Moment) {
         let Some((booked, after)) = self.tickets.take(ticket) else { return };
         let Refused { reason, mut happenings } = refused;
         let unavailable = match &reason {
@@ -112,14 +114,14 @@ impl Courier {
             for happening in &mut happenings {
                 happening.forget_return(subscription, offset);
             }
-            self.guarded(subscription, now_ms, |desk| {
-                desk.booking_is_back(Event::Refused { offset }, now_ms);
+            self.guarded(subscription, now, |desk| {
+                desk.booking_is_back(Event::Refused { offset }, now);
             });
             self.tickets.tell(asker, Fate::Unavailable(unavailable.clone()));
         }
         for happening in happenings {
             if let Happening::Settled { number, round } = happening {
-                self.guarded(number, now_ms, |desk| desk.take_back(round));
+                self.guarded(number, now, |desk| desk.take_back(round));
             }
         }
         match after {
@@ -151,7 +153,7 @@ impl Courier {
             After::Delete(_, reply) | After::Tell(_, reply) => {
                 let _ = reply.send(Err(unavailable.into()));
             }
-            After::Dispatch { .. } => self.schedule_refused(&unavailable, now_ms),
+            After::Dispatch { .. } => self.schedule_refused(&unavailable, now),
             After::Append { restart, reply } => {
                 if let Some(number) = restart {
                     self.note_move(number, -1);
@@ -175,15 +177,15 @@ impl Courier {
         }
     }
 
-    fn finish_move(&mut self, number: u32, now_ms: u64) {
+    fn finish_move(&mut self, number: u32, now: Moment) {
         self.note_move(number, -1);
-        self.restart(number, now_ms);
+        self.restart(number, now);
     }
 
     /// Lets a desk start anew from its book. What it had not handed to the journal is lost with it, and those who wait are told so.
-    pub(super) fn restart(&mut self, number: u32, now_ms: u64) {
+    pub(super) fn restart(&mut self, number: u32, now: Moment) {
         let Some(desk) = self.desks.get_mut(&number) else { return };
-        let lost = self.core.books.with(number, |book| desk.restart(book, now_ms)).unwrap_or_default();
+        let lost = self.core.books.with(number, |book| desk.restart(book, now)).unwrap_or_default();
         self.touched.insert(number);
         self.tell_stale(lost);
     }

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ratatoskr_log::Moment;
+
 use super::{Courier, Desk};
 use crate::command::{Appended, Records, Reply};
 use crate::durable::describe::describe;
@@ -21,60 +23,60 @@ use crate::limits::SUBSCRIPTIONS_MAX;
 use crate::topic::Topic;
 
 impl Courier {
-    pub(super) fn handle(&mut self, request: Request, now_ms: u64) {
+    pub(super) fn handle(&mut self, request: Request, now: Moment) {
         match request {
             Request::Join { subscription, seat, window, reply } => {
-                let settings = self.guarded(subscription, now_ms, |desk| {
-                    desk.join(seat, window, now_ms);
+                let settings = self.guarded(subscription, now, |desk| {
+                    desk.join(seat, window, now);
                     desk.settings.clone()
                 });
                 let _ = reply.send(settings);
             }
             Request::Widen { subscription, member, window } => {
-                self.guarded(subscription, now_ms, |desk| desk.widen(member, window, now_ms));
+                self.guarded(subscription, now, |desk| desk.widen(member, window, now));
             }
             Request::Leave { subscription, member, leaving, unseen } => {
                 // The broker's own end is no fault of a member's: nothing it holds has used up an attempt.
                 let leaving = if self.stopping_since.is_some() { Leaving::Detached } else { leaving };
-                self.guarded(subscription, now_ms, |desk| desk.leave(member, leaving, unseen, now_ms));
+                self.guarded(subscription, now, |desk| desk.leave(member, leaving, unseen, now));
             }
-            Request::Settle { settlements, reply } => self.settle(settlements, reply, now_ms),
+            Request::Settle { settlements, reply } => self.settle(settlements, reply, now),
             Request::SettleAndPublish { acks, appends, reply } => {
-                self.settle_and_publish(&acks, appends, reply, now_ms);
+                self.settle_and_publish(&acks, appends, reply, now);
             }
             Request::Lost { token } => {
                 let (offset, lease) = (token.offset, token.lease);
-                self.guarded(token.subscription, now_ms, |desk| {
-                    desk.apply(Event::Lost { offset, lease }, now_ms);
+                self.guarded(token.subscription, now, |desk| {
+                    desk.apply(Event::Lost { offset, lease }, now);
                 });
             }
             Request::TopicGrew { topic } => self.touch_topic(topic),
             Request::Read { subscription, generation, read } => {
-                self.guarded(subscription, now_ms, |desk| {
+                self.guarded(subscription, now, |desk| {
                     if desk.generation == generation {
-                        desk.take_cold(read.0, read.1, now_ms);
+                        desk.take_cold(read.0, read.1, now);
                     }
                 });
             }
             Request::Exhumed { subscription, generation, exhumed } => {
-                self.exhumed(subscription, generation, exhumed, now_ms);
+                self.exhumed(subscription, generation, exhumed, now);
             }
-            Request::Schedule(read) => self.schedule_read(read, now_ms),
-            Request::Committed { ticket, appended } => self.committed(ticket, appended, now_ms),
-            Request::Refused { ticket, refused } => self.refused(ticket, refused, now_ms),
-            other => self.handle_rare(other, now_ms),
+            Request::Schedule(read) => self.schedule_read(read, now),
+            Request::Committed { ticket, appended } => self.committed(ticket, appended, now),
+            Request::Refused { ticket, refused } => self.refused(ticket, refused, now),
+            other => self.handle_rare(other, now),
         }
     }
 
     /// What is asked now and then.
-    fn handle_rare(&mut self, request: Request, now_ms: u64) {
+    fn handle_rare(&mut self, request: Request, now: Moment) {
         match request {
             Request::Create { topic, name, origin, settings, reply } => {
                 let created = Created {
                     number: 0,
                     topic: topic.log.number,
                     name: name.as_str().to_owned(),
-                    created_ms: now_ms,
+                    created_ms: now.wall_ms,
                     settings,
                     origin,
                 };
@@ -96,25 +98,25 @@ impl Courier {
             }
             Request::Describe { subscription, reply } => {
                 let desk = self.desks.get(&subscription);
-                let _ = reply.send(desk.and_then(|desk| describe(desk, &self.core.books, now_ms)));
+                let _ = reply.send(desk.and_then(|desk| describe(desk, &self.core.books, now)));
             }
             Request::Survey { subscriptions_max, reply } => {
                 let mut desks: Vec<&Desk> = self.desks.values().collect();
                 desks.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-                let described = desks.into_iter().filter_map(|desk| describe(desk, &self.core.books, now_ms));
+                let described = desks.into_iter().filter_map(|desk| describe(desk, &self.core.books, now));
                 let _ = reply.send(described.take(subscriptions_max).collect());
             }
             Request::Locate { topic, offset, reply } => {
-                let _ = reply.send(self.locate(topic, offset, now_ms));
+                let _ = reply.send(self.locate(topic, offset, now));
             }
             Request::Trace { topic, offset, reply } => {
                 let desks = self.desks.values().filter(|desk| desk.topic.log.number == topic);
                 let steps =
-                    desks.flat_map(|desk| self.memory.steps(desk, &self.core.books, offset)).collect();
+                    desks.flat_map(|desk| self.memory.steps(desk, &self.core.books, (offset, now))).collect();
                 let _ = reply.send(steps);
             }
             Request::Resolve(resolving) => self.resolve(resolving),
-            Request::TopicTrimmed { topic } => self.topic_trimmed(topic, now_ms),
+            Request::TopicTrimmed { topic } => self.topic_trimmed(topic, now),
             Request::TopicDeleted { topic } => self.forget_topic(topic),
             Request::Stop => {
                 self.stopping_since = Some(Instant::now());
@@ -208,10 +210,10 @@ impl Courier {
         });
     }
 
-    fn settle(&mut self, settlements: Vec<(Token, Outcome)>, reply: SettleReply, now_ms: u64) {
+    fn settle(&mut self, settlements: Vec<(Token, Outcome)>, reply: SettleReply, now: Moment) {
         let askers = self.tickets.ask(reply, settlements.len());
         for ((token, outcome), asker) in settlements.into_iter().zip(askers) {
-            let fate = match self.settle_one(token, outcome, Some(asker), now_ms) {
+            let fate = match self.settle_one(token, outcome, Some(asker), now) {
                 None => Fate::Unknown,
                 Some(Settling::Stale) => Fate::Stale,
                 Some(Settling::Done) => Fate::Settled,
@@ -226,15 +228,14 @@ impl Courier {
         token: Token,
         outcome: Outcome,
         asker: Option<Asker>,
-        now_ms: u64,
+        now: Moment,
     ) -> Option<Settling> {
         if token.start != self.start {
             // Of an earlier start: its leases are all over.
             return self.desks.contains_key(&token.subscription).then_some(Settling::Stale);
         }
         self.desks.contains_key(&token.subscription).then_some(())?;
-        let settled =
-            self.guarded(token.subscription, now_ms, |desk| desk.settle(token, outcome, asker, now_ms));
+        let settled = self.guarded(token.subscription, now, |desk| desk.settle(token, outcome, asker, now));
         Some(settled.unwrap_or(Settling::Stale))
     }
 
@@ -243,12 +244,12 @@ impl Courier {
         acks: &[Token],
         appends: Vec<Records>,
         reply: Reply<Result<Vec<Appended>, SettleError>>,
-        now_ms: u64,
+        now: Moment,
     ) {
         let is_leased = |token: &Token| {
             let desk = self.desks.get(&token.subscription).filter(|_| token.start == self.start);
             desk.is_some_and(|desk| {
-                desk.is_at_work() && desk.delivery.lease_of(token.offset, now_ms) == Some(token.lease)
+                desk.is_at_work() && desk.delivery.lease_of(token.offset, now) == Some(token.lease)
             })
         };
         // The second time it is named a token is stale.
@@ -263,9 +264,9 @@ impl Courier {
         // What was booked before goes by itself; then the next round is just this step.
         self.send_round(false);
         for (index, token) in acks.iter().enumerate() {
-            if self.settle_one(*token, Outcome::Ack, None, now_ms) != Some(Settling::Booked) {
+            if self.settle_one(*token, Outcome::Ack, None, now) != Some(Settling::Booked) {
                 // Its desk has failed. The others must not be acked alone: they start anew.
-                acks[..index].iter().for_each(|token| self.break_desk(token.subscription, now_ms));
+                acks[..index].iter().for_each(|token| self.break_desk(token.subscription, now));
                 let _ = reply.send(Err(SettleError::Stale { stale: vec![index] }));
                 return;
             }
@@ -274,10 +275,10 @@ impl Courier {
         self.send(happenings, appends, booked, After::Append { restart: None, reply });
     }
 
-    fn locate(&self, topic: u32, offset: u64, now_ms: u64) -> Vec<Token> {
+    fn locate(&self, topic: u32, offset: u64, now: Moment) -> Vec<Token> {
         let desks = self.desks.values().filter(|desk| desk.topic.log.number == topic);
         let token = |desk: &Desk| {
-            let lease = desk.delivery.lease_of(offset, now_ms)?;
+            let lease = desk.delivery.lease_of(offset, now)?;
             Some(Token { subscription: desk.number, start: self.start, offset, lease })
         };
         desks.filter_map(token).collect()
@@ -291,13 +292,13 @@ impl Courier {
         }
     }
 
-    fn topic_trimmed(&mut self, topic: u32, now_ms: u64) {
+    fn topic_trimmed(&mut self, topic: u32, now: Moment) {
         let of_topic = self.desks.values().filter(|desk| desk.topic.log.number == topic);
         let numbers: Vec<u32> = of_topic.map(|desk| desk.number).collect();
         for number in numbers {
-            self.guarded(number, now_ms, |desk| {
+            self.guarded(number, now, |desk| {
                 let first = desk.topic.log.extent().first;
-                desk.apply(Event::Trimmed { first }, now_ms);
+                desk.apply(Event::Trimmed { first }, now);
             });
         }
     }

@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ratatoskr_log::{
-    ReadError, Record, RecordBatch, RecordChunk, RecordFacts, SegmentCursor, Tail, TopicLog,
+    Moment, ReadError, Record, RecordBatch, RecordChunk, RecordFacts, SegmentCursor, Tail, TopicLog,
 };
 
 use super::Courier;
@@ -55,9 +55,9 @@ pub(super) struct Scheduling {
     is_moving: bool,
     /// There may be more to look at.
     has_more: bool,
-    /// No step before.
+    /// No step before, steady time.
     retry_ms: u64,
-    /// Nothing is read before: it failed just now.
+    /// Nothing is read before, steady time: it failed just now.
     read_retry_ms: u64,
     /// To be carried forward.
     carry: Vec<Due>,
@@ -80,18 +80,18 @@ impl Scheduling {
         }
     }
 
-    /// When it wants its turn though nothing happens to it.
-    pub(super) fn next_turn_ms(&self) -> Option<u64> {
+    /// How long until it wants its turn though nothing happens to it. What is due is due by the wall clock.
+    pub(super) fn patience_ms(&self, now: Moment) -> Option<u64> {
         if self.has_more && self.segments.is_some() {
-            return Some(self.read_retry_ms);
+            return Some(self.read_retry_ms.saturating_sub(now.steady_ms));
         }
-        let due_ms = self.schedule.next_due_ms().filter(|_| !self.is_moving);
-        due_ms.map(|due_ms| due_ms.max(self.retry_ms))
+        let due_ms = self.schedule.next_due_ms().filter(|_| !self.is_moving)?;
+        Some(due_ms.saturating_sub(now.wall_ms).max(self.retry_ms.saturating_sub(now.steady_ms)))
     }
 
     /// Looks at what is new in the log; answers what another thread has to read.
-    fn feed(&mut self, now_ms: u64) -> Option<SegmentCursor> {
-        if now_ms < self.read_retry_ms {
+    fn feed(&mut self, now: Moment) -> Option<SegmentCursor> {
+        if now.steady_ms < self.read_retry_ms {
             return None;
         }
         for _ in 0..CHUNKS_IN_A_ROW {
@@ -105,7 +105,7 @@ impl Scheduling {
                 }
                 Ok(Tail::Cold) => return self.segments.take(),
                 Err(error) => {
-                    self.pass(&error, now_ms);
+                    self.pass(&error, now);
                     return None;
                 }
             }
@@ -119,16 +119,16 @@ impl Scheduling {
         self.schedule.feed(chunk.end().max(cursor), new.map(|record| due_of(&record)));
     }
 
-    fn pass(&mut self, error: &ReadError, now_ms: u64) {
+    fn pass(&mut self, error: &ReadError, now: Moment) {
         match resume_after(error) {
             Some(resume) => self.schedule.feed(resume.max(self.schedule.fed()), []),
-            None => self.read_fails(error, now_ms),
+            None => self.read_fails(error, now),
         }
     }
 
-    fn read_fails(&mut self, error: &ReadError, now_ms: u64) {
+    fn read_fails(&mut self, error: &ReadError, now: Moment) {
         tracing::error!(%error, "the schedule cannot be read; tried again in a second");
-        self.read_retry_ms = now_ms + RETRY_MS;
+        self.read_retry_ms = now.after(RETRY_MS).steady_ms;
         self.has_more = true;
     }
 }
@@ -164,31 +164,34 @@ impl Courier {
 
     /// Looks at what is new, and sends on its way what is due. A panic in it reaches nobody else: the schedule starts anew from
     /// the journal's progress.
-    pub(super) fn schedule_turn(&mut self, now_ms: u64) {
+    pub(super) fn schedule_turn(&mut self, now: Moment) {
         if self.scheduling.is_none() || self.stopping_since.is_some() {
             return;
         }
-        if catch_unwind(AssertUnwindSafe(|| self.try_schedule_turn(now_ms))).is_ok() {
+        if catch_unwind(AssertUnwindSafe(|| self.try_schedule_turn(now))).is_ok() {
             return;
         }
         tracing::error!("the schedule failed and starts anew from the journal's state");
         if let Some(failed) = self.scheduling.take() {
             let fresh = Scheduling::new(failed.topic, self.core.books.schedule());
-            self.scheduling =
-                Some(Scheduling { is_moving: failed.is_moving, retry_ms: now_ms + RETRY_MS, ..fresh });
+            self.scheduling = Some(Scheduling {
+                is_moving: failed.is_moving,
+                retry_ms: now.after(RETRY_MS).steady_ms,
+                ..fresh
+            });
         }
     }
 
-    fn try_schedule_turn(&mut self, now_ms: u64) {
+    fn try_schedule_turn(&mut self, now: Moment) {
         let Some(scheduling) = &mut self.scheduling else { return };
-        let cold = scheduling.feed(now_ms);
+        let cold = scheduling.feed(now);
         let log = &scheduling.topic.log;
-        let may_scan = now_ms >= scheduling.read_retry_ms;
+        let may_scan = now.steady_ms >= scheduling.read_retry_ms;
         let scan = may_scan.then(|| scheduling.schedule.begin_scan(log.extent().first, log.next())).flatten();
         let topic = scheduling.topic.clone();
         let mut wanted = None;
-        if !scheduling.is_moving && now_ms >= scheduling.retry_ms {
-            if let Some(step) = scheduling.schedule.next_step(now_ms, MOVED_AT_ONCE) {
+        if !scheduling.is_moving && now.steady_ms >= scheduling.retry_ms {
+            if let Some(step) = scheduling.schedule.next_step(now.wall_ms, MOVED_AT_ONCE) {
                 wanted = Some((step.dues.clone(), Purpose::Dispatch(step)));
             } else if !scheduling.carry.is_empty() {
                 let rest = scheduling.carry.split_off(scheduling.carry.len().min(MOVED_AT_ONCE));
@@ -227,7 +230,7 @@ impl Courier {
     }
 
     /// The reading thread is back.
-    pub(super) fn schedule_read(&mut self, read: ScheduleRead, now_ms: u64) {
+    pub(super) fn schedule_read(&mut self, read: ScheduleRead, now: Moment) {
         let Some(scheduling) = &mut self.scheduling else { return };
         match read {
             ScheduleRead::Next((read, segments)) => {
@@ -235,7 +238,7 @@ impl Courier {
                 match read {
                     Ok(Some(chunk)) => scheduling.take_in(&chunk),
                     Ok(None) => {}
-                    Err(error) => scheduling.pass(&error, now_ms),
+                    Err(error) => scheduling.pass(&error, now),
                 }
             }
             ScheduleRead::Scanned(Ok(scan), segments) if scan.cursor < scan.end => {
@@ -250,15 +253,15 @@ impl Courier {
                 self.trim_schedule(topic, floor);
             }
             ScheduleRead::Scanned(Err(error), _) => {
-                scheduling.read_fails(&error, now_ms);
+                scheduling.read_fails(&error, now);
                 scheduling.schedule.abandon_scan();
             }
-            ScheduleRead::Fetched(purpose, Ok(fetched)) => self.move_fetched(purpose, fetched, now_ms),
+            ScheduleRead::Fetched(purpose, Ok(fetched)) => self.move_fetched(purpose, fetched, now),
             ScheduleRead::Fetched(purpose, Err(error)) => {
                 tracing::error!(%error, "messages that are due cannot be read; tried again in a second");
                 scheduling.put_off(purpose, 0);
                 scheduling.is_moving = false;
-                scheduling.retry_ms = now_ms + RETRY_MS;
+                scheduling.retry_ms = now.after(RETRY_MS).steady_ms;
             }
         }
     }
@@ -271,14 +274,14 @@ impl Courier {
 
     // ---- moving ----
 
-    fn move_fetched(&mut self, purpose: Purpose, fetched: Vec<(Due, Option<Record>)>, now_ms: u64) {
+    fn move_fetched(&mut self, purpose: Purpose, fetched: Vec<(Due, Option<Record>)>, now: Moment) {
         let Some(scheduling) = &mut self.scheduling else { return };
         let mut progress = self.core.books.schedule();
         let mut moving = Moving { mask: self.core.id_mask, ..Moving::default() };
         let mut moved = Vec::with_capacity(fetched.len());
         let topics = topics_of(&self.core.topics.read(), &fetched);
         // Later than anything that was moved: what is put off must not be late at once.
-        let postponed_ms = now_ms.max(progress.through.at_ms) + POSTPONED_MS;
+        let postponed_ms = now.wall_ms.max(progress.through.at_ms) + POSTPONED_MS;
         for (due, record) in fetched {
             moved.push(due);
             let Some(record) = record.filter(|_| !progress.is_done(due)) else { continue };
@@ -325,14 +328,14 @@ impl Courier {
         }
     }
 
-    pub(super) fn schedule_refused(&mut self, reason: &Unavailable, now_ms: u64) {
+    pub(super) fn schedule_refused(&mut self, reason: &Unavailable, now: Moment) {
         let Some(scheduling) = &mut self.scheduling else { return };
         scheduling.is_moving = false;
         scheduling.carry.clear();
         if let Unavailable::TopicRestarting { topic } = reason {
             scheduling.postponed.insert(topic.clone());
         } else {
-            scheduling.retry_ms = now_ms + RETRY_MS;
+            scheduling.retry_ms = now.after(RETRY_MS).steady_ms;
         }
     }
 }

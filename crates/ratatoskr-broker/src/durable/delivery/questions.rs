@@ -1,29 +1,33 @@
 //! What is asked about a delivery: where messages are, and what they wait for. Nothing here changes anything.
 
+use ratatoskr_log::Moment;
+
 use super::{Delivery, Hold};
 use crate::durable::event::{Census, MemberId};
 
 impl<Cargo> Delivery<Cargo> {
     /// The lease a message is out on.
-    pub(crate) fn lease_of(&self, offset: u64, now_ms: u64) -> Option<u64> {
+    pub(crate) fn lease_of(&self, offset: u64, now: Moment) -> Option<u64> {
         match self.held.get(&offset)?.0 {
-            Hold::Leased(lease) if lease.until_ms > now_ms => Some(lease.number),
+            Hold::Leased(lease) if lease.until_ms > now.steady_ms => Some(lease.number),
             _ => None,
         }
     }
 
-    /// Where a message is, in words; `None` when it is not in play.
-    pub(crate) fn place_of(&self, offset: u64) -> Option<(&'static str, u64, u32)> {
+    /// Where a message is, in words, and until when, wall time; `None` when it is not in play.
+    pub(crate) fn place_of(&self, offset: u64, now: Moment) -> Option<(&'static str, u64, u32)> {
         if let Some((letter, _)) = self.ready.get(&offset) {
             return Some(("ready for the next member with room", 0, letter.attempts));
         }
         if let Some((hold, letter)) = self.held.get(&offset) {
             return Some(match hold {
-                Hold::Leased(lease) => ("leased to a member", lease.until_ms, letter.attempts),
-                Hold::Waiting { until_ms } => ("waits for its retry", *until_ms, letter.attempts),
+                Hold::Leased(lease) => ("leased to a member", now.wall_at(lease.until_ms), letter.attempts),
+                Hold::Waiting { until_ms } => {
+                    ("waits for its retry", now.wall_at(*until_ms), letter.attempts)
+                }
                 Hold::Booking { .. } => ("is being settled", 0, letter.attempts),
                 Hold::Unburied { until_ms, .. } => {
-                    ("is to become a dead letter, which failed", *until_ms, letter.attempts)
+                    ("is to become a dead letter, which failed", now.wall_at(*until_ms), letter.attempts)
                 }
             });
         }
@@ -31,7 +35,7 @@ impl<Cargo> Delivery<Cargo> {
         Some(("parked behind an earlier message of its key", 0, parked.attempts))
     }
 
-    /// The next retry there will be, and a message that holds back others of its key.
+    /// The next retry there will be, steady time, and a message that holds back others of its key.
     pub(crate) fn obstacles(&self) -> (Option<u64>, Option<u64>) {
         let waits = |offset: &u64| matches!(self.held.get(offset), Some((Hold::Waiting { .. }, _)));
         let retry = self.due.iter().find(|(_, offset)| waits(offset)).map(|&(at_ms, _)| at_ms);

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use ratatoskr_log::Moment;
 
 use super::super::event::{Booking, Effect, Event, Fed, Leaving, Letter, MemberId, Outcome, Window};
 use super::super::settings::SubscriptionSettings;
@@ -17,10 +18,10 @@ fn play(settings: &SubscriptionSettings, script: &str) -> String {
     let mut told = String::new();
     for line in script.lines().map(str::trim).filter_map(|line| line.strip_prefix('>')) {
         let mut words = line.split_whitespace();
-        let now_ms = words.next().and_then(|word| word.parse().ok()).expect("a line begins with its time");
+        let now = moment(words.next().expect("a line begins with its time"));
         let words: Vec<&str> = words.collect();
         let mut effects = Vec::new();
-        delivery.apply(event(&words, &delivery, settings), now_ms, &mut effects);
+        delivery.apply(event(&words, &delivery, settings), now, &mut effects);
         writeln!(told, ">{line}").unwrap();
         for effect in effects {
             writeln!(told, "  {}", sentence(&effect)).unwrap();
@@ -45,7 +46,11 @@ fn event(words: &[&str], delivery: &Delivery<()>, settings: &SubscriptionSetting
     let outcome = |outcome| {
         let offset = number(1);
         let lease = words.get(2).and_then(|word| word.strip_prefix('#')).and_then(|word| word.parse().ok());
-        Event::Settle { offset, lease: lease.or(delivery.lease_of(offset, 0)).unwrap_or(0), outcome }
+        Event::Settle {
+            offset,
+            lease: lease.or(delivery.lease_of(offset, Moment::default())).unwrap_or(0),
+            outcome,
+        }
     };
     match words[0] {
         "join" => Event::Join {
@@ -85,6 +90,13 @@ fn event(words: &[&str], delivery: &Delivery<()>, settings: &SubscriptionSetting
     }
 }
 
+/// `5` is a time both clocks show; in `5/70` the wall clock shows 70.
+fn moment(word: &str) -> Moment {
+    let (steady, wall) = word.split_once('/').unwrap_or((word, word));
+    let parse = |word: &str| word.parse().expect("a time");
+    Moment { steady_ms: parse(steady), wall_ms: parse(wall) }
+}
+
 fn fed(offset: u64, letter: Letter) -> Fed<()> {
     Fed { offset, not_before_ms: 0, letter, cargo: () }
 }
@@ -97,8 +109,8 @@ fn sentence(effect: &Effect<()>) -> String {
     let booking = |booking: &Booking| match booking {
         Booking::Settled => "settled".to_owned(),
         Booking::Expired => "expired".to_owned(),
-        Booking::Returned { until_ms, spent } => {
-            format!("returned after {} until {until_ms}: {}", spent.attempts, spent.reason)
+        Booking::Returned { until, spent } => {
+            format!("returned after {} until {}: {}", spent.attempts, until.wall_ms, spent.reason)
         }
         Booking::Buried(spent) => format!("buried after {}: {}", spent.attempts, spent.reason),
     };
@@ -183,6 +195,71 @@ fn a_nacked_message_returns_after_its_delay_and_is_buried_after_the_last_attempt
         = 1 leased
         > 121 committed 0
         = nothing
+        ",
+    );
+}
+
+#[test]
+fn a_jump_of_the_wall_clock_ends_no_lease_and_no_delay_and_what_is_shown_is_wall_time() {
+    check(
+        "
+        > 0/5000000 join 1 10
+        = nothing
+        > 0/5000000 feed - -
+        deliver 0 to 1: lease 1 until 5001000, attempt 1
+        deliver 1 to 1: lease 2 until 5001000, attempt 1
+        = 2 leased
+        > 10/90000000 tick
+        = 2 leased
+        > 20/90000010 nack 0 +300
+        book 0: returned after 1 until 90000310: no
+        = 2 leased
+        > 21/90000011 committed 0
+        = 1 leased, 1 waiting
+        > 30/70 extend 1 2000
+        done
+        = 1 leased, 1 waiting
+        > 319/359 tick
+        = 1 leased, 1 waiting
+        > 320/360 tick
+        deliver 0 to 1: lease 3 until 1360, attempt 2, to be read again
+        = 2 leased
+        > 1320/1360 tick
+        book 0: buried after 2: lease ended
+        = 2 leased
+        > 2030/2070 tick
+        note 1: returned after 1 until 2070: lease ended
+        deliver 1 to 1: lease 4 until 3070, attempt 2, to be read again
+        = 2 leased
+        ",
+    );
+}
+
+#[test]
+fn after_a_restart_what_is_left_of_a_delay_is_waited_for_but_never_longer_than_any_delay_is() {
+    check(
+        "
+        > 0/1000 join 1 10
+        = nothing
+        > 0/1000 feed -@1500 -@900 -@99000000000
+        deliver 1 to 1: lease 1 until 2000, attempt 1
+        = 1 leased, 2 waiting
+        > 499/1499 tick
+        = 1 leased, 2 waiting
+        > 500/1500 tick
+        deliver 0 to 1: lease 2 until 2500, attempt 1, to be read again
+        = 2 leased, 1 waiting
+        > 501/1501 ack 0
+        book 0: settled
+        = 2 leased, 1 waiting
+        > 501/1501 ack 1
+        book 1: settled
+        = 2 leased, 1 waiting
+        > 43199999/1502 tick
+        = 2 leased, 1 waiting
+        > 43200000/1503 tick
+        deliver 2 to 1: lease 3 until 2503, attempt 1, to be read again
+        = 3 leased
         ",
     );
 }
@@ -502,7 +579,7 @@ impl Run {
         if !taken {
             // Where it stands then depends on its lease: the delivery is asked.
             self.apply(Event::Refused { offset })?;
-            let lease = self.delivery.lease_of(offset, self.now_ms);
+            let lease = self.delivery.lease_of(offset, self.now());
             let is_last =
                 |known: &&Known| matches!(known, Known::Leased { lease: l, .. } if Some(*l) == lease);
             if let Some(known) = self.last_leases.get(&at).filter(is_last) {
@@ -512,15 +589,21 @@ impl Run {
         }
         self.known[at] = Known::InPlay;
         self.apply(Event::Committed { offset })?;
-        if self.delivery.place_of(offset).is_none() {
+        if self.delivery.place_of(offset, self.now()).is_none() {
             self.known[at] = Known::Gone;
         }
         Ok(())
     }
 
+    /// What the wall clock shows is nothing the model goes by: it stands somewhere else each time.
+    fn now(&self) -> Moment {
+        Moment { steady_ms: self.now_ms, wall_ms: self.now_ms.wrapping_mul(0x9E37_79B9) % 1_000_000_007 }
+    }
+
     fn apply(&mut self, event: Event<()>) -> Checked {
         let mut effects = Vec::new();
-        self.delivery.apply(event, self.now_ms, &mut effects);
+        let now = self.now();
+        self.delivery.apply(event, now, &mut effects);
         for effect in effects {
             match effect {
                 Effect::Deliver { member, offset, lease, attempt, until_ms, .. } => {
@@ -533,6 +616,8 @@ impl Run {
                         offset,
                         self.known[at]
                     );
+                    // What is shown is wall time; the model waits by the steady clock.
+                    let until_ms = now.steady_ms + (until_ms - now.wall_ms);
                     self.known[at] = Known::Leased { member, lease, until_ms };
                     prop_assert!((1..=3).contains(&attempt));
                     if self.keys[at] != 0 {

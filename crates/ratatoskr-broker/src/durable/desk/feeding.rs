@@ -6,7 +6,7 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor, Tail};
+use ratatoskr_log::{Moment, ReadError, Record, RecordChunk, SegmentCursor, Tail};
 
 use super::Desk;
 use crate::broken::Broken;
@@ -30,7 +30,7 @@ pub(crate) struct ColdRead {
 
 impl Desk {
     /// Reads on while the delivery wants more. Answers a read that another thread has to do, and whether there may be more at once.
-    pub(crate) fn feed(&mut self, now_ms: u64) -> (Option<ColdRead>, bool) {
+    pub(crate) fn feed(&mut self, now: Moment) -> (Option<ColdRead>, bool) {
         if self.is_broken {
             return (None, false);
         }
@@ -40,11 +40,11 @@ impl Desk {
             }
             let cursor = self.delivery.cursor();
             if let Some(to) = self.recall.settled.end_of(cursor) {
-                self.read_to(to, Vec::new(), now_ms);
+                self.read_to(to, Vec::new(), now);
                 continue;
             }
             match self.topic.log.read_tail(cursor, READ_BYTES_MAX) {
-                Ok(Tail::Records(chunks)) => chunks.iter().for_each(|chunk| self.take_in(chunk, now_ms)),
+                Ok(Tail::Records(chunks)) => chunks.iter().for_each(|chunk| self.take_in(chunk, now)),
                 Ok(Tail::End) => return (None, false),
                 Ok(Tail::Cold) => {
                     let segments = self.segments.take().unwrap_or_default();
@@ -52,7 +52,7 @@ impl Desk {
                 }
                 Err(error) => {
                     let may_go_on = !matches!(error, ReadError::Io { .. });
-                    self.pass_unreadable(&error, now_ms);
+                    self.pass_unreadable(&error, now);
                     return (None, may_go_on);
                 }
             }
@@ -65,20 +65,20 @@ impl Desk {
         &mut self,
         read: Result<Option<RecordChunk>, ReadError>,
         segments: SegmentCursor,
-        now_ms: u64,
+        now: Moment,
     ) {
         if self.is_broken {
             return;
         }
         self.segments = Some(segments);
         match read {
-            Ok(Some(chunk)) => self.take_in(&chunk, now_ms),
+            Ok(Some(chunk)) => self.take_in(&chunk, now),
             Ok(None) => {}
-            Err(error) => self.pass_unreadable(&error, now_ms),
+            Err(error) => self.pass_unreadable(&error, now),
         }
     }
 
-    fn take_in(&mut self, chunk: &RecordChunk, now_ms: u64) {
+    fn take_in(&mut self, chunk: &RecordChunk, now: Moment) {
         let cursor = self.delivery.cursor();
         let mut letters = Vec::with_capacity(chunk.count as usize);
         for record in chunk.records().skip_while(|record| record.offset < cursor) {
@@ -97,7 +97,7 @@ impl Desk {
             }
         }
         if chunk.end() > cursor {
-            self.read_to(chunk.end(), letters, now_ms);
+            self.read_to(chunk.end(), letters, now);
         }
     }
 
@@ -117,15 +117,15 @@ impl Desk {
         Fed { offset: record.offset, not_before_ms, letter, cargo: record }
     }
 
-    fn read_to(&mut self, to: u64, messages: Vec<Fed<Record>>, now_ms: u64) {
-        self.apply(Event::Feed { to, messages }, now_ms);
+    fn read_to(&mut self, to: u64, messages: Vec<Fed<Record>>, now: Moment) {
+        self.apply(Event::Feed { to, messages }, now);
         if !self.recall.settled.is_empty() {
             self.recall.settled.remove_before(to);
         }
     }
 
     /// What retention or damage took before it was settled is counted as expired, and said aloud.
-    fn pass_unreadable(&mut self, error: &ReadError, now_ms: u64) {
+    fn pass_unreadable(&mut self, error: &ReadError, now: Moment) {
         let cursor = self.delivery.cursor();
         let to = match error {
             ReadError::Trimmed { first, .. } => {
@@ -146,7 +146,7 @@ impl Desk {
             self.round.expired.insert(offset_range);
         }
         self.urgent = true;
-        self.read_to(to, Vec::new(), now_ms);
+        self.read_to(to, Vec::new(), now);
     }
 }
 
