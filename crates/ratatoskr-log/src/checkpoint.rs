@@ -97,11 +97,11 @@ pub(crate) struct CheckpointHead {
     pub(crate) facts: Facts,
 }
 
-/// Reads the checkpoint and hands its entries (after the facts) to `apply`. `None` if there is no such file.
+/// Reads the checkpoint and hands its entries (after the facts), and the directory's id, to `apply`. `None` if there is no such file.
 pub(crate) fn read(
     disk: &Arc<dyn Disk>,
     path: &Path,
-    apply: &mut dyn FnMut(Entry<'_>) -> Result<(), String>,
+    apply: &mut dyn FnMut(u64, Entry<'_>) -> Result<(), String>,
 ) -> Result<Option<CheckpointHead>, LogError> {
     let bytes = match crate::journal::read_file(disk, path) {
         Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
@@ -130,7 +130,7 @@ pub(crate) fn read(
                 (Entry::End, Some(found)) => {
                     return Ok(Some(CheckpointHead { directory: header.directory, facts: *found }));
                 }
-                (entry, Some(_)) => apply(entry).map_err(|what| damaged(position, what))?,
+                (entry, Some(_)) => apply(header.directory, entry).map_err(|what| damaged(position, what))?,
                 (_, None) => return Err(damaged(position, "it does not start with its facts".to_owned())),
             }
         }

@@ -154,6 +154,7 @@ impl Log {
                 settings,
                 promise,
                 folder: self.shared.layout.topic(number, name),
+                directory: self.shared.directory,
                 segment_bytes: self.shared.options.segment_bytes,
             },
         ));
@@ -338,8 +339,8 @@ impl Log {
             self.ask_for_spare();
             return Ok(());
         }
-        let now_ms = self.shared.clock.now_ms();
-        let tried_lately = self.full_at_ms.is_some_and(|at| now_ms.abs_diff(at) < FULL_RETRY_MS);
+        let now_ms = self.shared.clock.steady_ms();
+        let tried_lately = self.full_at_ms.is_some_and(|at| now_ms - at < FULL_RETRY_MS);
         let result = if tried_lately {
             Err(LogError::Full {
                 path: self.shared.layout.spare(),
@@ -355,9 +356,7 @@ impl Log {
                 Ok(())
             }
             Err(error) if error.is_full() => {
-                if !tried_lately {
-                    self.full_at_ms = Some(now_ms);
-                }
+                self.full_at_ms = self.full_at_ms.filter(|_| tried_lately).or(Some(now_ms));
                 let makes_room = |change: &Change| matches!(change, Change::Delete(_) | Change::Trim(..));
                 if self.in_block.is_empty()
                     && self.changes.iter().all(makes_room)

@@ -33,6 +33,7 @@ use crate::options::LogOptions;
 use crate::record::RecordChunk;
 use crate::replay::{Refused, Replayed};
 use crate::scribe::{Scribe, remove_folder};
+use crate::segment::{Belonging, belongs};
 use crate::shared::Shared;
 use crate::topic::{TopicLog, TopicStart};
 
@@ -70,7 +71,7 @@ pub struct RecoveryReport {
     pub journal_bytes: u64,
     /// Bytes of a torn, never acknowledged write that were cut.
     pub torn_bytes: u64,
-    /// Segments that are missing or too short; their records answer data loss.
+    /// Segments that are missing, too short or not the topic's own, whose records answer data loss; and headers that are damaged.
     pub damage: Vec<String>,
     /// How long it took.
     pub took: Duration,
@@ -95,7 +96,10 @@ pub fn open_with(
         make_new(&disk, &layout, &options)?;
     }
     let mut replay = Replay::new(disk.clone(), layout.clone(), options.clone(), ledger.clone());
-    let read = checkpoint::read(&disk, &layout.checkpoint(), &mut |entry| replay.apply(&entry))?;
+    let read = checkpoint::read(&disk, &layout.checkpoint(), &mut |directory, entry| {
+        replay.directory = directory;
+        replay.apply(&entry)
+    })?;
     let Some(CheckpointHead { directory, facts }) = read else {
         let hint = "the checkpoint vanished while it was opened".to_owned();
         return Err(LogError::Foreign { path: layout.checkpoint(), hint });
@@ -326,6 +330,7 @@ impl Replay {
             settings: Bytes::copy_from_slice(settings),
             promise,
             folder: self.layout.topic(number, name),
+            directory: self.directory,
             segment_bytes: self.options.segment_bytes,
         };
         self.topics.insert(number, Arc::new(TopicLog::new(self.disk.clone(), start)));
@@ -373,17 +378,28 @@ impl Replay {
     }
 }
 
-/// Segments that are missing or shorter than they must be.
+/// What is wrong with segments, as far as it can be told without reading them.
 fn check_segments(disk: &Arc<dyn Disk>, topics: &BTreeMap<u32, Arc<TopicLog>>) -> Vec<String> {
     let mut damage = Vec::new();
     for topic in topics.values() {
         topic.take_trimmed();
         for segment in topic.segments() {
             let path = segment_file(&topic.folder, segment.base);
-            let length = disk.open(&path, OpenMode::Read).and_then(|file| file.len());
-            match length {
-                Ok(length) if length >= segment.bytes => {}
-                Ok(length) => damage.push(format!(
+            let file = disk.open(&path, OpenMode::Read).and_then(|file| Ok((file.len()?, file)));
+            match file.map(|(length, file)| (length, belongs(&*file, (topic.number, topic.directory), segment.base))) {
+                Ok((length, Belonging::Ours)) if length >= segment.bytes => {}
+                Ok((length, Belonging::Unknown(what))) if length >= segment.bytes => damage.push(format!(
+                    "{}: {what}; its records have checksums of their own and are served as far as those match",
+                    path.display(),
+                )),
+                Ok((_, Belonging::Foreign(what))) => damage.push(format!(
+                    "{}: {what}; topic {} has lost offsets {} to {}",
+                    path.display(),
+                    topic.name,
+                    segment.base,
+                    segment.next,
+                )),
+                Ok((length, _)) => damage.push(format!(
                     "{}: {length} bytes where {} belong; topic {} has lost records from offset {} on",
                     path.display(),
                     segment.bytes,

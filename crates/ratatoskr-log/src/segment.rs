@@ -7,11 +7,12 @@
 //!  └─────────┴───────┴───────┴───────┴─────────┴───────┴─ ─▏
 //! ```
 //!
-//! Damage costs exactly the records it touches: behind a damaged body the sound head says where the next record
+//! A sound header that names another topic or place refuses the whole segment; a damaged one says nothing, and is reported at the
+//! start. Damage costs exactly the records it touches: behind a damaged body the sound head says where the next record
 //! starts; behind a damaged head the next sound one is searched for. Offsets are never shifted.
 //! Nothing here writes; [`crate::topic`] does.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,10 +20,11 @@ use bytes::Bytes;
 use crate::block::SegmentEntry;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::ReadError;
-use crate::header::FILE_HEADER_BYTES;
+use crate::header::{FILE_HEADER_BYTES, FileHeader, FileKind};
 use crate::index::{IndexEntry, read_entries};
 use crate::layout::{index_file, segment_file};
 use crate::record::{Body, Head, Marks, RECORD_HEADER_BYTES, RecordChunk};
+use crate::topic::TopicLog;
 
 /// Bytes read at a time while looking for a place.
 const WINDOW_BYTES: usize = 64 << 10;
@@ -36,6 +38,36 @@ pub(crate) struct SegmentReader {
     pub(crate) segment: SegmentEntry,
 }
 
+/// Whose a segment is, by its header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Belonging {
+    /// The one that belongs at this place.
+    Ours,
+    /// A sound header that names another topic, place or data directory: its records are not the topic's.
+    Foreign(String),
+    /// The header cannot be read. Its records have offsets and checksums of their own.
+    Unknown(String),
+}
+
+/// What the header of a segment says of it. A disk that cannot be read now says nothing.
+pub(crate) fn belongs(file: &dyn DiskFile, (topic, directory): (u32, u64), base: u64) -> Belonging {
+    let mut bytes = [0; FILE_HEADER_BYTES];
+    let Ok(read) = file.read_at(&mut bytes, 0) else { return Belonging::Ours };
+    match FileHeader::parse(&bytes[..read], FileKind::Segment) {
+        Err(what) => Belonging::Unknown(what),
+        Ok(header) if (header.topic, header.directory, header.number) == (topic, directory, base) => {
+            Belonging::Ours
+        }
+        Ok(header) if header.directory != directory => {
+            Belonging::Foreign("it belongs to another data directory".to_owned())
+        }
+        Ok(header) => Belonging::Foreign(format!(
+            "it belongs to topic number {} from offset {} on, and stands where topic number {topic} goes on at offset {base}",
+            header.topic, header.number
+        )),
+    }
+}
+
 /// A record's offset and byte position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -44,11 +76,8 @@ pub(crate) struct Place {
 }
 
 impl SegmentReader {
-    pub(crate) fn open(
-        disk: &Arc<dyn Disk>,
-        folder: &Path,
-        segment: SegmentEntry,
-    ) -> Result<SegmentReader, ReadError> {
+    pub(crate) fn open(topic: &TopicLog, segment: SegmentEntry) -> Result<SegmentReader, ReadError> {
+        let (disk, folder) = (&topic.disk, &topic.folder);
         let path = segment_file(folder, segment.base);
         let file = disk.open(&path, OpenMode::Read).map_err(|error| {
             if error.kind() == std::io::ErrorKind::NotFound {
@@ -57,6 +86,10 @@ impl SegmentReader {
             }
             ReadError::Io { path: path.clone(), reason: error.to_string() }
         })?;
+        if let Belonging::Foreign(_) = belongs(&*file, (topic.number, topic.directory), segment.base) {
+            let (offset, resume) = (segment.base, segment.next);
+            return Err(ReadError::Damaged { offset, resume, path, position: 0 });
+        }
         let index_path = index_file(folder, segment.base);
         Ok(SegmentReader { disk: disk.clone(), file, path, index_path, segment })
     }

@@ -57,6 +57,8 @@ pub struct TopicLog {
     pub(crate) folder: PathBuf,
     pub(crate) disk: Arc<dyn Disk>,
     /// Places given out but not yet promised. Only the journal writer touches it.
+    /// Identity of the data directory, which its segments' headers name.
+    pub(crate) directory: u64,
     pub(crate) staged: Mutex<Staged>,
     state: RwLock<State>,
     /// Bytes at which a new segment is begun; a topic with little retention wants small ones.
@@ -110,6 +112,8 @@ pub(crate) struct TopicStart {
     pub(crate) settings: Bytes,
     pub(crate) promise: Promise,
     pub(crate) folder: PathBuf,
+    /// Identity of the data directory.
+    pub(crate) directory: u64,
     pub(crate) segment_bytes: u64,
 }
 
@@ -134,6 +138,7 @@ impl TopicLog {
             created_ms: start.created_ms,
             promise: start.promise,
             folder: start.folder,
+            directory: start.directory,
             disk,
             staged: Mutex::new(Staged::default()),
             state: RwLock::new(State {

@@ -116,7 +116,7 @@ impl TopicLog {
 
     /// Opens a segment; one that a trim removed meanwhile is told apart from a lost one.
     fn open_segment(&self, segment: SegmentEntry, cursor: u64) -> Result<SegmentReader, ReadError> {
-        SegmentReader::open(&self.disk, &self.folder, segment).map_err(|error| {
+        SegmentReader::open(self, segment).map_err(|error| {
             let first = self.state.read().first;
             if cursor < first { ReadError::Trimmed { cursor, first } } else { error }
         })

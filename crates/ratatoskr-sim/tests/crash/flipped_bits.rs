@@ -135,9 +135,9 @@ pub(crate) fn flip_a_segment() -> Result<(), String> {
         };
         let damaged = damaged_records(&life, &opened.topics[0]);
         match damaged.map_err(|what| format!("byte {position}: {what}"))? {
-            // The header says nothing a reader uses: its topic says where the segment starts and ends.
-            0 if position < SEGMENT_HEADER_BYTES => {}
-            1 => {}
+            // A header costs no record: each has an offset and checksums of its own. It is told nevertheless.
+            0 if position < SEGMENT_HEADER_BYTES && opened.report.damage.len() == 1 => {}
+            1 if position >= SEGMENT_HEADER_BYTES => {}
             other => return Err(format!("byte {position}: {other} records told as damaged instead of 1")),
         }
     }
@@ -225,6 +225,29 @@ mod noticed {
             let record = chunk.records().next().unwrap();
             assert_eq!((record.offset, record.body.payload()[0]), (offset, offset as u8), "byte {position}");
         }
+    }
+
+    #[test]
+    fn a_segment_of_another_topic_is_refused_as_a_whole() {
+        let disk = SimDisk::new();
+        let mut life = begin(&disk);
+        let append = |name| Step::Append { name, count: 3, bytes: 20 };
+        let create = |name| Step::Create { name, settings: "synced" };
+        life.play_all(&[create("orders"), create("bills"), Step::Commit]).unwrap();
+        life.play_all(&[append("orders"), append("bills"), Step::Commit]).unwrap();
+        life.close().unwrap_or_else(|(_, end)| panic!("{end:?}"));
+        let disk = disk.kill();
+        let mine = file("topics/00000001-orders/00000000000000000000.segment");
+        let theirs = bytes_of(&disk, &file("topics/00000002-bills/00000000000000000000.segment"));
+        disk.open(&mine, OpenMode::Write).unwrap().write_all_at(&theirs, 0).unwrap();
+        let opened = open_log(&disk, &SimClock::at(9)).unwrap();
+        let told = opened.report.damage.join("; ");
+        assert!(told.contains("it belongs to topic number 2 from offset 0 on"), "{told}");
+        let read = opened.topics[0].read_segments(0, &mut SegmentCursor::default(), 4096);
+        let Err(ReadError::Damaged { offset: 0, resume: 3, path, position: 0 }) = read else {
+            panic!("another topic's records were served: {read:?}");
+        };
+        assert_eq!(path, mine);
     }
 
     type Damaging<'a> = &'a dyn Fn(&SimDisk, &Path) -> std::io::Result<()>;
