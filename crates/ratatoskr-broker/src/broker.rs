@@ -145,24 +145,12 @@ impl Broker {
     ) -> Result<Broker, OpenError> {
         config.validate()?;
         let topic_defaults = config.topic_defaults.clone().validate()?;
-        let options = LogOptions {
-            folder: config.data_dir.clone(),
-            journal_file_bytes: config.journal_file_bytes,
-            segment_bytes: config.segment_bytes,
-            tail_bytes_max: config.tail_bytes_max,
-            memory_bytes_max: MEMORY_TOPICS_BYTES_MAX,
-            entropy: [RandomState::new().hash_one("directory"), RandomState::new().hash_one("ids")],
-            promise_of: |settings| {
-                TopicSettings::decode(settings)
-                    .map(|settings| promise(&settings))
-                    .map_err(|error| error.to_string())
-            },
-        };
         let (books, dedup) = (Arc::new(Books::default()), Arc::new(Dedup::default()));
         let believed_ms = Arc::new(AtomicU64::new(0));
         let ledger =
             BrokerLedger { books: books.clone(), dedup: dedup.clone(), believed_ms: believed_ms.clone() };
-        let mut opened = ratatoskr_log::open_with(disk, clock.clone(), options, Arc::new(ledger))?;
+        let mut opened =
+            ratatoskr_log::open_with(disk, clock.clone(), log_options(config), Arc::new(ledger))?;
         books.open_all();
         for damage in &opened.report.damage {
             tracing::error!(%damage, "a segment is damaged");
@@ -381,6 +369,23 @@ impl Drop for Inner {
         if let Err(error) = self.stop() {
             tracing::error!(%error, "the broker did not stop cleanly; the next start replays the journal");
         }
+    }
+}
+
+/// How the log is laid out, and what it has to know of settings.
+pub(crate) fn log_options(config: &BrokerConfig) -> LogOptions {
+    LogOptions {
+        folder: config.data_dir.clone(),
+        journal_file_bytes: config.journal_file_bytes,
+        segment_bytes: config.segment_bytes,
+        tail_bytes_max: config.tail_bytes_max,
+        memory_bytes_max: MEMORY_TOPICS_BYTES_MAX,
+        entropy: [RandomState::new().hash_one("directory"), RandomState::new().hash_one("ids")],
+        promise_of: |settings| {
+            TopicSettings::decode(settings)
+                .map(|settings| promise(&settings))
+                .map_err(|error| error.to_string())
+        },
     }
 }
 

@@ -20,6 +20,7 @@ mod code;
 mod command;
 mod core;
 mod dedup;
+mod doctor;
 mod draft;
 mod durable;
 mod error;
@@ -42,6 +43,7 @@ mod topic;
 
 pub use crate::core::{Counters, Health};
 pub use broker::{Broker, BrokerConfig};
+pub use doctor::{examine, examine_on};
 pub use draft::{Draft, Refused};
 pub use durable::{
     DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
@@ -59,7 +61,7 @@ pub use id::{IdMask, MessageId};
 pub use message::{Delivery, Message, MessageError, MessageView, NewMessage, Receipt, SCHEDULED_ID};
 pub use name::{TopicName, TopicNameError};
 pub use postbox::{Postbox, Posted, Published};
-pub use ratatoskr_log::RecoveryReport;
+pub use ratatoskr_log::{Diagnosis, Finding, RecoveryReport, Severity};
 pub use settings::{
     DEDUP_WINDOW_MS_DEFAULT, Durability, RETENTION_AGE_MS_DEFAULT, SettingsError, TopicSettings,
 };

@@ -79,6 +79,11 @@ impl LogError {
         }
     }
 
+    /// True when another broker has the data directory.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, LogError::Locked { .. })
+    }
+
     /// True when the only trouble is a lack of room.
     pub fn is_full(&self) -> bool {
         matches!(self, LogError::Full { .. })

@@ -2,7 +2,8 @@
 //!
 //! One entry for every 32 KiB of segment. An index is a hint and is treated as one: it is never synced,
 //! entries count up to the first that does not check, and the caller believes a place only if
-//! a sound record with that offset stands there. So a lost, short or foreign index costs a scan and nothing else.
+//! a sound record with that offset stands there. So a lost, short or foreign index costs a scan and nothing else, until the scribe, soon after the next start, has
+//! written it anew.
 
 use std::io;
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::record::{read_u32, read_u64};
+use crate::segment::Place;
 
 /// Bytes of segment between two entries.
 pub(crate) const INDEX_INTERVAL_BYTES: u64 = 32 << 10;
@@ -26,6 +28,10 @@ pub(crate) struct IndexEntry {
 }
 
 impl IndexEntry {
+    pub(crate) fn place(&self) -> Place {
+        Place { offset: self.offset, position: self.position.into() }
+    }
+
     fn encode(&self) -> [u8; ENTRY_BYTES] {
         let mut bytes = [0; ENTRY_BYTES];
         bytes[0..8].copy_from_slice(&self.offset.to_le_bytes());
@@ -98,6 +104,44 @@ impl IndexWriter {
         self.waiting.clear();
         Ok(())
     }
+}
+
+/// Which entries an index should have.
+#[derive(Default)]
+pub(crate) struct IndexPlan {
+    entries: Vec<IndexEntry>,
+}
+
+impl IndexPlan {
+    /// Notes a record if the last entry is far enough behind it: the rule of [`IndexWriter::note`].
+    pub(crate) fn note(&mut self, entry: IndexEntry) {
+        let last_position = self.entries.last().map_or(0, |last| u64::from(last.position));
+        if u64::from(entry.position) >= last_position + INDEX_INTERVAL_BYTES {
+            self.entries.push(entry);
+        }
+    }
+
+    pub(crate) fn entries(&self) -> &[IndexEntry] {
+        &self.entries
+    }
+}
+
+/// True when an index has all the entries it should have, as far as a look at its end tells; `last_record_bytes` gives the length of
+/// the record its last entry names. A single large record at the end may look like missing entries.
+pub(crate) fn is_whole(
+    disk: &Arc<dyn Disk>,
+    path: &Path,
+    (base, segment_bytes): (u64, u64),
+    last_record_bytes: impl FnOnce(Place) -> u64,
+) -> bool {
+    let entries = read_entries(disk, path, base, segment_bytes);
+    let length = disk.open(path, OpenMode::Read).and_then(|file| file.len()).unwrap_or(0);
+    if length != (HEADER_BYTES + entries.len() * ENTRY_BYTES) as u64 {
+        return false;
+    }
+    let Some(last) = entries.last() else { return segment_bytes < 2 * INDEX_INTERVAL_BYTES };
+    let reach = u64::from(last.position) + last_record_bytes(last.place()).max(2 * INDEX_INTERVAL_BYTES);
+    segment_bytes <= reach
 }
 
 /// The entries that check, in order, for positions below `segment_bytes`.

@@ -45,6 +45,7 @@ mod checkpoint;
 mod checksum;
 mod clock;
 mod disk;
+mod doctor;
 mod error;
 mod flush;
 mod header;
@@ -65,6 +66,7 @@ mod topic;
 
 pub use clock::{Clock, Moment, RealClock};
 pub use disk::{Disk, DiskFile, DiskLock, OpenMode, RealDisk, SECTOR_BYTES};
+pub use doctor::{Diagnosis, Finding, Severity, examine};
 pub use error::{LogError, ReadError};
 pub use ledger::{Ledger, NoLedger};
 pub use log::{Log, Placed, Pressure};

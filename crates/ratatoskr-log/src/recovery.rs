@@ -34,7 +34,7 @@ use crate::record::RecordChunk;
 use crate::replay::{Refused, Replayed};
 use crate::scribe::{Scribe, remove_folder};
 use crate::segment::{Belonging, belongs};
-use crate::shared::Shared;
+use crate::shared::{Shared, Task};
 use crate::topic::{TopicLog, TopicStart};
 
 /// Replayed records are moved into segments when so many bytes of them are in memory.
@@ -97,8 +97,7 @@ pub fn open_with(
     }
     let mut replay = Replay::new(disk.clone(), layout.clone(), options.clone(), ledger.clone());
     let read = checkpoint::read(&disk, &layout.checkpoint(), &mut |directory, entry| {
-        replay.directory = directory;
-        replay.apply(&entry)
+        replay.restore(directory, &entry)
     })?;
     let Some(CheckpointHead { directory, facts }) = read else {
         let hint = "the checkpoint vanished while it was opened".to_owned();
@@ -113,8 +112,7 @@ pub fn open_with(
         next_sequence: facts.next_sequence,
         file_bytes: options.journal_file_bytes,
     };
-    replay.directory = directory;
-    replay.is_journal = true;
+    replay.begin_journal(directory);
     let replayed = crate::replay::replay(&disk, &layout, start, &mut |block| replay.apply_block(block))?;
     let mut report = replay.report(&replayed);
     let (topics, next_topic, flushed) = (replay.topics, replay.next_topic, replay.flushed);
@@ -142,6 +140,9 @@ pub fn open_with(
     let topics: Vec<_> = shared.topics.read().values().cloned().collect();
     for topic in &topics {
         topic.unstage();
+        if topic.extent().segments > 0 {
+            shared.enqueue(Task::MendIndexes(topic.clone()));
+        }
     }
     report.took = started.elapsed();
     let log = Log::new(shared, journal, next_topic);
@@ -213,7 +214,7 @@ fn was_there_before(kind: ErrorKind) -> bool {
 }
 
 /// The state while it is being rebuilt.
-struct Replay {
+pub(crate) struct Replay {
     disk: Arc<dyn Disk>,
     layout: Layout,
     options: LogOptions,
@@ -226,7 +227,7 @@ struct Replay {
     /// Topics with records replayed and not yet moved into segments, and the bytes of them.
     unflushed: BTreeSet<u32>,
     unflushed_bytes: usize,
-    /// True once the disk was found full.
+    /// True once the disk was found full, or nothing is to be written at all.
     has_no_room: bool,
     /// What was moved into segments; the checkpoint at the end has to sync it.
     flushed: Vec<(Arc<TopicLog>, Flushed)>,
@@ -254,7 +255,34 @@ impl Replay {
         }
     }
 
-    fn apply_block(&mut self, block: &Block<'_>) -> Result<(), Refused> {
+    /// One that writes nothing: what it replays stays in memory.
+    pub(crate) fn for_reading(
+        disk: Arc<dyn Disk>,
+        layout: Layout,
+        options: LogOptions,
+        ledger: Arc<dyn Ledger>,
+    ) -> Replay {
+        Replay { has_no_room: true, ..Replay::new(disk, layout, options, ledger) }
+    }
+
+    /// Takes in an entry of the checkpoint.
+    pub(crate) fn restore(&mut self, directory: u64, entry: &Entry<'_>) -> Result<(), String> {
+        self.directory = directory;
+        self.apply(entry)
+    }
+
+    /// The checkpoint is read; what follows is the journal.
+    pub(crate) fn begin_journal(&mut self, directory: u64) {
+        self.directory = directory;
+        self.is_journal = true;
+    }
+
+    /// The topics as they stand now.
+    pub(crate) fn topics(&self) -> Vec<Arc<TopicLog>> {
+        self.topics.values().cloned().collect()
+    }
+
+    pub(crate) fn apply_block(&mut self, block: &Block<'_>) -> Result<(), Refused> {
         for entry in block.entries() {
             let entry = entry.map_err(|at| {
                 format!("the entry {at} bytes into the block was written by a newer version")

@@ -9,7 +9,7 @@
 //!
 //! Where blocks stop, it is decided whether that is the end, a torn write (cut and counted) or damage (an error). Only the
 //! last file may end in a torn write, and only if no later block of it says that this one was synced. Files are read
-//! through a window, so memory does not depend on their size. Nothing here writes, but what was read is synced before anybody acts on it.
+//! through a window, so memory does not depend on their size. Nothing here writes, but [`replay`] syncs what was read before anybody acts on it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub(crate) struct Replayed {
     pub(crate) next_sequence: u64,
     /// The highest file number in use, or the one before the boundary.
     pub(crate) last_file: u64,
+    /// Where its blocks end.
+    pub(crate) end: u64,
 }
 
 /// Why a sound block cannot be applied.
@@ -67,8 +69,25 @@ const MISSING_FILE: &str =
 const DAMAGED_BLOCK: &str =
     "an acknowledged block does not match its checksum; restore the data directory from a copy";
 
-/// Reads every block from a boundary on and hands it to `apply`, in order.
+/// Reads every block from a boundary on, hands it to `apply`, in order, and syncs what was read.
 pub(crate) fn replay(
+    disk: &Arc<dyn Disk>,
+    layout: &Layout,
+    start: JournalStart,
+    apply: Apply<'_>,
+) -> Result<Replayed, LogError> {
+    let replayed = read(disk, layout, start, apply)?;
+    if replayed.last_file >= start.number {
+        // A process that died may have left blocks with the operating system only. What is acted upon must be durable.
+        let path = layout.journal_file(replayed.last_file);
+        let synced = disk.open(&path, OpenMode::Write).and_then(|file| file.sync_data());
+        synced.map_err(|source| LogError::Io { action: "sync", path, source })?;
+    }
+    Ok(replayed)
+}
+
+/// Reads every block from a boundary on and hands it to `apply`, in order. Changes nothing.
+pub(crate) fn read(
     disk: &Arc<dyn Disk>,
     layout: &Layout,
     start: JournalStart,
@@ -91,14 +110,9 @@ pub(crate) fn replay(
             let (path, position) = before.unwrap_or((file.path, 0));
             return Err(LogError::Damaged { path, position, what: DAMAGED_BLOCK.to_owned() });
         }
-        let end = file.replay(&mut replayed, apply)?;
+        replayed.end = file.replay(&mut replayed, apply)?;
         replayed.last_file = number;
-        before = Some((file.path, end));
-    }
-    if let Some((path, _)) = before {
-        // A process that died may have left blocks with the operating system only. What is acted upon must be durable.
-        let synced = disk.open(&path, OpenMode::Write).and_then(|file| file.sync_data());
-        synced.map_err(|source| LogError::Io { action: "sync", path, source })?;
+        before = Some((file.path, replayed.end));
     }
     Ok(replayed)
 }

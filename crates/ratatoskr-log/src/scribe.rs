@@ -20,6 +20,7 @@ use crate::disk::OpenMode;
 use crate::error::LogError;
 use crate::flush::{Flush, Flushed, SegmentWriter};
 use crate::layout::{index_file, segment_file};
+use crate::segment::SegmentReader;
 use crate::shared::{Boundary, BoundaryTopic, Shared, Task};
 use crate::topic::{Promise, TopicLog};
 
@@ -94,6 +95,7 @@ impl Scribe {
                 self.flush(topic, u64::MAX)?;
             }
             Task::Checkpoint(boundary) => self.checkpoint(boundary)?,
+            Task::MendIndexes(topic) => self.mend_indexes(topic),
             // What cannot be removed now, the next start removes.
             Task::Trim(topic) => warn_only(self.remove_trimmed(topic)),
             Task::Remove(topic) => warn_only(self.remove_topic(topic)),
@@ -125,6 +127,24 @@ impl Scribe {
             warn_only(self.remove_trimmed(topic));
         }
         result
+    }
+
+    /// An index is a hint: whatever is wrong with it, nothing depends on it.
+    fn mend_indexes(&mut self, topic: &Arc<TopicLog>) {
+        // Nobody else may be writing to the newest one.
+        self.close_writer(topic.number);
+        for segment in topic.segments() {
+            // What cannot be read is told elsewhere.
+            let Ok(reader) = SegmentReader::open(topic, segment) else { continue };
+            let path = index_file(&topic.folder, segment.base);
+            match reader.mend_index() {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::info!(path = %path.display(), "an index was lost or damaged and is written anew");
+                }
+                Err(error) => tracing::warn!(path = %path.display(), %error, "an index cannot be written"),
+            }
+        }
     }
 
     /// Remembers what the next checkpoint has to sync.

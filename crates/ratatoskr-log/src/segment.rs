@@ -10,8 +10,9 @@
 //! A sound header that names another topic or place refuses the whole segment; a damaged one says nothing, and is reported at the
 //! start. Damage costs exactly the records it touches: behind a damaged body the sound head says where the next record
 //! starts; behind a damaged head the next sound one is searched for. Offsets are never shifted.
-//! Nothing here writes; [`crate::topic`] does.
+//! Nothing here writes records, [`crate::flush`] does; an index is written anew here when it was lost.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::block::SegmentEntry;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::ReadError;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, FileKind};
-use crate::index::{IndexEntry, read_entries};
+use crate::index::{IndexEntry, IndexWriter, is_whole, read_entries};
 use crate::layout::{index_file, segment_file};
 use crate::record::{Body, Head, Marks, RECORD_HEADER_BYTES, RecordChunk};
 use crate::topic::TopicLog;
@@ -128,7 +129,7 @@ impl SegmentReader {
     /// The place of an offset within this segment.
     pub(crate) fn find_offset(&self, offset: u64) -> Result<Place, ReadError> {
         let start = self.hint(|entry| entry.offset <= offset);
-        let found = self.walk(start, |head| head.offset >= offset)?;
+        let found = self.walk(start, |head, _| head.offset >= offset)?;
         match found {
             Some(place) if place.offset == offset => Ok(place),
             Some(place) => Err(self.damaged(Place { offset, position: place.position }, place.offset)),
@@ -140,7 +141,7 @@ impl SegmentReader {
     pub(crate) fn find_time(&self, timestamp_ms: u64) -> Result<Option<(Place, u64)>, ReadError> {
         let start = self.hint(|entry| entry.timestamp_ms < timestamp_ms);
         let mut found_ms = 0;
-        let found = self.walk(start, |head| {
+        let found = self.walk(start, |head, _| {
             found_ms = head.timestamp_ms;
             found_ms >= timestamp_ms
         })?;
@@ -158,17 +159,50 @@ impl SegmentReader {
         let entries = read_entries(&self.disk, &self.index_path, self.segment.base, self.segment.bytes);
         let usable = entries.partition_point(before);
         let Some(entry) = entries[..usable].last() else { return start };
-        let place = Place { offset: entry.offset, position: entry.position.into() };
-        let stands_there = self
-            .read_bytes(place.position, RECORD_HEADER_BYTES)
-            .ok()
-            .and_then(|bytes| Head::parse(&bytes))
-            .is_some_and(|head| head.offset == place.offset);
-        if stands_there { place } else { start }
+        if self.stands_at(entry.place()) { entry.place() } else { start }
+    }
+
+    /// True when a sound record with this offset stands there.
+    pub(crate) fn stands_at(&self, place: Place) -> bool {
+        self.record_bytes_at(place) > 0
+    }
+
+    /// The length of the sound record with this offset; 0 if none stands there.
+    fn record_bytes_at(&self, place: Place) -> u64 {
+        let head = self.read_bytes(place.position, RECORD_HEADER_BYTES).ok();
+        let head = head.and_then(|bytes| Head::parse(&bytes)).filter(|head| head.offset == place.offset);
+        head.map_or(0, |head| head.length as u64)
+    }
+
+    /// Writes the index anew if it has not all it should have. True when it did.
+    pub(crate) fn mend_index(&self) -> io::Result<bool> {
+        let (disk, segment) = (&self.disk, &self.segment);
+        if is_whole(disk, &self.index_path, (segment.base, segment.bytes), |last| self.record_bytes_at(last))
+        {
+            return Ok(false);
+        }
+        match disk.remove(&self.index_path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut index = IndexWriter::open(disk, &self.index_path, segment.base, segment.bytes)?;
+        let start = Place { offset: segment.base, position: FILE_HEADER_BYTES as u64 };
+        let walked = self.walk(start, |head, position| {
+            let (offset, timestamp_ms, position) = (head.offset, head.timestamp_ms, position as u32);
+            index.note(IndexEntry { offset, timestamp_ms, position });
+            false
+        });
+        walked.map_err(io::Error::other)?;
+        index.write()?;
+        Ok(true)
     }
 
     /// Goes from record to record until `wanted` holds, stepping over damage. `None` at the end.
-    fn walk(&self, start: Place, mut wanted: impl FnMut(&Head) -> bool) -> Result<Option<Place>, ReadError> {
+    fn walk(
+        &self,
+        start: Place,
+        mut wanted: impl FnMut(&Head, u64) -> bool,
+    ) -> Result<Option<Place>, ReadError> {
         let mut place = start;
         let mut window = Vec::new();
         let mut window_at = 0;
@@ -186,7 +220,7 @@ impl SegmentReader {
                 continue;
             };
             match Head::parse(&window[at as usize..]).filter(|head| head.offset == place.offset) {
-                Some(head) if wanted(&head) => return Ok(Some(place)),
+                Some(head) if wanted(&head, place.position) => return Ok(Some(place)),
                 Some(head) => {
                     place.offset += 1;
                     place.position += head.length as u64;

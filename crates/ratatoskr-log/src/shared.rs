@@ -58,6 +58,8 @@ pub(crate) enum Task {
     Flush(Arc<TopicLog>),
     /// Make a checkpoint at a boundary.
     Checkpoint(Boundary),
+    /// Write the indexes of a topic anew that were lost or damaged. Once after each start.
+    MendIndexes(Arc<TopicLog>),
     /// Remove segments below a topic's first offset.
     Trim(Arc<TopicLog>),
     /// Remove a deleted topic's folder.

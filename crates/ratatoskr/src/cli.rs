@@ -9,6 +9,7 @@ use crate::commands::access::AccessCommand;
 use crate::commands::config::ConfigArguments;
 use crate::commands::consume::ConsumeArguments;
 use crate::commands::dead_letters::DeadLettersCommand;
+use crate::commands::doctor::DoctorArguments;
 use crate::commands::publish::PublishArguments;
 use crate::commands::serve::ServeArguments;
 use crate::commands::stats::StatsArguments;
@@ -69,6 +70,8 @@ pub(crate) enum Command {
     Trace(TraceArguments),
     /// Show figures of the broker, or of one topic
     Stats(StatsArguments),
+    /// Look at a data directory that no broker uses, and say what is wrong with it
+    Doctor(DoctorArguments),
     /// Measure a broker: throughput, latency, memory, recovery
     Bench(BenchArguments),
     /// Make tokens, and check the file that says who may do what

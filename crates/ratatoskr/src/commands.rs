@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod consume;
 pub(crate) mod dead_letters;
+pub(crate) mod doctor;
 pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod stats;
@@ -28,6 +29,7 @@ pub(crate) fn run(arguments: Cli) -> Outcome {
     match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Access(command) => access::run(&command),
         Command::Bench(arguments) => {
             connection.refuse_credentials("bench")?;

@@ -196,7 +196,7 @@ mod noticed {
     }
 
     #[test]
-    fn a_flipped_bit_in_an_index_changes_nothing() {
+    fn a_damaged_or_lost_index_changes_no_answer_and_is_written_anew() {
         let disk = SimDisk::new();
         let mut opened = open_log_with(&disk, &SimClock::at(9), 1 << 20).unwrap();
         let topic = opened.log.stage_create("orders", "synced".into(), ratatoskr_log::Promise::Synced);
@@ -211,10 +211,26 @@ mod noticed {
         let path = file("topics/00000001-orders/00000000000000000000.index");
         let length = bytes_of(&disk, &path).len() as u64;
         assert!(length > 16 + 2 * 24, "the index has {length} bytes: too few entries to mislead anyone");
+        let sound = bytes_of(&disk, &path);
         for position in 0..length {
             let disk = flipped(&disk, &path, position);
-            let opened = open_log(&disk, &SimClock::at(9)).unwrap();
+            let mut opened = open_log(&disk, &SimClock::at(9)).unwrap();
             assert_every_offset_is_found(&opened.topics[0], position);
+            opened.scribe.run_pending().unwrap();
+            assert_eq!(bytes_of(&disk, &path), sound, "byte {position} was not put right");
+            assert_every_offset_is_found(&opened.topics[0], position);
+        }
+        let lost: Vec<Damaging<'_>> =
+            vec![&SimDisk::delete, &|disk, path| disk.truncate(path, 7), &|disk, path| {
+                disk.truncate(path, 16 + 24)
+            }];
+        for damage in lost {
+            let disk = disk.kill();
+            damage(&disk, &path).unwrap();
+            let mut opened = open_log(&disk, &SimClock::at(9)).unwrap();
+            assert_every_offset_is_found(&opened.topics[0], 0);
+            opened.scribe.run_pending().unwrap();
+            assert_eq!(bytes_of(&disk, &path), sound, "it was not written anew");
         }
     }
 
