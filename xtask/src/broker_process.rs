@@ -8,11 +8,12 @@
 //! A child never outlives the chore: dropping it kills it.
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::failed::{Failed, Outcome, While};
@@ -37,6 +38,10 @@ pub(crate) struct BrokerSetup {
     pub(crate) http: SocketAddr,
     /// Further arguments of `serve`.
     pub(crate) arguments: Vec<String>,
+    /// What it listens on, where that is not the address it is reached at.
+    pub(crate) listens_on: Option<IpAddr>,
+    /// What the program is run by, such as `ip netns exec NAME`.
+    pub(crate) run_by: Vec<String>,
     /// Further variables of its environment.
     pub(crate) environment: Vec<(&'static str, String)>,
 }
@@ -55,8 +60,9 @@ impl BrokerSetup {
     /// A broker on free loopback ports, with its data under `folder`.
     pub(crate) fn new(program: PathBuf, folder: &Path) -> Outcome<BrokerSetup> {
         let [grpc, http] = free_addresses()?;
-        let (arguments, environment) = (Vec::new(), Vec::new());
-        Ok(BrokerSetup { program, folder: folder.to_owned(), grpc, http, arguments, environment })
+        let (arguments, run_by, environment) = (Vec::new(), Vec::new(), Vec::new());
+        let (folder, listens_on) = (folder.to_owned(), None);
+        Ok(BrokerSetup { program, folder, grpc, http, arguments, listens_on, run_by, environment })
     }
 
     /// Where the broker keeps its data.
@@ -74,9 +80,13 @@ impl BrokerSetup {
         let log_path = self.folder.join("broker.log");
         let log = File::options().create(true).append(true).open(&log_path);
         let log = log.when(format_args!("opening {}", log_path.display()))?;
-        let mut command = Command::new(&self.program);
-        command.arg("serve").arg("--data-dir").arg(self.data_dir());
-        command.args(["--grpc-addr", &self.grpc.to_string(), "--http-addr", &self.http.to_string()]);
+        let mut words = self.run_by.iter().map(OsStr::new).chain([self.program.as_os_str()]);
+        let mut command = Command::new(words.next().expect("the program is one of them"));
+        command.args(words).arg("serve").arg("--data-dir").arg(self.data_dir());
+        let listen = |address: SocketAddr| {
+            SocketAddr::new(self.listens_on.unwrap_or(address.ip()), address.port()).to_string()
+        };
+        command.args(["--grpc-addr", &listen(self.grpc), "--http-addr", &listen(self.http)]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(&self.arguments).current_dir(&self.folder).stdin(Stdio::null());
         command.stdout(log.try_clone().when("sharing the broker's log")?).stderr(log);
@@ -122,6 +132,16 @@ impl BrokerProcess {
         self.child.borrow().id()
     }
 
+    /// Sends it a signal, named as `kill` names it.
+    pub(crate) fn signal(&self, name: &str) -> Outcome {
+        crate::workshop::run(Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]))
+    }
+
+    /// How it has ended, if it has.
+    pub(crate) fn ended(&self) -> Outcome<Option<ExitStatus>> {
+        self.child.borrow_mut().try_wait().when("watching the broker")
+    }
+
     /// `kill -9`: no warning, no flush.
     pub(crate) fn kill_nine(mut self) -> Outcome {
         self.child.get_mut().kill().when("killing the broker")?;
@@ -131,8 +151,7 @@ impl BrokerProcess {
 
     /// Asks the broker to stop and waits until it has drained.
     pub(crate) fn stop(mut self) -> Outcome {
-        let pid = self.child.get_mut().id().to_string();
-        crate::workshop::run(Command::new("kill").args(["-TERM", &pid]))?;
+        self.signal("TERM")?;
         let asked = Instant::now();
         loop {
             match self.child.get_mut().try_wait().when("waiting for the broker to stop")? {

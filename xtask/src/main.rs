@@ -6,6 +6,7 @@
 //! coverage        lines of the log and broker crates that their tests run
 //! soak            minutes of real load on one broker: nothing lost, memory flat
 //! real-text       100 MB of real text through the command line, killed twice
+//! torture         every fault the broker is held against, and a table of what came of it
 //! workers         a subscription worked through under kills, and a checker of what was seen
 //! abuse           what a hostile client can send, and what it costs: a table
 //! recovery-bench  a million messages, a kill, and how long the restart takes
@@ -28,6 +29,7 @@ mod recovery_bench;
 mod soak;
 mod tidy;
 mod tools;
+mod torture;
 mod workers;
 mod workshop;
 
@@ -62,6 +64,8 @@ enum Chore {
     Workers(workers::WorkersOptions),
     /// Abuse the gRPC door in every known way while another client is served; print what each costs
     Abuse(abuse::AbuseOptions),
+    /// Try every fault the broker is held against, and print what came of it as a table
+    Torture(torture::TortureOptions),
     /// Publish a million messages, kill the broker, and time its return
     RecoveryBench(recovery_bench::RecoveryBenchOptions),
     /// Put the same work on other brokers and on ours, in turn, and show it in one table
@@ -88,6 +92,7 @@ fn run(chore: Chore) -> Outcome {
         Chore::RealText(options) => real_text::run(&workshop, &options),
         Chore::Workers(options) => workers::run(&workshop, &options),
         Chore::Abuse(options) => abuse::run(&workshop, &options),
+        Chore::Torture(options) => torture::run(&workshop, &options),
         Chore::RecoveryBench(options) => recovery_bench::run(&workshop, &options),
         Chore::Compare(options) => compare::run(&workshop, &options),
     }

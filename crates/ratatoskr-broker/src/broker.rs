@@ -149,8 +149,12 @@ impl Broker {
         let believed_ms = Arc::new(AtomicU64::new(0));
         let ledger =
             BrokerLedger { books: books.clone(), dedup: dedup.clone(), believed_ms: believed_ms.clone() };
-        let mut opened =
-            ratatoskr_log::open_with(disk, clock.clone(), log_options(config), Arc::new(ledger))?;
+        let mut opened = ratatoskr_log::open_with(
+            crate::broken::disk(disk),
+            clock.clone(),
+            log_options(config),
+            Arc::new(ledger),
+        )?;
         books.open_all();
         for damage in &opened.report.damage {
             tracing::error!(%damage, "a segment is damaged");

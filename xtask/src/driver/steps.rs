@@ -8,7 +8,7 @@ use crate::soak::SoakOptions;
 use crate::tools::Tools;
 use crate::workers::Broken;
 use crate::workshop::{Profile, Workshop, run};
-use crate::{coverage, real_text, soak, tidy};
+use crate::{coverage, real_text, soak, tidy, torture};
 
 /// One layer of the test run.
 pub(super) struct Step {
@@ -32,6 +32,11 @@ pub(super) const STEPS: &[Step] = &[
         name: "workers",
         purpose: "a subscription worked through under kills; three broken builds noticed",
         run: workers,
+    },
+    Step {
+        name: "torture",
+        purpose: "a broker killed, stopped, starved, cut off; four broken builds noticed",
+        run: torture,
     },
     Step { name: "doctests", purpose: "every example in the documentation runs", run: doc_tests },
     Step { name: "docs", purpose: "the documentation builds without a warning", run: docs },
@@ -107,6 +112,14 @@ fn workers(workshop: &Workshop) -> Outcome {
     crate::workers::run(workshop, &crate::workers::short(None))?;
     for broken in Broken::ALL {
         crate::workers::run(workshop, &crate::workers::short(Some(broken)))?;
+    }
+    Ok(())
+}
+
+fn torture(workshop: &Workshop) -> Outcome {
+    torture::run(workshop, &torture::short(None))?;
+    for broken in torture::Broken::ALL {
+        torture::run(workshop, &torture::short(Some(broken)))?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use ratatoskr_log::{Placed, RecordBatch};
 
 use super::{Prepared, Sequencer};
 use crate::answer::Answer;
+use crate::broken::Broken;
 use crate::command::{AppendError, Records, Target};
 use crate::dedup::{Duplicate, First, TooManyIds};
 use crate::error::Unavailable;
@@ -75,7 +76,7 @@ impl Sequencer {
         let mut duplicates = Vec::new();
         let ids_of = terms.ids_of.as_deref().unwrap_or(topic);
         let window_ms = ids_of.settings().dedup_window_ms;
-        if !terms.ids.is_empty() && window_ms > 0 {
+        if !terms.ids.is_empty() && window_ms > 0 && !Broken::Duplicates.is_on() {
             let cutoff_ms = self.core.believed_ms().saturating_sub(window_ms);
             let found = self.core.dedup.find(ids_of.log.number, &terms.ids, cutoff_ms);
             duplicates = found.map_err(|TooManyIds| AppendError::TooManyDedupIds)?;

@@ -14,7 +14,7 @@ const PAGE_BYTES: u64 = 4096;
 const SEGMENT_HEADER_BYTES: u64 = 64;
 
 /// A life that commits five small records to one topic, one block each.
-fn small_life() -> (SimDisk, Life) {
+pub(crate) fn small_life() -> (SimDisk, Life) {
     let disk = SimDisk::new();
     let mut life = begin(&disk);
     let append = Step::Append { name: "orders", count: 1, bytes: 20 };
@@ -29,7 +29,7 @@ fn begin(disk: &SimDisk) -> Life {
     life.unwrap_or_else(|(_, end)| panic!("a new disk opens: {end:?}"))
 }
 
-fn bytes_of(disk: &SimDisk, path: &Path) -> Vec<u8> {
+pub(crate) fn bytes_of(disk: &SimDisk, path: &Path) -> Vec<u8> {
     let file = disk.open(path, OpenMode::Read).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];
     file.read_at(&mut bytes, 0).unwrap();
@@ -107,7 +107,7 @@ fn small_texts(life: &Life) -> Result<Vec<Vec<u8>>, String> {
 }
 
 /// The segment of the small life, closed and opened again, on its disk.
-fn small_segment() -> (SimDisk, Life, PathBuf) {
+pub(crate) fn small_segment() -> (SimDisk, Life, PathBuf) {
     let (disk, life) = small_life();
     life.close().unwrap_or_else(|(_, end)| panic!("{end:?}"));
     let disk = disk.kill();

@@ -26,6 +26,8 @@ mod mutants;
 mod script;
 
 #[cfg(not(any(feature = "broken-no-sync", feature = "broken-no-checksum")))]
+mod cuts;
+#[cfg(not(any(feature = "broken-no-sync", feature = "broken-no-checksum")))]
 mod failures;
 #[cfg(not(any(feature = "broken-no-sync", feature = "broken-no-checksum")))]
 mod seeds;
