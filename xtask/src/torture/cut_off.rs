@@ -142,7 +142,7 @@ async fn once(arena: &Arena<'_>, wire: &Wire, way: Way) -> Outcome<(Duration, u6
     create_topic(&setup.uri()).await?;
     let mut cut_off = Held::open(&format!("http://10.199.7.2:{}", setup.grpc.port()), "cut off").await?;
     super::load::connect(&setup.uri()).await?.publish_batch(batch_of(0..MESSAGES)).await?;
-    if cut_off.take(MESSAGES as usize, super::arena::PATIENCE).await?.len() as u64 != MESSAGES {
+    if cut_off.take(MESSAGES as usize, super::arena::PATIENCE, Then::Hold).await?.len() as u64 != MESSAGES {
         return Err(Failed::new("a member did not get what was published"));
     }
     let cut = wire.cut(way)?;
@@ -151,7 +151,7 @@ async fn once(arena: &Arena<'_>, wire: &Wire, way: Way) -> Outcome<(Duration, u6
     // While the dead one is taken for a member, it gets its share of what returns: again and again until it is found out.
     let patience = if arena.is_long { REAPED_MAX } else { RETURN_MAX };
     let wanted = if arena.is_long { MESSAGES as usize } else { MESSAGES as usize / 2 };
-    let offsets = other.take(wanted, patience).await?;
+    let offsets = other.take(wanted, patience, Then::Ack).await?;
     let took = cut_at.elapsed();
     drop(cut);
     drop(cut_off);
@@ -161,10 +161,11 @@ async fn once(arena: &Arena<'_>, wire: &Wire, way: Way) -> Outcome<(Duration, u6
     Ok((took, wrong as u64))
 }
 
-/// A member that takes and does not settle.
+/// A member by hand.
 struct Held {
     responses: tonic::Streaming<wire::ConsumeResponse>,
-    _steps: tokio::sync::mpsc::UnboundedSender<wire::ConsumeRequest>,
+    steps: tokio::sync::mpsc::UnboundedSender<wire::ConsumeRequest>,
+    sequence: u64,
 }
 
 impl Held {
@@ -185,19 +186,33 @@ impl Held {
         };
         let _ = steps.send(wire::ConsumeRequest { step: Some(Ask::Open(open)) });
         let responses = client.consume(UnboundedReceiverStream::new(requests)).await?.into_inner();
-        Ok(Held { responses, _steps: steps })
+        Ok(Held { responses, steps, sequence: 0 })
     }
 
     /// Offsets of so many deliveries, or of those that came in time.
-    async fn take(&mut self, count: usize, patience: Duration) -> Outcome<Vec<u64>> {
+    async fn take(&mut self, count: usize, patience: Duration, then: Then) -> Outcome<Vec<u64>> {
         let (mut offsets, end) = (Vec::new(), Instant::now() + patience);
         while offsets.len() < count {
             let left = end.saturating_duration_since(Instant::now());
             let Ok(response) = tokio::time::timeout(left, self.responses.message()).await else { break };
-            if let Some(Tell::Deliveries(deliveries)) = response?.and_then(|response| response.step) {
-                offsets.extend(deliveries.messages.iter().map(|message| message.offset as u64));
+            let Some(Tell::Deliveries(deliveries)) = response?.and_then(|response| response.step) else {
+                continue;
+            };
+            offsets.extend(deliveries.messages.iter().map(|message| message.offset as u64));
+            if then == Then::Ack {
+                self.sequence += 1;
+                let acks = deliveries.messages.iter().map(|message| message.token.clone()).collect();
+                let settle = wire::ConsumeSettle { sequence: self.sequence, acks, settlements: Vec::new() };
+                let _ = self.steps.send(wire::ConsumeRequest { step: Some(Ask::Settle(settle)) });
             }
         }
         Ok(offsets)
     }
+}
+
+/// What a member does with what it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Hold,
+    Ack,
 }
