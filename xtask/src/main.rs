@@ -6,6 +6,7 @@
 //! coverage        lines of the log and broker crates that their tests run
 //! soak            minutes of real load on one broker: nothing lost, memory flat
 //! real-text       100 MB of real text through the command line, killed twice
+//! fixture         keeps a data directory of this version, for the test of formats
 //! torture         every fault the broker is held against, and a table of what came of it
 //! workers         a subscription worked through under kills, and a checker of what was seen
 //! abuse           what a hostile client can send, and what it costs: a table
@@ -64,6 +65,8 @@ enum Chore {
     Workers(workers::WorkersOptions),
     /// Abuse the gRPC door in every known way while another client is served; print what each costs
     Abuse(abuse::AbuseOptions),
+    /// Keep a data directory as this version writes it; once for each release
+    Fixture,
     /// Try every fault the broker is held against, and print what came of it as a table
     Torture(torture::TortureOptions),
     /// Publish a million messages, kill the broker, and time its return
@@ -92,6 +95,9 @@ fn run(chore: Chore) -> Outcome {
         Chore::RealText(options) => real_text::run(&workshop, &options),
         Chore::Workers(options) => workers::run(&workshop, &options),
         Chore::Abuse(options) => abuse::run(&workshop, &options),
+        Chore::Fixture => {
+            workshop.cargo(&["test", "-p", "ratatoskr-broker", "--test", "formats", "--", "--ignored"])
+        }
         Chore::Torture(options) => torture::run(&workshop, &options),
         Chore::RecoveryBench(options) => recovery_bench::run(&workshop, &options),
         Chore::Compare(options) => compare::run(&workshop, &options),

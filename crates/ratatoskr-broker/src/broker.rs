@@ -354,13 +354,15 @@ impl Inner {
         self.core.topics.read().values().for_each(|topic| topic.changed.notify_waiters());
         // The courier waits for what it has under way, so it goes first.
         let _ = self.core.courier.push(Request::Stop);
-        let _ = running.courier.join();
+        let courier = running.courier.join();
         self.core.inbox.close();
         let log = running.sequencer.join();
         running.scribe_stop.store(true, Ordering::Release);
-        let (Ok(log), scribe) = (log, running.scribe) else { return Ok(()) };
+        let failed = |thread| ShutdownError::ThreadFailed { thread };
+        let log = log.map_err(|_| failed("sequencer"))?;
         log.stop_scribe();
-        let Ok(mut scribe) = scribe.join() else { return Ok(()) };
+        let mut scribe = running.scribe.join().map_err(|_| failed("scribe"))?;
+        courier.map_err(|_| failed("courier"))?;
         if matches!(&*self.core.health.borrow(), Health::Failed { .. }) {
             return Ok(());
         }

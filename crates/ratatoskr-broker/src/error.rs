@@ -315,6 +315,14 @@ pub enum SubscriptionEnd {
 /// Why a broker did not stop cleanly. Everything acknowledged is safe all the same.
 #[derive(Debug, thiserror::Error)]
 pub enum ShutdownError {
+    /// A thread had ended by a fault of ours before; the next start replays the journal.
+    #[error(
+        "the {thread} had failed; what was acknowledged is on disk, and the next start reads it from the journal"
+    )]
+    ThreadFailed {
+        /// Which one.
+        thread: &'static str,
+    },
     /// The last checkpoint could not be made; the next start replays the journal.
     #[error(transparent)]
     Log(#[from] LogError),

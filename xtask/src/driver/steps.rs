@@ -100,6 +100,18 @@ fn mutants(workshop: &Workshop) -> Outcome {
             "--locked",
         ])?;
     }
+    // Behind the checksums: whatever bytes come, nothing panics.
+    let feature = "ratatoskr-log/broken-no-checksum";
+    workshop.cargo(&[
+        "test",
+        "-p",
+        "ratatoskr-broker",
+        "--test",
+        "fuzz",
+        "--features",
+        feature,
+        "--locked",
+    ])?;
     for broken in [Broken::Acks, Broken::Dead] {
         let arguments =
             ["test", "-p", "ratatoskr-broker", "--test", "power", "--features", "broken", "--locked"];

@@ -104,6 +104,30 @@ pub(super) const FAULTS: &[&Fault] = &[
         },
     },
     &Fault {
+        name: "formats",
+        what: "a data directory of every released version",
+        promise: "it opens, and holds what it held",
+        run: |arena| {
+            run(arena, &Suite { arguments: &["-p", "ratatoskr-broker", "--test", "formats"], seeds: None })
+        },
+    },
+    &Fault {
+        name: "fuzz",
+        what: "files of a data directory, and filter expressions, that nobody wrote",
+        promise: "they are read or refused; nothing panics",
+        run: |arena| {
+            run(arena, &Suite { arguments: &["-p", "ratatoskr-broker", "--test", "fuzz"], seeds: None })
+        },
+    },
+    &Fault {
+        name: "thread",
+        what: "a panic in the sequencer itself",
+        promise: "nothing is acknowledged any more, stopping says so, and what was acknowledged is there after a restart",
+        run: |arena| {
+            run(arena, &Suite { arguments: &["-p", "ratatoskr-broker", "--test", "shutdown"], seeds: None })
+        },
+    },
+    &Fault {
         name: "clock",
         what: "the wall clock jumps by years, ahead and back",
         promise: "offsets, leases, retries and duplicates stay; retention believes a jump only after an hour",
