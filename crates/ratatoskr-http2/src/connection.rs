@@ -149,6 +149,8 @@ pub struct Connection<T> {
     queue: VecDeque<StreamId>,
     /// Streams that have room again, whose users asked to know.
     with_room: VecDeque<StreamId>,
+    /// Streams that have none because too much waits on all together.
+    without_room: Vec<StreamId>,
     farewell: Farewell,
     /// Frames of no use since the last tick.
     nuisances: u32,
@@ -197,6 +199,7 @@ impl<T> Connection<T> {
             next_of_ours: 1,
             queue: VecDeque::new(),
             with_room: VecDeque::new(),
+            without_room: Vec::new(),
             farewell: Farewell::default(),
             nuisances: 0,
             signs: Signs::default(),
@@ -316,6 +319,7 @@ impl<T> Connection<T> {
         let gone = self.streams.remove(&stream)?;
         self.unreleased -= gone.unreleased;
         self.waiting -= gone.waiting_bytes;
+        self.tell_all_of_room();
         if gone.unreleased > 0 {
             self.give_back();
         }

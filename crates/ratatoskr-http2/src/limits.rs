@@ -25,5 +25,7 @@ pub const STREAM_WAITING_BYTES: usize = 64 << 10;
 /// Bytes that wait to be sent on all streams together above which a stream has room only while none of its own wait: a client that opens
 /// many streams and reads none of them.
 pub const CONNECTION_WAITING_BYTES: usize = 32 << 20;
+/// Bytes that wait to be sent on all streams together with which no stream has room, until a quarter of them has gone.
+pub const CONNECTION_WAITING_BYTES_MAX: usize = 128 << 20;
 /// Data shorter than this is copied behind what it follows; longer data is written from where it lies.
 pub const COPIED_BYTES_MAX: usize = 4096;

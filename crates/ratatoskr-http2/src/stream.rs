@@ -19,6 +19,16 @@ pub enum Ending {
     Trailers(Vec<(Bytes, Bytes)>),
 }
 
+/// What the user of a stream waits for before it gives more to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Nothing,
+    /// That less of this stream waits.
+    Room,
+    /// That less of all streams waits.
+    RoomForAll,
+}
+
 /// What begins an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Head {
@@ -46,7 +56,7 @@ pub(crate) struct Stream<T> {
     /// It is in the connection's list of those that have something to send.
     pub(crate) is_queued: bool,
     /// The user wants to be told when there is room again.
-    pub(crate) wants_room: bool,
+    pub(crate) wish: Wish,
     /// Bytes handed to the user and not released.
     pub(crate) unreleased: usize,
 }
@@ -63,7 +73,7 @@ impl<T> Stream<T> {
             waiting_bytes: 0,
             ending: None,
             is_queued: false,
-            wants_room: false,
+            wish: Wish::Nothing,
             unreleased: 0,
         }
     }

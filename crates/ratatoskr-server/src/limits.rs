@@ -17,9 +17,6 @@ pub const UNREAD_BYTES_PER_CONNECTION_MAX: usize = 2 * REQUEST_BYTES_MAX;
 /// Bytes of requests on one connection that have not come wholly; beyond it the call that sends on is refused. They are more than may be
 /// unread, because nothing but their ends can free them: eight of the largest may be on their way side by side.
 pub const GATHERED_BYTES_PER_CONNECTION_MAX: usize = 8 * REQUEST_BYTES_MAX;
-/// Bytes of answers on one connection that wait for a client which does not read them; beyond it further answers are refused. Two of the
-/// largest fit.
-pub const UNSENT_BYTES_PER_CONNECTION_MAX: usize = 2 * RESPONSE_BYTES_MAX;
 /// How long a connection that we end is read on, so that what was said last is not lost to a reset …
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// … and how many bytes at most.

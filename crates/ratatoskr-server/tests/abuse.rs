@@ -200,7 +200,7 @@ async fn what_is_no_http_is_refused_in_words() {
 async fn a_fault_is_told_though_much_more_was_sent() {
     let fixture = Fixture::start();
     let mut hand = Hand::greeted(&fixture, &[]).await;
-    let rest = data(1, 0, &[0; 60_000]).repeat(20);
+    let rest = data(1, 0, &vec![0; 60_000]).repeat(20);
     hand.say([raw::frame(kind::PING, 0, 0, [0; 7]), rest].concat()).await;
     assert_eq!(hand.farewell().await, (ErrorCode::FRAME_SIZE_ERROR, "PING has not 8 bytes".into()));
 }

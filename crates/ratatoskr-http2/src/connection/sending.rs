@@ -11,9 +11,10 @@ use bytes::Bytes;
 
 use crate::frame::{self, ErrorCode, FRAME_HEADER_BYTES, StreamId, flag, kind};
 use crate::limits::{
-    CONNECTION_WAITING_BYTES, OUTGOING_BYTES_MAX, OUTGOING_BYTES_STALLED, STREAM_WAITING_BYTES, TURN_BYTES,
+    CONNECTION_WAITING_BYTES, CONNECTION_WAITING_BYTES_MAX, OUTGOING_BYTES_MAX, OUTGOING_BYTES_STALLED,
+    STREAM_WAITING_BYTES, TURN_BYTES,
 };
-use crate::stream::{Ending, Head, Stream};
+use crate::stream::{Ending, Head, Stream, Wish};
 use crate::window::SendWindow;
 
 use super::headers::HeadersWriter;
@@ -118,8 +119,16 @@ impl<T> Connection<T> {
     /// whoever sends has to look.
     pub fn has_room(&mut self, number: StreamId) -> bool {
         let Some(stream) = self.streams.get_mut(&number) else { return true };
-        stream.wants_room = stream.waiting_bytes >= room(self.waiting);
-        !stream.wants_room
+        if self.waiting >= CONNECTION_WAITING_BYTES_MAX {
+            if stream.wish != Wish::RoomForAll {
+                stream.wish = Wish::RoomForAll;
+                self.without_room.push(number);
+            }
+            return false;
+        }
+        let has_room = stream.waiting_bytes < room(self.waiting);
+        stream.wish = if has_room { Wish::Nothing } else { Wish::Room };
+        has_room
     }
 
     /// A stream that has room again.
@@ -140,6 +149,23 @@ impl<T> Connection<T> {
             if let Some(stream) = self.streams.get_mut(&number) {
                 stream.is_queued = false;
                 self.turn(number);
+                self.tell_all_of_room();
+            }
+        }
+    }
+
+    /// Less waits than before: names the streams that had no room because of all others.
+    pub(super) fn tell_all_of_room(&mut self) {
+        // A quarter below the limit, or each piece that goes out would wake all of them.
+        if self.without_room.is_empty() || self.waiting > CONNECTION_WAITING_BYTES_MAX / 4 * 3 {
+            return;
+        }
+        for number in std::mem::take(&mut self.without_room) {
+            if let Some(stream) = self.streams.get_mut(&number)
+                && stream.wish == Wish::RoomForAll
+            {
+                stream.wish = Wish::Nothing;
+                self.with_room.push_back(number);
             }
         }
     }
@@ -183,8 +209,8 @@ impl<T> Connection<T> {
                 return self.we_ended(number);
             }
         }
-        if stream.wants_room && stream.waiting_bytes < room(self.waiting) {
-            stream.wants_room = false;
+        if stream.wish == Wish::Room && stream.waiting_bytes < room(self.waiting) {
+            stream.wish = Wish::Nothing;
             self.with_room.push_back(number);
         }
         if stream.waiting_bytes > 0 {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body as _;
 use ratatoskr_http2::hpack::Fields;
+use ratatoskr_http2::limits::CONNECTION_WAITING_BYTES_MAX;
 use ratatoskr_http2::{Ending, StreamId};
 use tonic::Status;
 use tonic::body::Body;
@@ -21,7 +22,6 @@ use tonic::service::Routes;
 use crate::door::body::RequestBody;
 use crate::door::link::Link;
 use crate::door::timeout;
-use crate::limits::UNSENT_BYTES_PER_CONNECTION_MAX;
 
 /// The request as tonic wants it; `None` if it cannot be one.
 pub(super) fn request(fields: &Fields, body: Option<RequestBody>) -> Option<Request<Body>> {
@@ -56,6 +56,11 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
     let ready = poll_fn(|context| tonic::codegen::Service::<Request<Body>>::poll_ready(&mut routes, context));
     let Ok(()) = ready.await;
     let Ok(response) = routes.call(request).await;
+    let waiting = link.http2().waiting();
+    if waiting >= CONNECTION_WAITING_BYTES_MAX {
+        // It would wait for room, and be kept for that time.
+        return refuse(link, stream, &unsent(waiting));
+    }
     let (head, mut body) = response.into_parts();
     if body.is_end_stream() {
         link.http2()
@@ -73,15 +78,7 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
             Some(Ok(frame)) => frame,
         };
         match frame.into_data() {
-            Ok(data) => {
-                let mut http2 = link.http2();
-                let waiting = http2.waiting();
-                if waiting > 0 && waiting + data.len() > UNSENT_BYTES_PER_CONNECTION_MAX {
-                    drop(http2);
-                    return end_with_status(link, stream, &unsent(waiting));
-                }
-                http2.send_data(stream, data);
-            }
+            Ok(data) => link.http2().send_data(stream, data),
             Err(frame) => {
                 let trailers = frame.into_trailers().unwrap_or_default();
                 return link.http2().end(stream, Ending::Trailers(pairs(&trailers)));
@@ -93,7 +90,7 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
 
 fn unsent(waiting: usize) -> Status {
     Status::resource_exhausted(format!(
-        "{waiting} bytes of answers wait for this client to read them; at most {UNSENT_BYTES_PER_CONNECTION_MAX} may: read them, or ask for \
+        "{waiting} bytes of answers wait for this client to read them; at most {CONNECTION_WAITING_BYTES_MAX} may: read them, or ask for \
          less at a time"
     ))
 }

@@ -4,7 +4,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::frame::{ErrorCode, StreamId};
 use crate::limits::{
-    CONNECTION_WAITING_BYTES, COPIED_BYTES_MAX, OUTGOING_BYTES_MAX, STREAM_WAITING_BYTES, TURN_BYTES,
+    CONNECTION_WAITING_BYTES, CONNECTION_WAITING_BYTES_MAX, COPIED_BYTES_MAX, OUTGOING_BYTES_MAX,
+    STREAM_WAITING_BYTES, TURN_BYTES,
 };
 use crate::{Announced, Ending};
 
@@ -203,6 +204,30 @@ fn with_much_waiting_on_all_streams_only_an_empty_one_has_room() {
     assert_eq!(talk.connection.next_with_room(), Some(3));
     assert_eq!(talk.hear(reset(1, ErrorCode::CANCEL)), "gone 1 CANCEL");
     assert_eq!(talk.connection.waiting(), 0);
+}
+
+#[test]
+fn with_too_much_waiting_no_stream_has_room_until_a_quarter_of_it_has_gone() {
+    let mut talk = with_streams(4, 0);
+    talk.hear(window_update(0, WIDE));
+    talk.connection.send_data(1, zeros(CONNECTION_WAITING_BYTES_MAX));
+    assert!(!talk.connection.has_room(3) && !talk.connection.has_room(3) && !talk.connection.has_room(5));
+    assert!(!talk.connection.has_room(1));
+    talk.hear(window_update(1, CONNECTION_WAITING_BYTES_MAX as u32 / 4 - 1));
+    assert_eq!(talk.connection.next_with_room(), None);
+    // What is gone by then is not named.
+    talk.hear(reset(5, ErrorCode::CANCEL));
+    talk.hear(window_update(1, 1));
+    let named: Vec<_> = std::iter::from_fn(|| talk.connection.next_with_room()).collect();
+    assert_eq!(named, [3, 1]);
+    assert!(talk.connection.has_room(3) && !talk.connection.has_room(1));
+    // The end of a stream makes room like its data.
+    talk.connection.send_data(3, zeros(CONNECTION_WAITING_BYTES_MAX));
+    assert!(!talk.connection.has_room(7));
+    talk.connection.reset(1, ErrorCode::CANCEL);
+    assert_eq!(talk.connection.next_with_room(), None);
+    talk.connection.reset(3, ErrorCode::CANCEL);
+    assert_eq!(talk.connection.next_with_room(), Some(7));
 }
 
 #[test]
