@@ -104,8 +104,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     siege(
         "100,000 streams of nothing, each with 16 KB of metadata",
-        "streams are refused beyond what a connection may hold",
-        768,
+        "14 KB for each of the streams that a connection may have",
+        1400,
         sieges::many_streams,
     ),
     siege("1,000 halves of a frame", "memory is what was sent", 160, sieges::half_frames),
