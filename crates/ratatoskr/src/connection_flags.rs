@@ -19,7 +19,7 @@ const TOKEN_VARIABLE: &str = "RATATOSKR_TOKEN";
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionFlags {
-    /// The broker to talk to [default: localhost:50051; `bench` starts its own]; `https://HOST:PORT` for TLS; `serve` and `config` have no use for it
+    /// The broker to talk to [default: localhost:50051; `bench` starts its own]; `https://HOST:PORT` for TLS; `serve`, `config` and `doctor` have no use for it
     #[arg(long, global = true, value_name = "HOST:PORT", env = "RATATOSKR_SERVER", hide_env_values = true)]
     pub(crate) server: Option<String>,
     /// Show the broker the token or JWT in this file; the variable `RATATOSKR_TOKEN` holds one itself
