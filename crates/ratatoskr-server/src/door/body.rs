@@ -6,8 +6,10 @@
 //!        └──────── bytes given back ◀──────────┘   (flow control: the peer may send as much again)
 //! ```
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -17,7 +19,7 @@ use parking_lot::Mutex;
 use ratatoskr_http2::StreamId;
 use tonic::Status;
 
-use crate::door::link::{Backflow, Link};
+use crate::door::link::Backflow;
 use crate::door::partial::Partial;
 use crate::limits::CHUNK_COPIED_BYTES_MAX;
 
@@ -49,9 +51,13 @@ struct Content {
 }
 
 /// A body that comes on a stream.
-pub(super) fn request_body(link: &Link, stream: StreamId) -> (BodySender, RequestBody) {
-    let pipe = Arc::new(Pipe { content: Mutex::default(), stream, backflow: link.backflow.clone() });
-    (BodySender { pipe: pipe.clone(), partial: Partial::new(&link.gathered) }, RequestBody(pipe))
+pub(super) fn request_body(
+    stream: StreamId,
+    backflow: Arc<Backflow>,
+    gathered: &Rc<Cell<usize>>,
+) -> (BodySender, RequestBody) {
+    let pipe = Arc::new(Pipe { content: Mutex::default(), stream, backflow });
+    (BodySender { pipe: pipe.clone(), partial: Partial::new(gathered) }, RequestBody(pipe))
 }
 
 impl BodySender {
@@ -156,5 +162,62 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn body() -> (Arc<Backflow>, BodySender, RequestBody) {
+        let backflow = Arc::<Backflow>::default();
+        let (sender, body) = request_body(1, backflow.clone(), &Rc::default());
+        (backflow, sender, body)
+    }
+
+    /// The next chunk, if there is one.
+    fn next(body: &mut RequestBody) -> Option<Bytes> {
+        let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).now_or_never()??;
+        frame.unwrap().into_data().ok()
+    }
+
+    #[test]
+    fn short_chunks_that_wait_are_one_and_hold_on_to_nothing() {
+        let (backflow, mut sender, mut body) = body();
+        let read = Bytes::from(vec![0; 64 << 10]);
+        let long = read.slice(..CHUNK_COPIED_BYTES_MAX);
+        for chunk in [read.slice(..5), read.slice(5..8), long.clone(), read.slice(..1)] {
+            sender.push(chunk).unwrap();
+        }
+        let short = next(&mut body).unwrap();
+        assert!(short.len() == 8 && !read.as_ptr_range().contains(&short.as_ptr()));
+        assert_eq!(next(&mut body).unwrap().as_ptr(), long.as_ptr());
+        assert_eq!(next(&mut body).unwrap().len(), 1);
+        assert_eq!(next(&mut body), None);
+        assert_eq!(backflow.take(), [(1, 8), (1, CHUNK_COPIED_BYTES_MAX), (1, 1)]);
+        assert!(!body.is_end_stream());
+        sender.end();
+        assert!(body.is_end_stream());
+    }
+
+    #[test]
+    fn what_nobody_reads_any_more_is_given_back() {
+        let (backflow, mut sender, body) = body();
+        sender.push(Bytes::from_static(b"before")).unwrap();
+        drop(body);
+        sender.push(Bytes::from_static(b"afterwards")).unwrap();
+        assert_eq!(backflow.take(), [(1, 6), (1, 10)]);
+    }
+
+    #[test]
+    fn a_body_whose_sender_is_gone_has_broken_off() {
+        let (_, sender, mut body) = body();
+        drop(sender);
+        let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).now_or_never();
+        assert_eq!(frame.unwrap().unwrap().unwrap_err().code(), tonic::Code::Cancelled);
     }
 }

@@ -91,7 +91,7 @@ fn serve(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
     let (sender, body) = if is_end {
         (None, None)
     } else {
-        let (sender, body) = request_body(link, stream);
+        let (sender, body) = request_body(stream, link.backflow.clone(), &link.gathered);
         (Some(sender), Some(body))
     };
     let request = tonic_call::request(link.http2().fields(), body);

@@ -53,6 +53,11 @@ impl Backflow {
             waker.wake_by_ref();
         }
     }
+
+    /// What was read since the last time.
+    pub(super) fn take(&self) -> Vec<(StreamId, usize)> {
+        std::mem::take(&mut self.taken.lock())
+    }
 }
 
 impl Link {
@@ -114,7 +119,7 @@ impl Link {
 
     /// Gives back what was read of request bodies.
     pub(super) fn take_backflow(&self) {
-        let taken = std::mem::take(&mut *self.backflow.taken.lock());
+        let taken = self.backflow.take();
         let mut http2 = self.http2();
         for (stream, bytes) in taken {
             http2.release(stream, bytes);
