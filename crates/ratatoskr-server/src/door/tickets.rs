@@ -5,11 +5,12 @@
 //! ```
 
 use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ratatoskr_broker::{Broker, Draft, Postbox, Posted};
-use ratatoskr_http2::StreamId;
+use ratatoskr_broker::{Broker, Draft, Postbox, Posted, PublishError, Published};
+use ratatoskr_http2::{ErrorCode, StreamId};
 use slab::Slab;
 use tokio::task::spawn_local;
 
@@ -69,17 +70,28 @@ impl Tickets {
             worker.tickets.postbox.take(&mut posted).await;
             for Posted { ticket, outcome } in posted.drain(..) {
                 let waiting = worker.tickets.waiting.borrow_mut().remove(ticket as usize);
-                let Waiting { link, stream, kind } = waiting;
-                match kind {
-                    Kind::Single => publishing::answer_single(&worker, &link, stream, outcome),
-                    Kind::Batch(count) => publishing::answer_batch(&worker, &link, stream, count, outcome),
-                    Kind::Step { number, sequence, count } => {
-                        let done = stream::encode_outcome(&worker.broker, sequence, count, outcome);
-                        stream::step_is_done(&worker, &link, stream, number, done);
-                    }
+                let (link, stream) = (Rc::clone(&waiting.link), waiting.stream);
+                let answering = AssertUnwindSafe(|| answer_one(&worker, waiting, outcome));
+                // A fault in one answer is that call's; the others of this thread go on.
+                if std::panic::catch_unwind(answering).is_err() {
+                    tracing::error!("answering a call panicked");
+                    let call = link.http2().reset(stream, ErrorCode::INTERNAL_ERROR);
+                    drop(call);
                 }
                 link.wake();
             }
+        }
+    }
+}
+
+fn answer_one(worker: &Rc<Worker>, waiting: Waiting, outcome: Result<Published, PublishError>) {
+    let Waiting { link, stream, kind } = waiting;
+    match kind {
+        Kind::Single => publishing::answer_single(worker, &link, stream, outcome),
+        Kind::Batch(count) => publishing::answer_batch(worker, &link, stream, count, outcome),
+        Kind::Step { number, sequence, count } => {
+            let done = stream::encode_outcome(&worker.broker, sequence, count, outcome);
+            stream::step_is_done(worker, &link, stream, number, done);
         }
     }
 }
