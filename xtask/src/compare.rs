@@ -5,7 +5,7 @@
 //!        └─ what cannot be had is a row that says so                                   └─▶ tables, pictures, JSON
 //! ```
 //!
-//! The load generators for peers are ours, on bare sockets ([`line`]), one thread, as that of `ratatoskr bench`, which drives our
+//! The load generators for peers are ours, on bare sockets ([`mod@line`]), one thread, as that of `ratatoskr bench`, which drives our
 //! own broker. Equal is compared with equal first: what an ack means decides which rows stand together ([`peers`]). How to read the
 //! figures stands in `docs/benchmark.md`.
 //!

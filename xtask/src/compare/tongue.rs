@@ -1,6 +1,6 @@
 //! One way to ask each protocol for the same: the only place that knows them all.
 //!
-//! Ours is not among them: `ratatoskr bench` drives our broker ([`super::ours`]).
+//! Ours is not among them: `ratatoskr bench` drives our broker ([`mod@super::ours`]).
 
 use std::net::SocketAddr;
 
