@@ -117,7 +117,7 @@ async fn run(arena: &Arena<'_>) -> Outcome<Tried> {
     let Some(wire) = Wire::lay()? else {
         return Ok(Tried::not_here("network namespaces can be made by root only, with `ip`"));
     };
-    let (times, mut returned, mut lost) = (arena.times(1, 10), Vec::new(), 0);
+    let (times, mut returned, mut lost) = (arena.times(1, 3), Vec::new(), 0);
     for _ in 0..times {
         for way in [Way::ToBroker, Way::FromBroker] {
             let (took, missing) = once(arena, &wire, way).await?;
@@ -175,8 +175,12 @@ impl Held {
         let mut client = wire::message_broker_client::MessageBrokerClient::new(channel);
         let (steps, requests) = tokio::sync::mpsc::unbounded_channel();
         let name = wire::SubscriptionName { topic: TOPIC.to_owned(), subscription: "half-open".to_owned() };
-        let settings =
-            wire::SubscriptionSettings { lease_ms: Some(LEASE_MS), ..wire::SubscriptionSettings::default() };
+        // Until it is found out, the dead one uses up attempts: with a lease that is short against the 30 s, many.
+        let settings = wire::SubscriptionSettings {
+            lease_ms: Some(LEASE_MS),
+            attempts_max: Some(100),
+            ..wire::SubscriptionSettings::default()
+        };
         let open = wire::ConsumeOpen {
             name: Some(name),
             member: member.to_owned(),

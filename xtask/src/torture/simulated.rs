@@ -120,6 +120,14 @@ pub(super) const FAULTS: &[&Fault] = &[
         },
     },
     &Fault {
+        name: "fuzz-requests",
+        what: "requests of every call, and configurations, that are almost right",
+        promise: "each is answered or refused; nothing panics, and the server stays of use",
+        run: |arena| {
+            run(arena, &Suite { arguments: &["-p", "ratatoskr-server", "--test", "fuzz"], seeds: None })
+        },
+    },
+    &Fault {
         name: "thread",
         what: "a panic in the sequencer itself",
         promise: "nothing is acknowledged any more, stopping says so, and what was acknowledged is there after a restart",
