@@ -40,7 +40,7 @@ struct Ended {
 pub(crate) fn run(workshop: &Workshop, options: &TestOptions) -> Outcome {
     if options.list {
         for step in STEPS {
-            println!("{:<10} {}", step.name, step.purpose);
+            println!("{:<12} {}", step.name, step.purpose);
         }
         return Ok(());
     }
@@ -80,10 +80,10 @@ fn report(ended: &[Ended], took: Duration) -> Outcome {
     println!("\n=== steps, with the seconds each took");
     for step in ended {
         let word = if step.outcome.is_ok() { "passed" } else { "FAILED" };
-        println!("{:<10} {word} {:>7.1} s", step.name, step.took.as_secs_f64());
+        println!("{:<12} {word} {:>7.1} s", step.name, step.took.as_secs_f64());
     }
     let failed: Vec<_> = ended.iter().filter(|step| step.outcome.is_err()).map(|step| step.name).collect();
-    println!("total             {:>7.1} s", took.as_secs_f64());
+    println!("total               {:>7.1} s", took.as_secs_f64());
     println!("steps: {} passed, {} failed", ended.len() - failed.len(), failed.len());
     if failed.is_empty() {
         return Ok(());

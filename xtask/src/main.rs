@@ -3,6 +3,7 @@
 //! ```text
 //! tidy            what the house style asks and a machine can check
 //! test            installs what is missing and runs every layer; `./test` and CI call this
+//! instructions    instructions of the hot path, piece by piece, against a committed table
 //! coverage        lines of the log and broker crates that their tests run
 //! soak            minutes of real load on one broker: nothing lost, memory flat
 //! real-text       100 MB of real text through the command line, killed twice
@@ -24,6 +25,7 @@ mod coverage;
 mod driver;
 mod failed;
 mod history;
+mod instructions;
 mod process_usage;
 mod real_text;
 mod recovery_bench;
@@ -55,6 +57,8 @@ enum Chore {
     Tidy,
     /// Install what is missing and run every layer of tests
     Test(driver::TestOptions),
+    /// Count the instructions of the hot path and compare them with the committed table
+    Instructions(instructions::InstructionsOptions),
     /// Print how much of the log and broker crates their tests run
     Coverage,
     /// Put real load on one broker and check every delivery
@@ -90,6 +94,7 @@ fn run(chore: Chore) -> Outcome {
     match chore {
         Chore::Tidy => tidy::run(&workshop),
         Chore::Test(options) => driver::run(&workshop, &options),
+        Chore::Instructions(options) => instructions::run_with(&workshop, &options),
         Chore::Coverage => coverage::run(&workshop),
         Chore::Soak(options) => soak::run(&workshop, &options),
         Chore::RealText(options) => real_text::run(&workshop, &options),

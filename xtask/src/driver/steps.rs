@@ -3,12 +3,13 @@
 use super::{proto, supply};
 use crate::corpus::MEBIBYTE;
 use crate::failed::{Outcome, While};
+use crate::instructions::InstructionsOptions;
 use crate::real_text::RealTextOptions;
 use crate::soak::SoakOptions;
 use crate::tools::Tools;
 use crate::workers::Broken;
 use crate::workshop::{Profile, Workshop, run};
-use crate::{coverage, real_text, soak, tidy, torture};
+use crate::{coverage, instructions, real_text, soak, tidy, torture};
 
 /// One layer of the test run.
 pub(super) struct Step {
@@ -40,6 +41,11 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step { name: "doctests", purpose: "every example in the documentation runs", run: doc_tests },
     Step { name: "docs", purpose: "the documentation builds without a warning", run: docs },
+    Step {
+        name: "instructions",
+        purpose: "no piece of the hot path needs more instructions than it did",
+        run: count_instructions,
+    },
     Step {
         name: "deny",
         purpose: "licences, sources, bans and known vulnerabilities of dependencies",
@@ -143,6 +149,10 @@ fn doc_tests(workshop: &Workshop) -> Outcome {
 fn docs(workshop: &Workshop) -> Outcome {
     let arguments = ["doc", "--workspace", "--no-deps", "--locked", "--quiet", "--keep-going"];
     run(workshop.command("cargo").args(arguments).env("RUSTDOCFLAGS", "--deny warnings"))
+}
+
+fn count_instructions(workshop: &Workshop) -> Outcome {
+    instructions::run_with(workshop, &InstructionsOptions::default())
 }
 
 fn python(workshop: &Workshop) -> Outcome {
