@@ -8,7 +8,7 @@ use std::task::Waker;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use ratatoskr_http2::{ErrorCode, StreamId};
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 use tonic::Status;
 
 use crate::door::Worker;
@@ -35,7 +35,7 @@ pub(crate) enum Call {
         /// What has come.
         request: Requests,
     },
-    /// It is with the broker, or with a task that nothing can reach.
+    /// It is with the broker.
     Waiting,
     /// `PublishStream`.
     Steps(Box<Steps>),
@@ -52,6 +52,12 @@ pub(crate) enum Call {
 
 /// A task that ends with what holds this.
 pub(crate) struct Task(AbortHandle);
+
+impl Task {
+    pub(super) fn new(task: &JoinHandle<()>) -> Task {
+        Task(task.abort_handle())
+    }
+}
 
 impl Drop for Task {
     fn drop(&mut self) {
@@ -120,7 +126,11 @@ pub(super) fn spawn(
         }
         owner.wake();
     });
-    let task = Task(task.abort_handle());
+    hold(link, stream, body, Task::new(&task));
+}
+
+/// Keeps a task with the call it serves.
+pub(super) fn hold(link: &Link, stream: StreamId, body: Option<BodySender>, task: Task) {
     if let Some(call) = link.http2().tag(stream) {
         *call = Call::Served { body, _task: task, room: None };
     }

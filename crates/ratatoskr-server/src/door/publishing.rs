@@ -16,12 +16,12 @@ use ratatoskr_http2::{Ending, StreamId};
 use ratatoskr_proto::{
     BatchView, PublishBatchRequest, PublishBatchResponse, PublishRequest, PublishView, ReceiptParts,
 };
-use tokio::task::spawn_local;
 use tonic::Status;
 
 use crate::convert::{durability_to_wire, number, refused};
 use crate::door::Worker;
 use crate::door::asking::{self, Asked};
+use crate::door::calls;
 use crate::door::link::Link;
 use crate::door::tickets::{Kind, Waiting};
 use crate::door::tonic_call::refuse;
@@ -40,17 +40,23 @@ pub(super) fn single(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, req
     if way.is_none()
         && let Some(draft) = draft_single(&worker.broker, request)
     {
-        return worker.tickets.submit(draft, Waiting { link: Rc::clone(link), stream, kind: Kind::Single });
+        return submit(worker, link, draft, (stream, Kind::Single));
     }
     let request = match PublishRequest::decode(request.clone()) {
         Ok(request) => request,
         Err(error) => return refuse(link, stream, &ratatoskr_proto::malformed(&error)),
     };
-    let (broker, link) = (worker.broker.clone(), Rc::clone(link));
-    spawn_local(async move {
+    let (broker, owner) = (worker.broker.clone(), Rc::clone(link));
+    calls::spawn(link, stream, None, async move {
         let _places = way;
-        respond(&link, stream, publish::publish(&broker, request).await);
+        respond(&owner, stream, publish::publish(&broker, request).await);
     });
+}
+
+fn submit(worker: &Worker, link: &Rc<Link>, draft: Draft, (stream, kind): (StreamId, Kind)) {
+    if let Some(task) = worker.tickets.submit(draft, Waiting { link: Rc::clone(link), stream, kind }) {
+        calls::hold(link, stream, None, task);
+    }
 }
 
 /// `PublishBatch`.
@@ -63,16 +69,16 @@ pub(super) fn batch(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, requ
         BatchView::read_batch(request).and_then(|view| draft_batch(&worker.broker, &view, request.len()));
     if let (None, Some(draft)) = (&way, draft) {
         let kind = Kind::Batch(draft.count());
-        return worker.tickets.submit(draft, Waiting { link: Rc::clone(link), stream, kind });
+        return submit(worker, link, draft, (stream, kind));
     }
     let request = match PublishBatchRequest::decode(request.clone()) {
         Ok(request) => request,
         Err(error) => return refuse(link, stream, &ratatoskr_proto::malformed(&error)),
     };
-    let (broker, link) = (worker.broker.clone(), Rc::clone(link));
-    spawn_local(async move {
+    let (broker, owner) = (worker.broker.clone(), Rc::clone(link));
+    calls::spawn(link, stream, None, async move {
         let _places = way;
-        respond(&link, stream, publish::publish_batch(&broker, request).await);
+        respond(&owner, stream, publish::publish_batch(&broker, request).await);
     });
 }
 

@@ -24,7 +24,7 @@ use tonic::Status;
 use crate::convert::refused;
 use crate::door::Worker;
 use crate::door::asking::{self, Asked, Way};
-use crate::door::calls::Call;
+use crate::door::calls::{Call, Task};
 use crate::door::link::Link;
 use crate::door::publishing::{OK, draft_batch, put_results};
 use crate::door::requests::Requests;
@@ -59,6 +59,8 @@ struct Step {
     bytes: usize,
     /// The response with its prefix, or why there is none, if it came before that of an older step.
     response: Option<Result<Bytes, Status>>,
+    /// Waits for room, or goes the long way; ends with the stream.
+    _task: Option<Task>,
 }
 
 /// A stream's head has come.
@@ -239,9 +241,9 @@ fn read(
         };
         let way = asking::step(&mut steps.asked, &worker.broker, &request)?;
         let number = steps.oldest + steps.in_flight.len() as u64;
-        begin_step(worker, link, (stream, number), &request, way)?;
+        let task = begin_step(worker, link, (stream, number), &request, way)?;
         // It is answered later, if it has been begun at all.
-        steps.in_flight.push_back(Step { bytes: request.len(), response: None });
+        steps.in_flight.push_back(Step { bytes: request.len(), response: None, _task: task });
         steps.in_flight_bytes += request.len();
     }
 }
@@ -252,14 +254,13 @@ fn begin_step(
     (stream, number): (StreamId, u64),
     request: &Bytes,
     way: Way,
-) -> Result<(), Status> {
+) -> Result<Option<Task>, Status> {
     if way.is_none()
         && let Some(view) = BatchView::read_step(request)
         && let Some(draft) = draft_batch(&worker.broker, &view, request.len())
     {
         let kind = Kind::Step { number, sequence: view.sequence, count: draft.count() };
-        worker.tickets.submit(draft, Waiting { link: Rc::clone(link), stream, kind });
-        return Ok(());
+        return Ok(worker.tickets.submit(draft, Waiting { link: Rc::clone(link), stream, kind }));
     }
     let step = PublishStreamRequest::decode(request.clone());
     let step = step.map_err(|error| ratatoskr_proto::malformed(&error))?;
@@ -273,7 +274,7 @@ fn begin_step(
     // Messages take their places when a future is polled first: before those of the next step.
     let early = (&mut publishing).now_or_never();
     let (worker, link) = (Rc::clone(worker), Rc::clone(link));
-    spawn_local(async move {
+    let task = spawn_local(async move {
         let response = match early {
             Some(response) => response,
             None => publishing.await,
@@ -281,5 +282,5 @@ fn begin_step(
         step_is_done(&worker, &link, stream, number, response);
         link.wake();
     });
-    Ok(())
+    Ok(Some(Task::new(&task)))
 }

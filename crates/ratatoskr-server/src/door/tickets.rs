@@ -14,6 +14,7 @@ use ratatoskr_http2::{ErrorCode, StreamId};
 use slab::Slab;
 use tokio::task::spawn_local;
 
+use crate::door::calls::Task;
 use crate::door::link::Link;
 use crate::door::{Worker, publishing, stream};
 
@@ -55,12 +56,13 @@ impl Tickets {
     }
 
     /// Hands messages to the broker; the call is answered when they are published, or not.
-    pub(super) fn submit(&self, draft: Draft, waiting: Waiting) {
+    /// While the inbox has no room a task waits for it; it has to be kept with the call, so that a caller that gives up leaves nothing behind.
+    pub(super) fn submit(&self, draft: Draft, waiting: Waiting) -> Option<Task> {
         let ticket = self.waiting.borrow_mut().insert(waiting) as u64;
-        if let Err(draft) = self.broker.submit(draft, &self.postbox, ticket) {
-            let (broker, postbox) = (self.broker.clone(), self.postbox.clone());
-            spawn_local(async move { broker.submit_when_room(*draft, &postbox, ticket).await });
-        }
+        let draft = self.broker.submit(draft, &self.postbox, ticket).err()?;
+        let (broker, postbox) = (self.broker.clone(), self.postbox.clone());
+        let waiting = async move { broker.submit_when_room(*draft, &postbox, ticket).await };
+        Some(Task::new(&spawn_local(waiting)))
     }
 
     /// Answers calls as their outcomes come, for ever.
