@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use arena::Arena;
 use table::{Row, Table};
 
-use crate::failed::{Failed, Outcome};
+use crate::failed::{Failed, Outcome, While};
 use crate::workshop::{Profile, Workshop};
 
 /// How much, on what, and what becomes of the table.
@@ -162,7 +162,8 @@ pub(crate) fn run(workshop: &Workshop, options: &TortureOptions) -> Outcome {
     check_names(&faults, &only)?;
     faults.retain(|fault| only.is_empty() || only.contains(&fault.name));
     let program = match (&options.broker, options.broken) {
-        (Some(program), _) => program.clone(),
+        // Started in a folder of its own: a relative path would be looked for there.
+        (Some(program), _) => std::path::absolute(program).when("resolving the broker's path")?,
         (None, Some(_)) => workshop.broken_program()?,
         (None, None) => {
             workshop.broker_program(if options.long { Profile::Release } else { Profile::Dev })?
