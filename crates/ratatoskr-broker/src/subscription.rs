@@ -165,6 +165,11 @@ impl Subscription {
         }
     }
 
+    /// True if what is at the cursor has not been removed by retention or a purge: only then may it be delivered from what another was given.
+    pub fn is_kept(&self) -> bool {
+        self.topic.log.extent().first <= self.cursor
+    }
+
     /// Its messages up to an offset were delivered otherwise: how many, and bytes of their payloads.
     pub fn pass(&mut self, next: u64, messages: u64, payload_bytes: u64) {
         self.cursor = next;

@@ -56,6 +56,9 @@ pub(crate) async fn shared_frames(
     let (topic, from) = (subscription.topic_number(), subscription.cursor());
     let remembered = REMEMBERED.with_borrow(|remembered| {
         let known = remembered.iter().rev().find(|known| (known.topic, known.from) == (topic, from))?;
+        if !subscription.is_kept() {
+            return None;
+        }
         subscription.pass(known.next, known.messages, known.payload_bytes);
         Some(known.frames.clone())
     });
