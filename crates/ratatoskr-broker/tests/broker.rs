@@ -467,3 +467,18 @@ async fn changes_of_one_topic_at_the_same_time_do_not_undo_each_other() {
     let settings = broker.describe_topic(&topic).unwrap().settings;
     assert_eq!((settings.retention_messages, settings.retention_bytes), (Some(7), Some(9)));
 }
+
+#[tokio::test]
+async fn a_subscriber_knows_that_what_is_at_its_place_was_purged() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    publish(&broker, "orders", "one").await;
+    publish(&broker, "orders", "two").await;
+    let mut subscription = broker.subscribe(&name("orders"), from(Start::Earliest)).unwrap();
+    assert!(subscription.takes_all() && subscription.is_kept());
+    broker.purge_topic(&name("orders"), Some(1)).await.unwrap();
+    assert!(!subscription.is_kept());
+    let end = subscription.next_batch().await.unwrap_err();
+    assert_eq!(end, SubscriptionEnd::Trimmed { cursor: 0, first_offset: 1 });
+    broker.shutdown().unwrap();
+}
