@@ -34,7 +34,7 @@ use crate::error::{
 use crate::id::IdMask;
 use crate::inbox::Inbox;
 use crate::ledger::BrokerLedger;
-use crate::limits::MEMORY_TOPICS_BYTES_MAX;
+use crate::memory::{MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, Shares};
 use crate::name::TopicName;
 use crate::postbox::Postboxes;
 use crate::sequencer::{Sequencer, promise};
@@ -56,8 +56,8 @@ pub struct BrokerConfig {
     pub segment_bytes: u64,
     /// Bytes of a journal file. Default 32 MiB, 32 MiB to 1 GiB: the largest batch has to fit.
     pub journal_file_bytes: u64,
-    /// Bytes of recent messages kept in memory. Default 32 MiB, at least 1 MiB.
-    pub tail_bytes_max: usize,
+    /// Bytes of memory the broker may use, shared out by [`Shares`]. Default 1 GiB, at least 64 MiB.
+    pub memory: u64,
 }
 
 impl BrokerConfig {
@@ -68,7 +68,7 @@ impl BrokerConfig {
             topic_defaults: TopicSettings::default(),
             segment_bytes: 100 << 20,
             journal_file_bytes: 32 << 20,
-            tail_bytes_max: 32 << 20,
+            memory: MEMORY_BYTES_DEFAULT,
         }
     }
 
@@ -76,7 +76,7 @@ impl BrokerConfig {
         let ranges = [
             ("segment_bytes", self.segment_bytes, 1 << 20..=2 << 30, "1 MiB to 2 GiB"),
             ("journal_file_bytes", self.journal_file_bytes, 32 << 20..=1 << 30, "32 MiB to 1 GiB"),
-            ("tail_bytes_max", self.tail_bytes_max as u64, 1 << 20..=u64::MAX, "1 MiB and more"),
+            ("memory", self.memory, MEMORY_BYTES_MIN..=u64::MAX, "64 MiB and more"),
         ];
         for (field, value, range, allowed) in ranges {
             if !range.contains(&value) {
@@ -145,7 +145,8 @@ impl Broker {
     ) -> Result<Broker, OpenError> {
         config.validate()?;
         let topic_defaults = config.topic_defaults.clone().validate()?;
-        let (books, dedup) = (Arc::new(Books::default()), Arc::new(Dedup::default()));
+        let shares = Shares::of(config.memory);
+        let (books, dedup) = (Arc::new(Books::default()), Arc::new(Dedup::new(shares.dedup_ids)));
         let believed_ms = Arc::new(AtomicU64::new(0));
         let ledger =
             BrokerLedger { books: books.clone(), dedup: dedup.clone(), believed_ms: believed_ms.clone() };
@@ -166,9 +167,9 @@ impl Broker {
         let calendar = Calendar::new(written_ms.or_else(newest_ms), clock.moment());
         let core = Arc::new(Core {
             topics: RwLock::default(),
-            inbox: Inbox::new(),
+            inbox: Inbox::new(shares.inbox),
             postboxes: Postboxes::default(),
-            courier: Inbox::new(),
+            courier: Inbox::new(shares.inbox),
             schedule_number: AtomicU32::new(0),
             books,
             dedup,
@@ -181,6 +182,7 @@ impl Broker {
             believed_ms,
             clock,
             topic_defaults,
+            shares,
             torn_bytes_cut: opened.report.torn_bytes,
         });
         for log in opened.topics.drain(..) {
@@ -380,12 +382,13 @@ impl Drop for Inner {
 
 /// How the log is laid out, and what it has to know of settings.
 pub(crate) fn log_options(config: &BrokerConfig) -> LogOptions {
+    let shares = Shares::of(config.memory);
     LogOptions {
         folder: config.data_dir.clone(),
         journal_file_bytes: config.journal_file_bytes,
         segment_bytes: config.segment_bytes,
-        tail_bytes_max: config.tail_bytes_max,
-        memory_bytes_max: MEMORY_TOPICS_BYTES_MAX,
+        tail_bytes_max: shares.recent,
+        memory_bytes_max: shares.memory_topics,
         entropy: [RandomState::new().hash_one("directory"), RandomState::new().hash_one("ids")],
         promise_of: |settings| {
             TopicSettings::decode(settings)

@@ -102,7 +102,10 @@ impl Appended {
 #[derive(Clone, Debug)]
 pub(crate) enum AppendError {
     TooManyTopics,
-    TooManyDedupIds,
+    TooManyDedupIds {
+        /// As many.
+        ids_max: usize,
+    },
     /// The very topic that is meant was deleted.
     TopicGone {
         topic: TopicName,

@@ -15,6 +15,7 @@ use crate::durable::{Books, Request};
 use crate::error::Unavailable;
 use crate::id::IdMask;
 use crate::inbox::Inbox;
+use crate::memory::Shares;
 use crate::name::TopicName;
 use crate::postbox::Postboxes;
 use crate::settings::TopicSettings;
@@ -129,6 +130,8 @@ pub(crate) struct Core {
     /// What it showed last, for the next checkpoint.
     pub(crate) believed_ms: Arc<AtomicU64>,
     pub(crate) topic_defaults: TopicSettings,
+    /// How memory is shared out.
+    pub(crate) shares: Shares,
     pub(crate) torn_bytes_cut: u64,
 }
 

@@ -8,7 +8,7 @@
 //! What is known is a function of the journal: ids stand in their records, so a replay learns them again, and a checkpoint
 //! carries those of the time before it. Only a hash of 128 bits is kept of an id: two different ids of one topic that
 //! hash alike would take 2⁶⁴ ids to expect. Invariants: an id that is staged is not in a snapshot, since its block may fail; an
-//! id is forgotten only once its window is over (by the broker's clock), so memory is bounded by refusing new ids ([`DEDUP_IDS_MAX`]), not by forgetting.
+//! id is forgotten only once its window is over (by the broker's clock), so memory is bounded by refusing new ids, not by forgetting.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -19,7 +19,6 @@ use ratatoskr_log::RecordChunk;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::code::{Reader, put_number, put_text};
-use crate::limits::DEDUP_IDS_MAX;
 
 /// Ids in one part of a snapshot.
 const SNAPSHOT_PART_IDS: usize = 50_000;
@@ -48,14 +47,15 @@ pub(crate) struct First {
 /// A record's index in its batch, and where the first one with its id is; `None`: earlier in the same batch.
 pub(crate) type Duplicate = (u32, Option<First>);
 
-/// There are as many ids to remember as there may be.
+/// There are as many ids to remember as there may be: so many.
 #[derive(Debug)]
-pub(crate) struct TooManyIds;
+pub(crate) struct TooManyIds(pub(crate) usize);
 
 /// See the file's head. Once the broker runs, the sequencer adds to it, and retention's sweep forgets.
-#[derive(Default)]
 pub(crate) struct Dedup {
     known: Mutex<Known>,
+    /// Ids it remembers at most, over all topics.
+    ids_max: usize,
 }
 
 #[derive(Default)]
@@ -76,6 +76,10 @@ struct Window {
 }
 
 impl Dedup {
+    pub(crate) fn new(ids_max: usize) -> Dedup {
+        Dedup { known: Mutex::default(), ids_max }
+    }
+
     /// Which of these ids (index in a batch, ascending, and id) a topic knows already, and where; or (`None`) come earlier in the batch.
     pub(crate) fn find(
         &self,
@@ -92,8 +96,8 @@ impl Dedup {
         };
         let duplicates: Vec<Duplicate> = ids.iter().filter_map(duplicate).collect();
         let new = ids.len() - duplicates.len();
-        if new > 0 && known.count + known.staged.len() + new > DEDUP_IDS_MAX {
-            return Err(TooManyIds);
+        if new > 0 && known.count + known.staged.len() + new > self.ids_max {
+            return Err(TooManyIds(self.ids_max));
         }
         Ok(duplicates)
     }
@@ -239,7 +243,7 @@ mod tests {
 
     #[test]
     fn an_id_is_known_once_staged_and_forgotten_with_its_block_or_its_window() {
-        let dedup = Dedup::default();
+        let dedup = Dedup::new(1000);
         assert_eq!(dedup.find(1, &ids(&["a", "b", "a"]), 0).unwrap(), [(2, None)]);
         dedup.stage(1, DedupId::of("a"), first(0));
         assert_eq!(dedup.find(1, &ids(&["b", "a"]), 0).unwrap(), [(1, Some(first(0)))]);
@@ -261,13 +265,13 @@ mod tests {
 
     #[test]
     fn a_snapshot_brings_back_what_is_committed_and_nothing_staged() {
-        let dedup = Dedup::default();
+        let dedup = Dedup::new(1000);
         dedup.stage(1, DedupId::of("a"), first(7));
         dedup.commit();
         dedup.stage(1, DedupId::of("b"), first(8));
         let mut parts = Vec::new();
         dedup.snapshot(2, &mut |part| parts.push(part));
-        let restored = Dedup::default();
+        let restored = Dedup::new(1000);
         for part in parts {
             let mut reader = Reader::new(&part);
             assert_eq!(reader.number(), Ok(2));

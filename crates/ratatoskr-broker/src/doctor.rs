@@ -23,7 +23,7 @@ pub fn examine_on(data_dir: &Path, disk: &Arc<dyn Disk>) -> Result<Diagnosis, Op
     // The books are read as at a start, so that what could not be read then is found now.
     let ledger = BrokerLedger {
         books: Arc::new(Books::default()),
-        dedup: Arc::new(Dedup::default()),
+        dedup: Arc::new(Dedup::new(usize::MAX)),
         believed_ms: Arc::new(AtomicU64::new(0)),
     };
     Ok(ratatoskr_log::examine(disk, log_options(&BrokerConfig::new(data_dir)), Arc::new(ledger))?)

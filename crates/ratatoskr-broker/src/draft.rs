@@ -65,6 +65,11 @@ impl Draft {
     pub fn count(&self) -> u32 {
         self.batch.count()
     }
+
+    /// Bytes of its records: what it takes in the inbox.
+    pub fn record_bytes(&self) -> usize {
+        self.batch.len()
+    }
 }
 
 impl Broker {

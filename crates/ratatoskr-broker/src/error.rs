@@ -6,8 +6,7 @@ use ratatoskr_log::LogError;
 
 use crate::command::AppendError;
 use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, DEDUP_IDS_MAX, FILTER_ENTRIES_MAX, SUBSCRIBER_ID_BYTES_MAX,
-    TOPICS_MAX,
+    BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, FILTER_ENTRIES_MAX, SUBSCRIBER_ID_BYTES_MAX, TOPICS_MAX,
 };
 use crate::message::MessageError;
 use crate::name::TopicName;
@@ -186,9 +185,12 @@ pub enum PublishError {
     TooManyTopics,
     /// As many ids are remembered as may be.
     #[error(
-        "{DEDUP_IDS_MAX} dedup ids are remembered, as many as allowed; publish without one, shorten dedup_window_ms of busy topics, or try again later"
+        "{ids_max} dedup ids are remembered, as many as memory allows; publish without one, shorten dedup_window_ms of busy topics, give the broker more memory, or try again later"
     )]
-    TooManyDedupIds,
+    TooManyDedupIds {
+        /// As many.
+        ids_max: usize,
+    },
     /// A message would not get the offset it is expected to have.
     #[error("expected_offset is {expected}, and the topic goes on at {next_offset}; nothing was published")]
     OtherOffset {
@@ -206,7 +208,7 @@ impl From<AppendError> for PublishError {
     fn from(error: AppendError) -> PublishError {
         match error {
             AppendError::TooManyTopics => PublishError::TooManyTopics,
-            AppendError::TooManyDedupIds => PublishError::TooManyDedupIds,
+            AppendError::TooManyDedupIds { ids_max } => PublishError::TooManyDedupIds { ids_max },
             AppendError::OtherOffset { expected, next_offset } => {
                 PublishError::OtherOffset { expected, next_offset }
             }

@@ -6,15 +6,13 @@
 //!        └────────── bytes given back ◀──────────────────┘
 //! ```
 //!
-//! Bounded by bytes ([`INBOX_BYTES_MAX`]): a publisher whose batch does not fit waits its turn, first come
+//! Bounded by bytes: a publisher whose batch does not fit waits its turn, first come
 //! first served. Taking everything at once is what makes one sync serve everybody who waited.
 
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
-
-use crate::limits::INBOX_BYTES_MAX;
 
 /// The bound is kept in units of this many bytes.
 const UNIT_BYTES: usize = 64;
@@ -23,8 +21,10 @@ const UNIT_BYTES: usize = 64;
 pub(crate) struct Inbox<C> {
     queue: Mutex<Queue<C>>,
     arrived: Condvar,
-    /// Free units.
+    /// Free units …
     room: Semaphore,
+    /// … of so many.
+    units_max: usize,
 }
 
 struct Queue<C> {
@@ -39,25 +39,28 @@ struct Queue<C> {
 pub(crate) struct Closed;
 
 impl<C> Inbox<C> {
-    pub(crate) fn new() -> Inbox<C> {
+    /// With room for so many bytes. A command that is larger takes all of it.
+    pub(crate) fn new(bytes_max: usize) -> Inbox<C> {
+        let units_max = (bytes_max / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
         Inbox {
             queue: Mutex::new(Queue { commands: Vec::new(), sleeping: false, closed: false }),
             arrived: Condvar::new(),
-            room: Semaphore::new(INBOX_BYTES_MAX / UNIT_BYTES),
+            room: Semaphore::new(units_max),
+            units_max,
         }
     }
 
     /// Waits for room and hands over a command that holds `bytes`. On its first poll the command is
     /// handed over unless there is no room, so commands stay in the order they were polled.
     pub(crate) async fn send(&self, command: C, bytes: usize) -> Result<(), Closed> {
-        let permit = self.room.acquire_many(units(bytes)).await.map_err(|_| Closed)?;
+        let permit = self.room.acquire_many(self.units(bytes)).await.map_err(|_| Closed)?;
         permit.forget();
         self.push(command)
     }
 
     /// Hands over a command that holds `bytes` if there is room right now; gives it back if not.
     pub(crate) fn try_send(&self, command: C, bytes: usize) -> Result<Result<(), Closed>, C> {
-        match self.room.try_acquire_many(units(bytes)) {
+        match self.room.try_acquire_many(self.units(bytes)) {
             Ok(permit) => {
                 permit.forget();
                 Ok(self.push(command))
@@ -69,7 +72,7 @@ impl<C> Inbox<C> {
 
     /// Waits for room for so many bytes and keeps it until the answer is dropped.
     pub(crate) async fn room(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Closed> {
-        self.room.acquire_many(units(bytes)).await.map_err(|_| Closed)
+        self.room.acquire_many(self.units(bytes)).await.map_err(|_| Closed)
     }
 
     /// Hands over a command that holds nothing worth counting.
@@ -88,12 +91,12 @@ impl<C> Inbox<C> {
 
     /// Gives back the room of commands that are done.
     pub(crate) fn give_back(&self, bytes: usize) {
-        self.room.add_permits(units(bytes) as usize);
+        self.room.add_permits(self.units(bytes) as usize);
     }
 
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> u64 {
-        (INBOX_BYTES_MAX - self.room.available_permits() * UNIT_BYTES) as u64
+        ((self.units_max - self.room.available_permits()) * UNIT_BYTES) as u64
     }
 
     /// Takes everything there is, waiting up to `timeout` for something. `Err` once closed and empty.
@@ -120,9 +123,9 @@ impl<C> Inbox<C> {
         self.close();
         self.queue.lock().commands.clear();
     }
-}
 
-/// Units of room that so many bytes take; one command never takes more than there are.
-fn units(bytes: usize) -> u32 {
-    bytes.div_ceil(UNIT_BYTES).clamp(1, INBOX_BYTES_MAX / UNIT_BYTES) as u32
+    /// Units of room that so many bytes take; one command never takes more than there are.
+    fn units(&self, bytes: usize) -> u32 {
+        bytes.div_ceil(UNIT_BYTES).clamp(1, self.units_max) as u32
+    }
 }

@@ -29,6 +29,7 @@ mod id;
 mod inbox;
 mod ledger;
 pub mod limits;
+mod memory;
 mod message;
 mod name;
 mod owner;
@@ -58,6 +59,7 @@ pub use error::{
 };
 pub use filter::{Filter, FilterError, FilterFacts};
 pub use id::{IdMask, MessageId};
+pub use memory::{MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, Shares};
 pub use message::{Delivery, Message, MessageError, MessageView, NewMessage, Receipt, SCHEDULED_ID};
 pub use name::{TopicName, TopicNameError};
 pub use postbox::{Postbox, Posted, Published};

@@ -1,4 +1,5 @@
-//! Every limit of the broker, by name. Each is enforced in one place and named in the error.
+//! Every limit of the broker, by name. Each is enforced in one place and named in the error. What grows with the memory it may use is in
+//! [`crate::Shares`].
 
 /// Bytes of a topic name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 255;
@@ -26,13 +27,8 @@ pub const SUBSCRIBER_ID_BYTES_MAX: usize = 255;
 pub const FILTER_ENTRIES_MAX: usize = 16;
 /// Subscribers on one topic, unless the topic's setting is lower.
 pub const SUBSCRIBERS_MAX_DEFAULT: u32 = 100_000;
-/// Bytes of encoded records that wait for the journal writer, over all publishers; beyond it
-/// publishers wait their turn.
-pub const INBOX_BYTES_MAX: usize = 32 << 20;
 /// Bytes a memory topic keeps unless its settings say otherwise; the oldest messages go first.
 pub const MEMORY_TOPIC_BYTES_DEFAULT: u64 = 16 << 20;
-/// Bytes all memory topics may keep together.
-pub const MEMORY_TOPICS_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of records one read hands to a subscriber at a time.
 pub const READ_BYTES_MAX: usize = 64 << 10;
 /// The shortest lease of a message, milliseconds.
@@ -45,6 +41,10 @@ pub const MEMBER_OUTSTANDING_MAX: u32 = 100_000;
 pub const OUTSTANDING_MAX: u32 = 1_000_000;
 /// Messages of a subscription that are leased, wait for a retry or wait behind their key; with more, reading on stops.
 pub const UNSETTLED_MAX: usize = 1_000_000;
+/// What one message counts for that a subscription has read and not settled, bytes: its place in several tables …
+pub const UNSETTLED_MESSAGE_BYTES: u64 = 256;
+/// … and how much any subscription may have of it, however much all others have.
+pub const UNSETTLED_BYTES_MIN: u64 = 64 << 10;
 /// Messages read ahead of what members have room for.
 pub const READ_AHEAD_MAX: usize = 1024;
 /// Bytes of messages read ahead.
@@ -62,8 +62,6 @@ pub const SUBSCRIPTIONS_MAX: usize = 100_000;
 pub const SAVED_MAX: usize = 16;
 /// Bytes of a publisher's own id of a message.
 pub const DEDUP_ID_BYTES_MAX: usize = 256;
-/// Ids remembered to find duplicates, over all topics: about 70 bytes each. Beyond it messages with an id are refused.
-pub const DEDUP_IDS_MAX: usize = 4_000_000;
 /// The longest time duplicates can be found within, milliseconds: 7 days.
 pub const DEDUP_WINDOW_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
 /// How far in the future a message can be due, milliseconds: ten years.

@@ -6,15 +6,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use ratatoskr_broker::{
-    Broker, BrokerConfig, CreateTopicError, DeleteTopicError, Durability, Health, MessageError, NewMessage,
-    OpenError, PublishError, PurgeTopicError, SettingsError, Start, SubscribeError, SubscribeOptions,
-    Subscription, SubscriptionEnd, TopicName, TopicSettings, Unavailable, UpdateTopicError, limits,
+    Broker, BrokerConfig, CreateTopicError, DeleteTopicError, Durability, Health, MEMORY_BYTES_MIN,
+    MessageError, NewMessage, OpenError, PublishError, PurgeTopicError, SettingsError, Start, SubscribeError,
+    SubscribeOptions, Subscription, SubscriptionEnd, TopicName, TopicSettings, Unavailable, UpdateTopicError,
+    limits,
 };
 
 fn open(folder: &Path) -> Broker {
     let mut config = BrokerConfig::new(folder);
     config.segment_bytes = 1 << 20;
-    config.tail_bytes_max = 1 << 20;
+    config.memory = MEMORY_BYTES_MIN;
     Broker::open(config).unwrap()
 }
 

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratatoskr_broker::limits::{BATCH_MESSAGES_MAX, INBOX_BYTES_MAX};
+use ratatoskr_broker::limits::BATCH_MESSAGES_MAX;
 use ratatoskr_broker::{
-    Broker, BrokerConfig, Delivery, Draft, MessageView, NewMessage, Postbox, Posted, PublishError, Refused,
-    Start, SubscribeOptions, TopicName, Unavailable,
+    Broker, BrokerConfig, Delivery, Draft, MEMORY_BYTES_DEFAULT, MessageView, NewMessage, Postbox, Posted,
+    PublishError, Refused, Shares, Start, SubscribeOptions, TopicName, Unavailable,
 };
 use tokio::time::timeout;
 
@@ -68,7 +68,7 @@ async fn more_than_the_inbox_holds_waits_its_turn() {
     let broker = Broker::open(BrokerConfig::new(folder.path())).unwrap();
     let postbox = broker.open_postbox();
     let payload = "x".repeat(1 << 20);
-    let (count, mut waited) = ((2 * INBOX_BYTES_MAX as u64) >> 20, 0);
+    let (count, mut waited) = ((2 * Shares::of(MEMORY_BYTES_DEFAULT).inbox as u64) >> 20, 0);
     for ticket in 0..count {
         if let Err(draft) = broker.submit(draft(&broker, "orders", &[&payload]), &postbox, ticket) {
             waited += 1;

@@ -239,6 +239,11 @@ impl<T> Connection<T> {
         self.waiting
     }
 
+    /// Bytes of what is ready to be written that are copies, not shared with whoever gave them.
+    pub fn copied(&self) -> usize {
+        self.out.copied()
+    }
+
     /// Bytes that are ready to be written. Fills up from the streams first.
     pub fn outgoing(&mut self) -> &mut Outgoing {
         self.pump();

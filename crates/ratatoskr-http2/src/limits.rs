@@ -26,6 +26,6 @@ pub const STREAM_WAITING_BYTES: usize = 64 << 10;
 /// many streams and reads none of them.
 pub const CONNECTION_WAITING_BYTES: usize = 32 << 20;
 /// Bytes that wait to be sent on all streams together with which no stream has room, until a quarter of them has gone.
-pub const CONNECTION_WAITING_BYTES_MAX: usize = 128 << 20;
+pub const CONNECTION_WAITING_BYTES_MAX: usize = 64 << 20;
 /// Data shorter than this is copied behind what it follows; longer data is written from where it lies.
 pub const COPIED_BYTES_MAX: usize = 4096;

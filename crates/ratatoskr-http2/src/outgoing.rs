@@ -31,6 +31,11 @@ impl Outgoing {
         self.len
     }
 
+    /// Bytes that were copied last: memory of our own.
+    pub fn copied(&self) -> usize {
+        self.tail.len()
+    }
+
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0

@@ -20,6 +20,7 @@
 
 mod amount;
 mod error;
+mod machine;
 mod markdown;
 mod sources;
 mod table;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 use ratatoskr_broker::{BrokerConfig, TopicSettings};
 
 use crate::access::AccessRule;
+use crate::clients::ClientLimits;
 use crate::tls::TlsFiles;
 
 pub use amount::{
@@ -76,8 +78,10 @@ pub struct Config {
     pub segment_bytes: u64,
     /// Bytes of one journal file.
     pub journal_file_bytes: u64,
-    /// Bytes of memory for recent messages, all topics together.
-    pub tail_bytes_max: u64,
+    /// Bytes of memory the broker may use.
+    pub memory: u64,
+    /// What one client may have.
+    pub client_limits: ClientLimits,
     /// What a topic gets that is created without settings of its own.
     pub topic_defaults: TopicSettings,
     /// The least important level that is logged: `error`, `warn`, `info`, `debug` or `trace`.
@@ -103,7 +107,8 @@ impl Config {
             threads: 0,
             segment_bytes: 0,
             journal_file_bytes: 0,
-            tail_bytes_max: 0,
+            memory: 0,
+            client_limits: ClientLimits::default(),
             topic_defaults: TopicSettings::default(),
             log_level: "",
             log_format: LogFormat::Text,
@@ -131,7 +136,7 @@ impl Config {
             topic_defaults: self.topic_defaults.clone(),
             segment_bytes: self.segment_bytes,
             journal_file_bytes: self.journal_file_bytes,
-            tail_bytes_max: usize::try_from(self.tail_bytes_max).unwrap_or(usize::MAX),
+            memory: self.memory,
             ..BrokerConfig::new(&self.data_dir)
         }
     }

@@ -126,6 +126,13 @@ impl Worker {
     }
 
     async fn serve_connection(self: Rc<Worker>, socket: TcpStream) {
+        let clients = &self.guard.clients;
+        let Ok(address) = socket.peer_addr() else { return };
+        if clients.memory.check().is_err() {
+            // Not even for saying why.
+            return self.traffic.connections_refused.increment();
+        }
+        let seat = clients.seat(address.ip());
         let accepting = tls::accept(self.guard.tls.as_deref(), Door::Grpc, socket);
         let accepted = tokio::select! {
             accepted = accepting => accepted,
@@ -139,7 +146,10 @@ impl Worker {
                 return tracing::debug!(%error, "a TLS handshake failed");
             }
         };
-        let link = Link::new(Visitor::new(self.guard.access.clone(), peer));
+        if seat.turned_away.is_some() {
+            self.traffic.connections_refused.increment();
+        }
+        let link = Link::new(Visitor::new(self.guard.access.clone(), peer), seat);
         let number = self.next_link.get();
         self.next_link.set(number + 1);
         self.links.borrow_mut().insert(number, Rc::downgrade(&link));
@@ -157,7 +167,7 @@ impl Worker {
         loop {
             ticks.tick().await;
             for link in self.links() {
-                link.tick();
+                link.tick(&self.traffic);
             }
         }
     }

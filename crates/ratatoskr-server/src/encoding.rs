@@ -14,6 +14,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use ratatoskr_broker::limits::READ_BYTES_MAX;
@@ -21,6 +22,7 @@ use ratatoskr_broker::{Delivered, Durability, Message, Subscription, Subscriptio
 use ratatoskr_proto::{LeaseParts, MessageParts, OutgoingMessage};
 
 use crate::convert::durability_to_wire;
+use crate::memory::{Budget, counted};
 use crate::message_frame::{PREFIX_BYTES, put_message};
 
 /// Batches a worker remembers: enough for subscribers that are a few commits apart.
@@ -52,6 +54,7 @@ struct Remembered {
 pub(crate) async fn shared_frames(
     subscription: &mut Subscription,
     receipt: Durability,
+    memory: &Arc<Budget>,
 ) -> Result<Bytes, SubscriptionEnd> {
     let (topic, from) = (subscription.topic_number(), subscription.cursor());
     let remembered = REMEMBERED.with_borrow(|remembered| {
@@ -66,7 +69,7 @@ pub(crate) async fn shared_frames(
         return Ok(frames);
     }
     let batch = subscription.next_batch().await?;
-    let frames = frames(&batch, receipt, "");
+    let frames = counted(frames(&batch, receipt, ""), memory);
     let (next, messages) = (subscription.cursor(), batch.len() as u64);
     let is_whole = next - from == messages && !batch.iter().any(Message::expires);
     if is_whole && frames.len() <= REMEMBERED_BYTES_MAX {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::access::Access;
+use crate::clients::Clients;
 use crate::closing::Closing;
 use crate::limits::RELOAD_INTERVAL;
 use crate::tls::Tls;
@@ -22,6 +23,8 @@ pub(crate) struct Guard {
     pub(crate) access: Arc<Access>,
     /// `None`: without TLS.
     pub(crate) tls: Option<Arc<Tls>>,
+    /// Who is here, and how much each may have.
+    pub(crate) clients: Arc<Clients>,
 }
 
 /// What tells one state of a file from another: when it was written, its length, and which file it is, for links that

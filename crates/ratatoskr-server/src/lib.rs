@@ -15,6 +15,8 @@
 //! the broker's, and that is all.
 
 pub mod access;
+mod bucket;
+mod clients;
 mod closing;
 pub mod config;
 mod consume;
@@ -27,6 +29,7 @@ mod guarded;
 mod health;
 mod http;
 pub mod limits;
+mod memory;
 mod message_frame;
 mod metrics;
 mod publish;
@@ -43,6 +46,7 @@ mod topics;
 mod traffic;
 mod worker;
 
+pub use clients::ClientLimits;
 pub use server::{Running, Server, ServerOptions, StartError};
 
 /// The version of this build, as `/version` and `DescribeBroker` tell it.

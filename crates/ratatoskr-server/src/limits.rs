@@ -15,8 +15,25 @@ pub const FRAME_BYTES_MAX: u32 = 64 << 10;
 /// Bytes of requests that one connection may have sent and nobody has read yet; beyond it the client is not allowed to send more.
 pub const UNREAD_BYTES_PER_CONNECTION_MAX: usize = 2 * REQUEST_BYTES_MAX;
 /// Bytes of requests on one connection that have not come wholly; beyond it the call that sends on is refused. They are more than may be
-/// unread, because nothing but their ends can free them: eight of the largest may be on their way side by side.
-pub const GATHERED_BYTES_PER_CONNECTION_MAX: usize = 8 * REQUEST_BYTES_MAX;
+/// unread, because nothing but their ends can free them: four of the largest may be on their way side by side.
+pub const GATHERED_BYTES_PER_CONNECTION_MAX: usize = 4 * REQUEST_BYTES_MAX;
+/// What a connection counts for in the memory that callers share, beside what it sends and is sent: its state, and its buffers in the kernel's
+/// favour …
+pub const CONNECTION_BYTES: usize = 4 << 10;
+/// … and what each open call or stream does.
+pub const CALL_BYTES: usize = 8 << 10;
+/// What a connection holds is counted when it has changed by so much.
+pub const HELD_STEP_BYTES: usize = 16 << 10;
+/// A request that has not come wholly, and has no more bytes than this, may go on while callers' memory is used up: the acks of consumers.
+pub const SMALL_REQUEST_BYTES: usize = 16 << 10;
+/// While callers' memory is used up, a connection that holds so many bytes …
+pub const STUCK_BYTES_MIN: usize = 64 << 10;
+/// … and neither gives so many back nor takes so many within a second, so many seconds in a row, is closed.
+pub const STUCK_SECONDS: u64 = 10;
+/// What a caller is told to wait before it tries again while memory is used up.
+pub const MEMORY_RETRY: Duration = Duration::from_secs(1);
+/// How often a stream looks whether memory is left for more to send.
+pub const MEMORY_LOOK: Duration = Duration::from_millis(50);
 /// How long a connection that we end is read on, so that what was said last is not lost to a reset …
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// … and how many bytes at most.

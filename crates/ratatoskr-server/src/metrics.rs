@@ -62,6 +62,20 @@ const TRAFFIC_COUNTERS: &[Metric<Traffic>] = &[
     ("ratatoskr_publish_streams_stalled", "Times a publish stream had to wait for its limit", |t| {
         t.publish_streams_stalled.get()
     }),
+    ("ratatoskr_grpc_connections_refused", "Connections beyond what a client or memory allows", |t| {
+        t.connections_refused.get()
+    }),
+    (
+        "ratatoskr_grpc_connections_stuck",
+        "Connections closed because they held memory and did not move",
+        |t| t.connections_stuck.get(),
+    ),
+    ("ratatoskr_calls_without_memory", "Calls refused because callers' memory was used up", |t| {
+        t.calls_without_memory.get()
+    }),
+    ("ratatoskr_calls_beyond_limit", "Calls refused because their client had as many as it may", |t| {
+        t.calls_beyond_limit.get()
+    }),
 ];
 
 /// Figures of each topic, of the first 1,000 by name.
@@ -136,6 +150,13 @@ impl Collector for Figures {
         encode_guard(&mut encoder, &self.guard)?;
         for (name, help, figure) in GAUGES {
             encode_gauge(&mut encoder, name, help, figure(&counters))?;
+        }
+        let memory = &self.guard.clients.memory;
+        for (name, help, figure) in [
+            ("ratatoskr_callers_memory_bytes", "Bytes held for those who call", memory.held()),
+            ("ratatoskr_callers_memory_max_bytes", "Bytes that may be", memory.bytes_max()),
+        ] {
+            encode_gauge(&mut encoder, name, help, figure as u64)?;
         }
         let serving = u64::from(!matches!(self.broker.health(), Health::Failed { .. }));
         encode_gauge(

@@ -15,7 +15,7 @@ use std::time::Instant;
 use std::{io, thread};
 
 use futures_util::stream::FuturesUnordered;
-use ratatoskr_broker::{Broker, Health, TopicSettings};
+use ratatoskr_broker::{Broker, Health, MEMORY_BYTES_DEFAULT, Shares, TopicSettings};
 use ratatoskr_proto::FILE_DESCRIPTOR_SET;
 use ratatoskr_proto::message_broker_server::MessageBrokerServer;
 use socket2::{Domain, Socket, Type};
@@ -29,6 +29,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::Builder as ReflectionBuilder;
 
 use crate::access::{Access, AccessRule, Audit, PolicyError};
+use crate::clients::{ClientLimits, Clients};
 use crate::closing::{Closer, Closing, closing};
 use crate::door::Worker;
 use crate::guard::Guard;
@@ -60,6 +61,10 @@ pub struct ServerOptions {
     pub audit_log: Option<PathBuf>,
     /// Files for TLS at both doors; `None`: no TLS.
     pub tls: Option<TlsFiles>,
+    /// Bytes of memory that all who call over gRPC share: [`ratatoskr_broker::Shares::callers`].
+    pub callers_memory: usize,
+    /// What one client may have.
+    pub client_limits: ClientLimits,
 }
 
 impl Default for ServerOptions {
@@ -74,6 +79,8 @@ impl Default for ServerOptions {
             access: AccessRule::Open,
             audit_log: None,
             tls: None,
+            callers_memory: Shares::of(MEMORY_BYTES_DEFAULT).callers,
+            client_limits: ClientLimits::default(),
         }
     }
 }
@@ -273,7 +280,8 @@ fn guard(options: &ServerOptions, threads: &mut Vec<thread::JoinHandle<()>>) -> 
     };
     let access = Arc::new(Access::new(&options.access, audit)?);
     let tls = options.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
-    Ok(Guard { access, tls })
+    let clients = Clients::new(options.client_limits.clone(), options.callers_memory);
+    Ok(Guard { access, tls, clients })
 }
 
 /// All gRPC services: the contract, health, and reflection in both versions that clients ask for.

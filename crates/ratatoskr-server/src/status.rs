@@ -24,10 +24,12 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::access::{Denied, Exceeded};
+use crate::clients::TooMuch;
 use crate::convert::FieldError;
 use crate::limits::{
-    DEDUP_IDS_RETRY, DISK_FULL_RETRY, READ_FAILED_RETRY, SHUTDOWN_RETRY, TOPIC_RESTART_RETRY,
+    DEDUP_IDS_RETRY, DISK_FULL_RETRY, MEMORY_RETRY, READ_FAILED_RETRY, SHUTDOWN_RETRY, TOPIC_RESTART_RETRY,
 };
+use crate::memory::Exhausted;
 
 /// `ErrorInfo.domain` of every status.
 const DOMAIN: &str = "ratatoskr";
@@ -148,6 +150,26 @@ pub(crate) fn denied(denied: &Denied) -> Status {
     failure.status(denied)
 }
 
+/// What callers share is used up, or what one of them may have.
+pub(crate) fn no_memory(exhausted: &Exhausted) -> Status {
+    let (reason, bytes_max) = match exhausted {
+        Exhausted::Callers { bytes_max } => ("MEMORY_EXHAUSTED", bytes_max),
+        Exhausted::Client { bytes_max } => ("CLIENT_MEMORY_EXHAUSTED", bytes_max),
+    };
+    let failure = Failure::new(Code::ResourceExhausted, reason).fact("bytes_max", bytes_max);
+    failure.retry_after(MEMORY_RETRY).status(exhausted)
+}
+
+/// A client has as much of something as it may.
+pub(crate) fn too_much(what: &TooMuch) -> Status {
+    let (reason, limit, retry_after) = match what {
+        TooMuch::Connections { connections_max } => ("TOO_MANY_CONNECTIONS", connections_max, MEMORY_RETRY),
+        TooMuch::Calls { calls_max } => ("TOO_MANY_CALLS", calls_max, MEMORY_RETRY),
+        TooMuch::Rate { per_second, retry_after } => ("TOO_MANY_CALLS_A_SECOND", per_second, *retry_after),
+    };
+    Failure::new(Code::ResourceExhausted, reason).fact("limit", limit).retry_after(retry_after).status(what)
+}
+
 /// The server is on its way down.
 pub(crate) fn shutting_down() -> Status {
     unavailable(&Unavailable::ShuttingDown)
@@ -207,9 +229,11 @@ pub(crate) fn publish_refusal(error: &PublishError) -> Result<String, Status> {
         PublishError::Message { error, .. } => Ok(format!("{}: {error}", message_code(error))),
         PublishError::TooManyTopics => Ok(format!("too_many_topics: {error}")),
         PublishError::OtherOffset { .. } => Ok(format!("offset_mismatch: {error}")),
-        PublishError::TooManyDedupIds => Err(Failure::new(Code::ResourceExhausted, "TOO_MANY_DEDUP_IDS")
-            .retry_after(DEDUP_IDS_RETRY)
-            .status(error)),
+        PublishError::TooManyDedupIds { .. } => {
+            Err(Failure::new(Code::ResourceExhausted, "TOO_MANY_DEDUP_IDS")
+                .retry_after(DEDUP_IDS_RETRY)
+                .status(error))
+        }
         PublishError::EmptyBatch | PublishError::BatchTooLong { .. } | PublishError::BatchTooLarge { .. } => {
             Err(bad_field("messages", error))
         }

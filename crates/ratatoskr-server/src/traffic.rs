@@ -14,6 +14,14 @@ pub(crate) struct Traffic {
     pub(crate) handshakes_failed: Count,
     /// Times a publish stream had as much on its way as it may, and was made to wait.
     pub(crate) publish_streams_stalled: Count,
+    /// Connections that were not served, because their client had enough of them or memory was used up.
+    pub(crate) connections_refused: Count,
+    /// Connections that were closed because they held memory that others waited for, and read or sent nothing.
+    pub(crate) connections_stuck: Count,
+    /// Calls refused because memory was used up, of all callers or of one client.
+    pub(crate) calls_without_memory: Count,
+    /// Calls refused because their client had as many as it may.
+    pub(crate) calls_beyond_limit: Count,
 }
 
 /// A number that only grows.

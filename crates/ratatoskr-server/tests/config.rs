@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use ratatoskr_broker::{Durability, TopicSettings};
+use ratatoskr_broker::{Durability, MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, TopicSettings};
+use ratatoskr_server::ClientLimits;
 use ratatoskr_server::config::{Config, ConfigError, Given, LogFormat, SETTINGS, load};
 
 fn file(text: &str) -> tempfile::NamedTempFile {
@@ -49,7 +50,8 @@ fn without_anything_given_every_field_has_its_documented_default() {
         threads,
         segment_bytes,
         journal_file_bytes,
-        tail_bytes_max,
+        memory,
+        client_limits,
         topic_defaults,
         log_level,
         log_format,
@@ -60,7 +62,9 @@ fn without_anything_given_every_field_has_its_documented_default() {
     assert!(!insecure_listen);
     assert_eq!([access, audit_log, tls_cert, tls_key, tls_client_ca], [const { None }; 5]);
     assert_eq!(threads, 0);
-    assert_eq!((segment_bytes, journal_file_bytes, tail_bytes_max), (100 << 20, 32 << 20, 32 << 20));
+    assert_eq!((segment_bytes, journal_file_bytes), (100 << 20, 32 << 20));
+    assert!((MEMORY_BYTES_MIN..=MEMORY_BYTES_DEFAULT).contains(&memory));
+    assert_eq!(client_limits, ClientLimits::default());
     assert_eq!(topic_defaults, TopicSettings::default());
     assert_eq!((log_level, log_format), ("info", LogFormat::Text));
 }

@@ -30,7 +30,7 @@ use super::settings::SubscriptionName;
 use super::tickets::{After, Tickets};
 use super::trace::Memory;
 use crate::core::{Alarm, Core, Tally};
-use crate::limits::READ_BYTES_MAX;
+use crate::limits::{READ_BYTES_MAX, UNSETTLED_BYTES_MIN};
 use crate::topic::Topic;
 use scheduled::Scheduling;
 
@@ -67,6 +67,8 @@ pub(crate) struct Courier {
     /// Being created: topic number and name, and who else wanted to create it meanwhile.
     creating: BTreeMap<(u32, SubscriptionName), Vec<DoneReply>>,
     reader: mpsc::Sender<Job>,
+    /// Bytes by which each subscription may grow until the next sweep.
+    growth_max: u64,
     /// Steady time.
     swept_ms: u64,
     stopping_since: Option<Instant>,
@@ -90,6 +92,7 @@ impl Courier {
         let last_number = core.books.last_number();
         Courier {
             swept_ms: core.moment().steady_ms,
+            growth_max: core.shares.unsettled,
             core,
             start: start as u32,
             desks: HashMap::new(),
@@ -158,7 +161,8 @@ impl Courier {
     fn open_desk(&mut self, number: u32, topic: &Arc<Topic>) {
         let (start, now) = (self.start, self.core.moment());
         let desk = self.core.books.with(number, |book| Desk::open(book, topic.clone(), start, now));
-        if let Some(desk) = desk {
+        if let Some(mut desk) = desk {
+            desk.delivery.allow(self.growth_max);
             topic.note_durable(1);
             // Whoever was told before looks no more.
             topic.growth_is_seen();
@@ -224,6 +228,7 @@ impl Courier {
             return;
         }
         self.swept_ms = now.steady_ms;
+        self.share_memory();
         let mut unused = Vec::new();
         for desk in self.desks.values_mut() {
             if !desk.seats.is_empty() {
@@ -246,6 +251,17 @@ impl Courier {
             });
         }
         self.send_round(true);
+    }
+
+    /// Gives each subscription that is worked through an equal part of what is left; it keeps what it has.
+    fn share_memory(&mut self) {
+        let held: u64 = self.desks.values().map(|desk| desk.delivery.memory()).sum();
+        let at_work = self.desks.values().filter(|desk| !desk.seats.is_empty()).count() as u64;
+        self.growth_max = self.core.shares.unsettled.saturating_sub(held) / at_work.max(1);
+        for desk in self.desks.values_mut() {
+            let memory_max = desk.delivery.memory() + self.growth_max;
+            desk.delivery.allow(memory_max.max(UNSETTLED_BYTES_MIN));
+        }
     }
 
     fn take_turns(&mut self, now: Moment) {

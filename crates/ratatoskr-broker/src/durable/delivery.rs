@@ -39,7 +39,9 @@ use super::event::{Booking, Effect, Event, Fed, Leaving, Letter, MemberId, Outco
 use super::lanes::Lanes;
 use super::settings::SubscriptionSettings;
 use super::turns::Turns;
-use crate::limits::{LEASE_MS_MAX, READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX, UNSETTLED_MAX};
+use crate::limits::{
+    LEASE_MS_MAX, READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX, UNSETTLED_MAX, UNSETTLED_MESSAGE_BYTES,
+};
 
 /// A burial the journal refused is tried again after so long.
 const BURIAL_RETRY_MS: u64 = 1000;
@@ -94,6 +96,8 @@ pub(crate) struct Delivery<Cargo> {
     redelivered: u64,
     chance: fastrand::Rng,
     last_reason: Arc<str>,
+    /// What it may hold, bytes.
+    memory_max: u64,
     /// The time of the event being applied, and its effects so far.
     now: Moment,
     effects: Vec<Effect<Cargo>>,
@@ -116,6 +120,7 @@ impl<Cargo> Delivery<Cargo> {
             redelivered: 0,
             chance: fastrand::Rng::with_seed(cursor ^ next_lease),
             last_reason: Arc::default(),
+            memory_max: u64::MAX,
             now: Moment::default(),
             effects: Vec::new(),
         }
@@ -149,7 +154,23 @@ impl<Cargo> Delivery<Cargo> {
             && !self.turns.is_empty()
             && self.ready.len() < READ_AHEAD_MAX
             && self.ready_bytes < READ_AHEAD_BYTES_MAX
-            && self.held.len() + self.lanes.parked() < UNSETTLED_MAX
+            && !self.is_full()
+    }
+
+    /// What is read and not settled, bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let messages = self.ready.len() + self.held.len() + self.lanes.parked();
+        messages as u64 * UNSETTLED_MESSAGE_BYTES + self.ready_bytes
+    }
+
+    /// From now on it may hold so much; what it holds already, it keeps.
+    pub(crate) fn allow(&mut self, memory_max: u64) {
+        self.memory_max = memory_max;
+    }
+
+    /// True when it may hold no more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.held.len() + self.lanes.parked() >= UNSETTLED_MAX || self.memory() >= self.memory_max
     }
 
     /// Everything before it has been read.

@@ -132,9 +132,11 @@ fn why(desk: &Desk, next: u64, now: Moment) -> String {
             census.ready
         );
     }
-    if census.leased + census.waiting + census.parked >= UNSETTLED_MAX {
+    if desk.delivery.is_full() {
+        let unsettled = census.leased + census.waiting + census.parked;
         return format!(
-            "unsettled_max: {UNSETTLED_MAX} messages are leased, waiting or parked; reading on waits until some are settled"
+            "unsettled_max: {unsettled} messages are leased, waiting or parked, as many as memory and the limit of {UNSETTLED_MAX} allow; \
+             reading on waits until some are settled"
         );
     }
     if !at_end || census.ready > 0 {

@@ -79,7 +79,7 @@ impl Sequencer {
         if !terms.ids.is_empty() && window_ms > 0 && !Broken::Duplicates.is_on() {
             let cutoff_ms = self.core.believed_ms().saturating_sub(window_ms);
             let found = self.core.dedup.find(ids_of.log.number, &terms.ids, cutoff_ms);
-            duplicates = found.map_err(|TooManyIds| AppendError::TooManyDedupIds)?;
+            duplicates = found.map_err(|TooManyIds(ids_max)| AppendError::TooManyDedupIds { ids_max })?;
         }
         let next = topic.log.staged_next();
         for &(index, expected) in &terms.expected {

@@ -1,51 +1,21 @@
 //! [`Namespace`]: a topic prefix that belongs to a tenant, and what the tenant may use.
 //!
 //! ```text
-//!   rate  ──▶ Bucket: the time at which everything let through so far is paid for
-//!                     |now ──── at most one second ahead ────▶| else: come back after …
+//!   rates ──▶ a Bucket each
 //!   topics_max ──▶ topics there are + topics being made, looked at only when one is to be made
 //! ```
 //!
 //! A batch is let through whole if anything is: it then takes longer until the next. So a batch larger than a second's
-//! worth is slow, and never impossible. Time is an argument, nanoseconds from any fixed point on.
+//! worth is slow, and never impossible.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use ratatoskr_broker::TopicName;
 
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
-
-/// Lets so much through a second, with up to one second's worth at once.
-#[derive(Debug)]
-pub(crate) struct Bucket {
-    /// Units a second, 1 or more.
-    per_second: u64,
-    /// When everything let through so far is paid for, nanoseconds.
-    paid_at: AtomicU64,
-}
-
-impl Bucket {
-    pub(crate) fn new(per_second: u64) -> Bucket {
-        Bucket { per_second, paid_at: AtomicU64::new(0) }
-    }
-
-    /// How long until something is let through again; zero if now.
-    fn wait(&self, now: u64) -> Duration {
-        let ahead = self.paid_at.load(Ordering::Relaxed).saturating_sub(now);
-        Duration::from_nanos(ahead.saturating_sub(NANOS_PER_SECOND - 1))
-    }
-
-    fn take(&self, units: u64, now: u64) {
-        let cost = u128::from(units) * u128::from(NANOS_PER_SECOND) / u128::from(self.per_second);
-        let cost = u64::try_from(cost).unwrap_or(u64::MAX);
-        let later = |paid_at: u64| Some(paid_at.max(now).saturating_add(cost));
-        let _ = self.paid_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
-    }
-}
+use crate::bucket::Bucket;
 
 /// What a namespace is made of; two of the same are the same namespace to a new policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,13 +83,13 @@ impl Namespace {
     /// Lets messages through, or says when to come back. Either both rates are charged or none.
     pub(crate) fn take(&self, messages: u64, bytes: u64, now: u64) -> Result<(), Exceeded> {
         if let Some(bucket) = &self.messages {
-            let (per_second, retry_after) = (bucket.per_second, bucket.wait(now));
+            let (per_second, retry_after) = (bucket.per_second(), bucket.wait(now));
             if !retry_after.is_zero() {
                 return Err(Exceeded::Messages { per_second, retry_after });
             }
         }
         if let Some(bucket) = &self.bytes {
-            let (per_second, retry_after) = (bucket.per_second, bucket.wait(now));
+            let (per_second, retry_after) = (bucket.per_second(), bucket.wait(now));
             if !retry_after.is_zero() {
                 return Err(Exceeded::Bytes { per_second, retry_after });
             }
@@ -170,6 +140,7 @@ impl Drop for Reservation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bucket::NANOS_PER_SECOND;
 
     fn namespace(topics: Option<u64>, messages: Option<u64>, bytes: Option<u64>) -> Arc<Namespace> {
         Arc::new(Namespace::new(NamespaceSettings {

@@ -8,9 +8,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use ratatoskr_broker::Durability;
+use ratatoskr_broker::{Durability, MEMORY_BYTES_MIN};
 
 use super::amount::{bytes_in_words, duration_in_words, parse_bytes, parse_duration_ms, parse_number};
+use super::machine::memory_auto;
 use super::{Config, LogFormat};
 use crate::limits::WORKERS_MAX;
 
@@ -18,6 +19,8 @@ use crate::limits::WORKERS_MAX;
 pub const ENVIRONMENT_PREFIX: &str = "RATATOSKR_";
 /// The word for "no bound of this kind".
 const NONE: &str = "none";
+/// The word for "what suits the machine".
+const AUTO: &str = "auto";
 /// The highest segment size: positions within a segment have 32 bits on disk.
 const SEGMENT_BYTES_MAX: u64 = 2 << 30;
 
@@ -51,6 +54,8 @@ pub enum Kind {
     Number(RangeInclusive<u64>),
     /// A size in bytes.
     Bytes(RangeInclusive<u64>),
+    /// A size in bytes, or `auto` for what suits the machine.
+    BytesOrAuto(RangeInclusive<u64>),
     /// A count, or `none` for no bound.
     NumberBound,
     /// A size in bytes, or `none` for no bound.
@@ -72,7 +77,7 @@ pub enum Value {
     Address(SocketAddr),
     /// Of [`Kind::Switch`].
     Switch(bool),
-    /// Of the numeric kinds; `None` is "no bound".
+    /// Of the numeric kinds; `None` is "no bound", or "what suits the machine".
     Amount(Option<u64>),
     /// Of [`Kind::Word`].
     Word(&'static str),
@@ -213,11 +218,41 @@ pub const SETTINGS: &[Setting] = &[
         fill: |config, value| config.journal_file_bytes = value.number(),
     },
     Setting {
-        key: "tail_bytes_max",
-        kind: Kind::Bytes(1 << 20..=1 << 40),
-        default: "32MiB",
-        help: "Memory for recent messages, all topics together. Readers further behind read from disk.",
-        fill: |config, value| config.tail_bytes_max = value.number(),
+        key: "memory",
+        kind: Kind::BytesOrAuto(MEMORY_BYTES_MIN..=1 << 40),
+        default: AUTO,
+        help: "Memory the broker may use, shared out by purpose (docs/limits.md); what would need more waits, or is refused. `auto` is a \
+               quarter of what the machine or its container has, at most 1GiB.",
+        fill: |config, value| config.memory = value.bound().unwrap_or_else(memory_auto),
+    },
+    Setting {
+        key: "client_memory_max",
+        kind: Kind::BytesOrAuto(1 << 20..=1 << 40),
+        default: AUTO,
+        help: "Memory held for the connections from one address: requests that have not come wholly, answers that wait, open calls. \
+               `auto` is half of what all callers share.",
+        fill: |config, value| config.client_limits.memory_max = value.bound(),
+    },
+    Setting {
+        key: "client_connections_max",
+        kind: Kind::NumberBound,
+        default: NONE,
+        help: "Connections that one address may have open.",
+        fill: |config, value| config.client_limits.connections_max = value.bound(),
+    },
+    Setting {
+        key: "client_calls_max",
+        kind: Kind::NumberBound,
+        default: NONE,
+        help: "Calls and streams that one address may have open, over all its connections.",
+        fill: |config, value| config.client_limits.calls_max = value.bound(),
+    },
+    Setting {
+        key: "client_calls_per_second",
+        kind: Kind::NumberBound,
+        default: NONE,
+        help: "Calls, and steps of publish streams, that one address may begin in a second.",
+        fill: |config, value| config.client_limits.calls_per_second = value.bound(),
     },
     Setting {
         key: "log_level",
@@ -271,6 +306,10 @@ impl Kind {
             Kind::NumberBound | Kind::BytesBound | Kind::DurationBound if text == NONE => {
                 Ok(Value::Amount(None))
             }
+            Kind::BytesOrAuto(_) if text == AUTO => Ok(Value::Amount(None)),
+            Kind::BytesOrAuto(range) => {
+                in_range(parse_bytes(text), range, self).map(|n| Value::Amount(Some(n)))
+            }
             Kind::NumberBound => {
                 in_range(parse_number(text), &(1..=u64::MAX), self).map(|n| Value::Amount(Some(n)))
             }
@@ -301,6 +340,9 @@ impl Kind {
             Kind::Bytes(range) => {
                 format!("{} to {}", bytes_in_words(*range.start()), bytes_in_words(*range.end()))
             }
+            Kind::BytesOrAuto(range) => {
+                format!("{} to {}, or {AUTO}", bytes_in_words(*range.start()), bytes_in_words(*range.end()))
+            }
             Kind::NumberBound => "1 or more, or none".to_owned(),
             Kind::BytesBound => "1 byte or more, or none".to_owned(),
             Kind::DurationBound => "1ms or more, or none".to_owned(),
@@ -316,7 +358,7 @@ impl Kind {
             Kind::Address => "ADDR",
             Kind::Switch => "BOOL",
             Kind::Number(_) | Kind::NumberBound => "N",
-            Kind::Bytes(_) | Kind::BytesBound => "SIZE",
+            Kind::Bytes(_) | Kind::BytesOrAuto(_) | Kind::BytesBound => "SIZE",
             Kind::DurationBound => "DURATION",
             Kind::Word(_) => "WORD",
         }
@@ -332,8 +374,11 @@ impl Kind {
             (_, Value::Address(address)) => address.to_string(),
             (_, Value::Switch(on)) => on.to_string(),
             (_, Value::Word(word)) => (*word).to_owned(),
+            (Kind::BytesOrAuto(_), Value::Amount(None)) => AUTO.to_owned(),
             (_, Value::Amount(None)) => NONE.to_owned(),
-            (Kind::Bytes(_) | Kind::BytesBound, Value::Amount(Some(bytes))) => bytes_in_words(*bytes),
+            (Kind::Bytes(_) | Kind::BytesOrAuto(_) | Kind::BytesBound, Value::Amount(Some(bytes))) => {
+                bytes_in_words(*bytes)
+            }
             (Kind::DurationBound, Value::Amount(Some(duration_ms))) => duration_in_words(*duration_ms),
             (_, Value::Amount(Some(number))) => number.to_string(),
         }

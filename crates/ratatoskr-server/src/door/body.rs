@@ -62,8 +62,9 @@ pub(super) fn request_body(
 
 impl BodySender {
     /// Refused if the connection has begun too many requests, and ended too few.
-    pub(super) fn push(&mut self, chunk: Bytes) -> Result<(), Status> {
-        self.partial.pass(&chunk)?;
+    /// Answers how many bytes of a request that has not come wholly are kept.
+    pub(super) fn push(&mut self, chunk: Bytes) -> Result<usize, Status> {
+        let kept = self.partial.pass(&chunk)?;
         let pipe = &self.pipe;
         self.change(|content| {
             if content.is_abandoned {
@@ -72,7 +73,7 @@ impl BodySender {
                 content.push(chunk);
             }
         });
-        Ok(())
+        Ok(kept)
     }
 
     pub(super) fn end(self) {

@@ -19,6 +19,7 @@ use crate::door::requests::Requests;
 use crate::door::route::Route;
 use crate::door::stream::{self, Steps};
 use crate::door::{feed, publishing, tonic_call};
+use crate::limits::SMALL_REQUEST_BYTES;
 
 /// What a connection remembers with each stream. Dropped when the stream is gone, however that came.
 #[derive(Default)]
@@ -70,6 +71,14 @@ pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_e
     if link.http2().fields().is_oversized() {
         let message = "the call's metadata has more than 16 KiB (names, values and 32 bytes each); send less";
         return tonic_call::refuse(link, stream, &Status::resource_exhausted(message));
+    }
+    if let Err(status) = link.admit(&worker.traffic) {
+        tonic_call::refuse(link, stream, &status);
+        if let Some(too_much) = link.seat.turned_away {
+            // Which it has been told now.
+            link.http2().go_away(ErrorCode::ENHANCE_YOUR_CALM, &too_much.to_string());
+        }
+        return;
     }
     let route = Route::of(link.http2().fields());
     if route == Route::Other {
@@ -143,7 +152,10 @@ pub(super) fn take_data(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, 
     match call {
         Call::Served { body, .. } => {
             if let Some(sender) = body {
-                if let Err(status) = sender.push(data) {
+                let pushed = sender.push(data).and_then(|kept| {
+                    if kept > SMALL_REQUEST_BYTES { link.check_memory(&worker.traffic) } else { Ok(()) }
+                });
+                if let Err(status) = pushed {
                     let call = std::mem::take(call);
                     drop(http2);
                     drop(call);
@@ -175,10 +187,16 @@ fn gather(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, data: Bytes, i
     let route = *route;
     request.push(data);
     let whole = match request.next() {
-        Ok(None) if !is_end => match request.count() {
-            Ok(()) => return,
-            Err(status) => Err(status),
-        },
+        Ok(None) if !is_end => {
+            let kept = request.count().and_then(|()| match request.bytes() {
+                0..=SMALL_REQUEST_BYTES => Ok(()),
+                _ => link.check_memory(&worker.traffic),
+            });
+            match kept {
+                Ok(()) => return,
+                Err(status) => Err(status),
+            }
+        }
         Ok(None) => Err(Status::invalid_argument("the call ended before its request was complete")),
         Ok(Some(_)) if request.is_cut() => {
             Err(Status::invalid_argument("the call has more than one request; it takes one"))

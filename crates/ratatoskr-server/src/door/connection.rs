@@ -47,9 +47,14 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Waits until the peer has heard that we are done. A socket that is closed while something unread lies in it is reset, and what was said
 /// last may be lost.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S) -> io::Result<u64> {
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S) -> io::Result<()> {
     socket.shutdown().await?;
-    tokio::io::copy(&mut socket.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
+    let read = tokio::io::copy(&mut (&mut socket).take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await?;
+    if read == LINGER_BYTES_MAX {
+        // It goes on sending. What it is told may lie behind what it has not read yet: it has the rest of the time for that.
+        std::future::pending::<()>().await;
+    }
+    Ok(())
 }
 
 /// What may still come.
@@ -89,6 +94,7 @@ impl Serving<'_> {
         let is_drained = self.read(socket.as_mut(), context)?;
         calls::tell_room(self.worker, self.link);
         let is_written = self.write(socket.as_mut(), context)?;
+        self.link.count();
         if self.link.is_cut() || (is_written && self.input == Input::Closed) {
             return Poll::Ready(Ok(Leaving::AtOnce));
         }
@@ -210,6 +216,7 @@ impl Serving<'_> {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             outgoing.advance(written);
+            self.link.count_written(written);
             let is_stalled = http2.is_stalled();
             drop(http2);
             calls::tell_room(self.worker, self.link);

@@ -9,6 +9,7 @@
 //! and its place in the log. With the name of a durable subscription the subscriber is a member; its messages are its own.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_core::future::BoxFuture;
@@ -27,6 +28,7 @@ use crate::door::publishing::OK;
 use crate::door::tonic_call::{refuse, status_ending};
 use crate::door::{Worker, calls};
 use crate::encoding::{frames, shared_frames};
+use crate::memory::{Budget, counted};
 use crate::message_frame::put_message;
 use crate::{fetch, status};
 
@@ -61,12 +63,12 @@ async fn feed(
     write_head(&link, stream, Some(follower.subscription.reference()));
     let mut closed = Box::pin(worker.closing.clone().closed());
     let end = loop {
-        link.room(stream).await;
+        link.room_for_more(stream).await;
         let batch = tokio::select! {
             biased;
             // First: a stream that never waits is to hear of it, too.
             status = &mut revoked => break status_ending(&status),
-            batch = follower.next_frames() => batch,
+            batch = follower.next_frames(&worker.guard.clients.memory) => batch,
             () = &mut closed => break status_ending(&status::shutting_down()),
         };
         match batch {
@@ -97,7 +99,7 @@ async fn deliver(
     write_head(link, stream, None);
     let mut buffer = BytesMut::new();
     let end = loop {
-        link.room(stream).await;
+        link.room_for_more(stream).await;
         let next = tokio::select! {
             biased;
             status = &mut revoked => break status_ending(&status),
@@ -108,7 +110,7 @@ async fn deliver(
             Some(Err(status)) => break status_ending(&status),
             Some(Ok(message)) => put_message(&mut buffer, |buffer| message.encode_raw(buffer)),
         }
-        link.http2().send_data(stream, buffer.split().freeze());
+        link.send(stream, buffer.split().freeze());
         link.wake();
     };
     link.http2().end(stream, end);
@@ -146,18 +148,18 @@ fn follow(broker: &Broker, request: SubscribeRequest) -> Result<Follower, Status
 }
 
 impl Follower {
-    async fn next_frames(&mut self) -> Result<Bytes, SubscriptionEnd> {
+    async fn next_frames(&mut self, memory: &Arc<Budget>) -> Result<Bytes, SubscriptionEnd> {
         let Follower { subscription, receipt, is_new } = self;
         if *is_new {
             let messages = subscription.next_batch().await?;
             *is_new = false;
-            return Ok(frames(&messages, *receipt, subscription.reference()));
+            return Ok(counted(frames(&messages, *receipt, subscription.reference()), memory));
         }
         if subscription.takes_all() {
             subscription.arrived().await?;
-            return shared_frames(subscription, *receipt).await;
+            return shared_frames(subscription, *receipt, memory).await;
         }
         let messages = subscription.next_batch().await?;
-        Ok(frames(&messages, *receipt, ""))
+        Ok(counted(frames(&messages, *receipt, ""), memory))
     }
 }

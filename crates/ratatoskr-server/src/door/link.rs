@@ -6,16 +6,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use ratatoskr_http2::{Announced, Connection, ErrorCode, Role, StreamId};
+use tonic::Status;
 
 use crate::access::Visitor;
+use crate::clients::Seat;
 use crate::door::calls::Call;
 use crate::limits::{
-    FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAMS_PER_CONNECTION_MAX,
+    CALL_BYTES, CONNECTION_BYTES, FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, HELD_STEP_BYTES, KEEPALIVE_INTERVAL,
+    KEEPALIVE_TIMEOUT, MEMORY_LOOK, STREAMS_PER_CONNECTION_MAX, STUCK_BYTES_MIN, STUCK_SECONDS,
     UNREAD_BYTES_PER_CONNECTION_MAX,
 };
+use crate::memory::{Budget, Held, counted};
+use crate::status;
+use crate::traffic::Traffic;
 
 /// See the file's head.
 pub(crate) struct Link {
@@ -32,6 +38,27 @@ pub(crate) struct Link {
     silent_s: Cell<u64>,
     /// The task is to end now, whatever is open.
     is_cut: Cell<bool>,
+    /// A place among its client's connections, and what they may have.
+    pub(super) seat: Seat,
+    /// What this connection counts for, as of the last look.
+    held: RefCell<Held>,
+    /// Open calls counted with the client, as of the last look.
+    calls: Cell<u64>,
+    /// Whether it gives memory back that others want.
+    flow: Cell<Flow>,
+}
+
+/// What a connection holds, as seen since it last gave anything of it back.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flow {
+    /// The most it held.
+    highest: usize,
+    /// The least, within this second.
+    lowest: usize,
+    /// Bytes its peer took within this second.
+    written: usize,
+    /// Seconds since then.
+    stuck_s: u64,
 }
 
 /// The way back from request bodies that are read elsewhere: what was read, so that the peer may send more.
@@ -61,7 +88,7 @@ impl Backflow {
 }
 
 impl Link {
-    pub(super) fn new(visitor: Visitor) -> Rc<Link> {
+    pub(super) fn new(visitor: Visitor, seat: Seat) -> Rc<Link> {
         let announced = Announced {
             streams_max: STREAMS_PER_CONNECTION_MAX,
             frame_bytes_max: FRAME_BYTES_MAX,
@@ -76,6 +103,10 @@ impl Link {
             gathered: Rc::default(),
             silent_s: Cell::new(0),
             is_cut: Cell::new(false),
+            held: RefCell::new(Held::new(&seat.client.memory, CONNECTION_BYTES)),
+            seat,
+            calls: Cell::new(0),
+            flow: Cell::default(),
         })
     }
 
@@ -87,6 +118,63 @@ impl Link {
     /// Lets `write` make a message in a buffer, and send it.
     pub(super) fn reply(&self, write: impl FnOnce(&mut Connection<Call>, &mut BytesMut)) {
         write(&mut self.http2.borrow_mut(), &mut self.scratch.borrow_mut());
+    }
+
+    /// What its client may hold.
+    pub(super) fn memory(&self) -> &Arc<Budget> {
+        &self.seat.client.memory
+    }
+
+    /// Refuses what would take more memory, as long as none is left.
+    pub(super) fn check_memory(&self, traffic: &Traffic) -> Result<(), Status> {
+        self.memory().check().map_err(|exhausted| {
+            traffic.calls_without_memory.increment();
+            status::no_memory(&exhausted)
+        })
+    }
+
+    /// Lets a call in, unless its client has as many as it may, or memory is used up.
+    pub(super) fn admit(&self, traffic: &Traffic) -> Result<(), Status> {
+        self.check_memory(traffic)?;
+        let open = self.http2().stream_count() as u64;
+        self.seat.admit(open - self.calls.get().min(open)).map_err(|too_much| {
+            traffic.calls_beyond_limit.increment();
+            status::too_much(&too_much)
+        })
+    }
+
+    /// Counts bytes that a call holds until the answer is dropped.
+    pub(super) fn hold(&self, bytes: usize) -> Held {
+        Held::new(self.memory(), bytes)
+    }
+
+    /// Counts what this connection holds now, and the calls on it.
+    pub(super) fn count(&self) {
+        let (open, bytes) = {
+            let http2 = self.http2.borrow();
+            (http2.stream_count(), self.gathered.get() + http2.unreleased() + http2.copied())
+        };
+        self.seat.count_calls(self.calls.replace(open as u64), open as u64);
+        let bytes = CONNECTION_BYTES + open * CALL_BYTES + bytes;
+        let flow = self.flow.get();
+        self.flow.set(Flow { highest: flow.highest.max(bytes), lowest: flow.lowest.min(bytes), ..flow });
+        let mut held = self.held.borrow_mut();
+        if bytes.abs_diff(held.bytes()) >= HELD_STEP_BYTES {
+            held.set(bytes);
+        }
+    }
+
+    /// Gives a stream data to send that nobody else has, and counts it for as long as it waits.
+    pub(super) fn send(&self, stream: StreamId, data: Bytes) {
+        self.http2().send_data(stream, counted(data, self.memory()));
+    }
+
+    /// Waits until a stream should be given more to send, and there is memory to make it in.
+    pub(super) async fn room_for_more(&self, stream: StreamId) {
+        self.room(stream).await;
+        while self.memory().check().is_err() {
+            tokio::time::sleep(MEMORY_LOOK).await;
+        }
     }
 
     /// Waits until a stream should be given more to send.
@@ -136,8 +224,33 @@ impl Link {
         self.is_cut.get()
     }
 
+    /// The peer has taken so many bytes.
+    pub(super) fn count_written(&self, bytes: usize) {
+        let flow = self.flow.get();
+        self.flow.set(Flow { written: flow.written + bytes, ..flow });
+    }
+
+    /// Asked once a second: true once the connection has held on to memory that others want for too long.
+    fn is_stuck(&self) -> bool {
+        let bytes = self.held.borrow().bytes();
+        let Flow { highest, lowest, written, stuck_s } = self.flow.get();
+        let holds_on = bytes + self.http2.borrow().waiting() >= STUCK_BYTES_MIN
+            && written < STUCK_BYTES_MIN
+            && highest < lowest + STUCK_BYTES_MIN;
+        let (highest, stuck_s) =
+            if holds_on && self.memory().check().is_err() { (highest, stuck_s + 1) } else { (bytes, 0) };
+        self.flow.set(Flow { highest, lowest: bytes, written: 0, stuck_s });
+        stuck_s >= STUCK_SECONDS
+    }
+
     /// A second has passed.
-    pub(super) fn tick(&self) {
+    pub(super) fn tick(&self, traffic: &Traffic) {
+        self.count();
+        if self.is_stuck() {
+            traffic.connections_stuck.increment();
+            self.is_cut.set(true);
+            return self.wake();
+        }
         let mut http2 = self.http2();
         http2.tick();
         let is_greeted = http2.is_greeted();
@@ -163,6 +276,7 @@ impl Link {
     /// The connection is gone, and with it all calls on it.
     pub(super) fn end(&self) {
         self.end_calls();
+        self.count();
         *self.backflow.waker.lock() = None;
     }
 

@@ -35,8 +35,8 @@ impl Partial {
         Partial { prefix: [0; PREFIX_BYTES], prefix_bytes: 0, missing: 0, kept: 0, total: Rc::clone(total) }
     }
 
-    /// Data goes on to the call. Refused if all calls of the connection keep too much.
-    pub(super) fn pass(&mut self, mut data: &[u8]) -> Result<(), Status> {
+    /// Data goes on to the call. Refused if all calls of the connection keep too much; answers what this one keeps.
+    pub(super) fn pass(&mut self, mut data: &[u8]) -> Result<usize, Status> {
         let mut kept = self.kept;
         while !data.is_empty() {
             if self.missing == 0 {
@@ -57,7 +57,7 @@ impl Partial {
             data = &data[come..];
         }
         self.keep(kept);
-        if self.total.get() > GATHERED_BYTES_PER_CONNECTION_MAX { Err(too_much()) } else { Ok(()) }
+        if self.total.get() > GATHERED_BYTES_PER_CONNECTION_MAX { Err(too_much()) } else { Ok(kept) }
     }
 
     fn keep(&mut self, bytes: usize) {

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use ratatoskr_broker::{Broker, Delivery, Draft, MessageView, PublishError, Published, Receipt};
+use ratatoskr_http2::limits::COPIED_BYTES_MAX;
 use ratatoskr_http2::{Ending, StreamId};
 use ratatoskr_proto::{
     BatchView, PublishBatchRequest, PublishBatchResponse, PublishRequest, PublishView, ReceiptParts,
@@ -25,6 +26,7 @@ use crate::door::calls;
 use crate::door::link::Link;
 use crate::door::tickets::{Kind, Waiting};
 use crate::door::tonic_call::refuse;
+use crate::memory::counted;
 use crate::message_frame::put_message;
 use crate::{publish, status};
 
@@ -42,20 +44,24 @@ pub(super) fn single(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, req
     {
         return submit(worker, link, draft, (stream, Kind::Single));
     }
+    let held = link.hold(request.len());
     let request = match PublishRequest::decode(request.clone()) {
         Ok(request) => request,
         Err(error) => return refuse(link, stream, &ratatoskr_proto::malformed(&error)),
     };
     let (broker, owner) = (worker.broker.clone(), Rc::clone(link));
     calls::spawn(link, stream, None, async move {
-        let _places = way;
+        let _until_done = (way, held);
         respond(&owner, stream, publish::publish(&broker, request).await);
     });
 }
 
 fn submit(worker: &Worker, link: &Rc<Link>, draft: Draft, (stream, kind): (StreamId, Kind)) {
-    if let Some(task) = worker.tickets.submit(draft, Waiting { link: Rc::clone(link), stream, kind }) {
-        calls::hold(link, stream, None, task);
+    let waiting = Waiting { link: Rc::clone(link), stream, kind };
+    match worker.tickets.submit(draft, waiting, &worker.traffic) {
+        Ok(None) => {}
+        Ok(Some(task)) => calls::hold(link, stream, None, task),
+        Err(status) => refuse(link, stream, &status),
     }
 }
 
@@ -71,13 +77,14 @@ pub(super) fn batch(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, requ
         let kind = Kind::Batch(draft.count());
         return submit(worker, link, draft, (stream, kind));
     }
+    let held = link.hold(request.len());
     let request = match PublishBatchRequest::decode(request.clone()) {
         Ok(request) => request,
         Err(error) => return refuse(link, stream, &ratatoskr_proto::malformed(&error)),
     };
     let (broker, owner) = (worker.broker.clone(), Rc::clone(link));
     calls::spawn(link, stream, None, async move {
-        let _places = way;
+        let _until_done = (way, held);
         respond(&owner, stream, publish::publish_batch(&broker, request).await);
     });
 }
@@ -206,7 +213,11 @@ fn reply(link: &Link, stream: StreamId, write: impl FnOnce(&mut BytesMut)) {
         http2.send_headers(stream, |fields| {
             fields.known(":status", "200").known("content-type", "application/grpc");
         });
-        http2.send_copied(stream, scratch);
+        if scratch.len() > COPIED_BYTES_MAX {
+            http2.send_data(stream, counted(scratch.split().freeze(), link.memory()));
+        } else {
+            http2.send_copied(stream, scratch);
+        }
         http2.end(stream, OK);
     });
 }

@@ -30,7 +30,8 @@ use crate::door::publishing::{OK, draft_batch, put_results};
 use crate::door::requests::Requests;
 use crate::door::tickets::{Kind, Waiting};
 use crate::door::tonic_call::end_with_status;
-use crate::limits::{PUBLISH_STREAM_IN_FLIGHT_BYTES_MAX, PUBLISH_STREAM_IN_FLIGHT_MAX};
+use crate::limits::{PUBLISH_STREAM_IN_FLIGHT_BYTES_MAX, PUBLISH_STREAM_IN_FLIGHT_MAX, SMALL_REQUEST_BYTES};
+use crate::memory::counted;
 use crate::message_frame::put_message;
 use crate::publish::publish_each;
 use crate::status;
@@ -156,7 +157,7 @@ fn change(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, change: impl F
     change(&mut steps);
     while let Some(response) = steps.next_response() {
         match response {
-            Ok(response) => http2.send_data(stream, response),
+            Ok(response) => http2.send_data(stream, counted(response, link.memory())),
             Err(status) => {
                 // What comes after it is told nothing, though it may be published.
                 drop(http2);
@@ -172,7 +173,10 @@ fn change(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, change: impl F
     } else {
         // All but the beginning of a request has been read, and the rest of that has to come.
         http2.release(stream, std::mem::take(&mut steps.unreleased));
-        steps.requests.count()
+        steps.requests.count().and_then(|()| match steps.requests.bytes() {
+            0..=SMALL_REQUEST_BYTES => Ok(()),
+            _ => link.check_memory(&worker.traffic),
+        })
     };
     if let Err(status) = read.and(counted) {
         steps.requests = Requests::default();
@@ -239,6 +243,10 @@ fn read(
             let is_cut = steps.end.is_some() && steps.requests.is_cut();
             return if is_cut { Err(Status::internal("the stream ended within a request")) } else { Ok(()) };
         };
+        link.seat.pay().map_err(|too_much| {
+            worker.traffic.calls_beyond_limit.increment();
+            status::too_much(&too_much)
+        })?;
         let way = asking::step(&mut steps.asked, &worker.broker, &request)?;
         let number = steps.oldest + steps.in_flight.len() as u64;
         let task = begin_step(worker, link, (stream, number), &request, way)?;
@@ -260,13 +268,14 @@ fn begin_step(
         && let Some(draft) = draft_batch(&worker.broker, &view, request.len())
     {
         let kind = Kind::Step { number, sequence: view.sequence, count: draft.count() };
-        return Ok(worker.tickets.submit(draft, Waiting { link: Rc::clone(link), stream, kind }));
+        let waiting = Waiting { link: Rc::clone(link), stream, kind };
+        return worker.tickets.submit(draft, waiting, &worker.traffic);
     }
     let step = PublishStreamRequest::decode(request.clone());
     let step = step.map_err(|error| ratatoskr_proto::malformed(&error))?;
-    let broker = worker.broker.clone();
+    let (broker, held) = (worker.broker.clone(), link.hold(request.len()));
     let mut publishing = Box::pin(async move {
-        let _places = way;
+        let _until_done = (way, held);
         let PublishStreamRequest { sequence, topic, messages } = step;
         let results = publish_each(&broker, &topic, messages).await;
         results.map(|results| encode(&PublishStreamResponse { sequence, results }))

@@ -13,10 +13,12 @@ use ratatoskr_broker::{Broker, Draft, Postbox, Posted, PublishError, Published};
 use ratatoskr_http2::{ErrorCode, StreamId};
 use slab::Slab;
 use tokio::task::spawn_local;
+use tonic::Status;
 
 use crate::door::calls::Task;
 use crate::door::link::Link;
 use crate::door::{Worker, publishing, stream};
+use crate::traffic::Traffic;
 
 /// A call that waits.
 pub(super) struct Waiting {
@@ -57,12 +59,27 @@ impl Tickets {
 
     /// Hands messages to the broker; the call is answered when they are published, or not.
     /// While the inbox has no room a task waits for it; it has to be kept with the call, so that a caller that gives up leaves nothing behind.
-    pub(super) fn submit(&self, draft: Draft, waiting: Waiting) -> Option<Task> {
+    /// Refused if there is no memory for waiting either.
+    pub(super) fn submit(
+        &self,
+        draft: Draft,
+        waiting: Waiting,
+        traffic: &Traffic,
+    ) -> Result<Option<Task>, Status> {
+        let link = Rc::clone(&waiting.link);
         let ticket = self.waiting.borrow_mut().insert(waiting) as u64;
-        let draft = self.broker.submit(draft, &self.postbox, ticket).err()?;
+        let Err(draft) = self.broker.submit(draft, &self.postbox, ticket) else { return Ok(None) };
+        if let Err(status) = link.check_memory(traffic) {
+            self.waiting.borrow_mut().remove(ticket as usize);
+            return Err(status);
+        }
+        let held = link.hold(draft.record_bytes());
         let (broker, postbox) = (self.broker.clone(), self.postbox.clone());
-        let waiting = async move { broker.submit_when_room(*draft, &postbox, ticket).await };
-        Some(Task::new(&spawn_local(waiting)))
+        let waiting = async move {
+            broker.submit_when_room(*draft, &postbox, ticket).await;
+            drop(held);
+        };
+        Ok(Some(Task::new(&spawn_local(waiting))))
     }
 
     /// Answers calls as their outcomes come, for ever.

@@ -3,6 +3,7 @@
 
 pub(crate) mod policy;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +74,14 @@ impl Fixture {
     pub(crate) async fn channel(&self) -> Channel {
         let address = self.running.as_ref().unwrap().grpc_addr();
         Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+    }
+
+    /// A client from 127.0.0.`last`: another one to the broker than those from elsewhere.
+    pub(crate) async fn client_from(&self, last: u8) -> MessageBrokerClient<Channel> {
+        let address = self.running.as_ref().unwrap().grpc_addr();
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let endpoint = endpoint.local_address(Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))));
+        MessageBrokerClient::new(endpoint.connect().await.unwrap())
     }
 
     /// Status line, headers and body of an HTTP page.

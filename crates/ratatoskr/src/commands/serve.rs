@@ -14,7 +14,7 @@ mod banner;
 use std::time::Duration;
 
 use clap::Args;
-use ratatoskr_broker::Broker;
+use ratatoskr_broker::{Broker, Shares};
 use ratatoskr_server::config::{Config, LogFormat, load};
 use ratatoskr_server::{Running, Server, ServerOptions, StartError};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -77,6 +77,8 @@ async fn serve(config: &Config, broker: &Broker) -> Outcome {
         access: config.access_rule(),
         audit_log: config.audit_log.clone(),
         tls: config.tls(),
+        callers_memory: Shares::of(config.memory).callers,
+        client_limits: config.client_limits.clone(),
     };
     let running = Server::start(broker.clone(), options).map_err(|error| {
         // What stands in a file is for a person to put right, like the configuration.

@@ -1,0 +1,69 @@
+//! [`Shares`]: what of the memory a broker may use goes where.
+//!
+//! ```text
+//!   memory  [ recent 1/32 | inbox 1/32 | memory topics 1/4 | callers 1/4 | dedup ids 1/4 | unsettled 1/8 | the program, topics … ]
+//!   full ─▶   read from     publishers   oldest go           refused       messages with   subscriptions
+//!             disk          wait                                           an id refused   read no further
+//! ```
+//!
+//! Shares are fixed, so that no use can starve another, and so that each can say by itself when it is full (ADR 0013).
+
+/// Bytes a broker may use unless it is told otherwise.
+pub const MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
+/// The least it can be told: less would not hold one batch of the largest size beside everything else.
+pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
+
+/// Bytes one remembered dedup id takes: 73 in a full table and its queue, which double when they grow.
+const DEDUP_ID_BYTES: u64 = 128;
+
+/// See the file's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shares {
+    /// Bytes of recent messages, over all topics on disk.
+    pub recent: usize,
+    /// Bytes of encoded records that wait for the journal, over all publishers.
+    pub inbox: usize,
+    /// Bytes that all memory topics keep together.
+    pub memory_topics: u64,
+    /// Bytes that a front door may hold for those who call it.
+    pub callers: usize,
+    /// Ids remembered to find duplicates, over all topics.
+    pub dedup_ids: usize,
+    /// Bytes of what durable subscriptions have read and not settled, all together.
+    pub unsettled: u64,
+}
+
+impl Shares {
+    /// Shares out so many bytes.
+    pub fn of(memory: u64) -> Shares {
+        let bytes = |share: u64| usize::try_from(share).unwrap_or(usize::MAX);
+        Shares {
+            recent: bytes(memory / 32),
+            inbox: bytes((memory / 32).min(INBOX_BYTES_MAX)),
+            memory_topics: memory / 4,
+            callers: bytes(memory / 4),
+            dedup_ids: bytes(memory / 4 / DEDUP_ID_BYTES),
+            unsettled: memory / 8,
+        }
+    }
+}
+
+/// More than this does not make the journal faster, and would make publishers wait longer.
+const INBOX_BYTES_MAX: u64 = 32 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shared_out_is_never_more_than_there_is() {
+        for memory in [MEMORY_BYTES_MIN, 1 << 30, 1 << 40] {
+            let Shares { recent, inbox, memory_topics, callers, dedup_ids, unsettled } = Shares::of(memory);
+            let dedup = dedup_ids as u64 * DEDUP_ID_BYTES;
+            assert!(
+                (recent + inbox + callers) as u64 + memory_topics + dedup + unsettled <= memory / 16 * 15
+            );
+            assert!(inbox >= 2 << 20 && dedup_ids >= 100_000);
+        }
+    }
+}

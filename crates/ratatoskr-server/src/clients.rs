@@ -1,0 +1,257 @@
+//! [`Clients`]: who is connected from where, and what one of them may have.
+//!
+//! ```text
+//!   connection ──▶ Seat of its client ──┬─ connections   at most client_connections_max
+//!                                       ├─ open calls    at most client_calls_max
+//!                                       ├─ calls begun   at most client_calls_per_second
+//!                                       └─ bytes held    at most client_memory_max
+//! ```
+//!
+//! A client is a network address (of IPv6, its network of 64 bits): known before it has said a byte, and nothing it could
+//! forge. Who calls by which credentials is another matter: tenants have quotas of their own (`access/quota.rs`).
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::bucket::Bucket;
+use crate::memory::Budget;
+
+/// What one client may have at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Open connections.
+    pub connections_max: Option<u64>,
+    /// Calls and streams that are open, over all its connections.
+    pub calls_max: Option<u64>,
+    /// Calls begun a second, and steps of publish streams.
+    pub calls_per_second: Option<u64>,
+    /// Bytes the broker holds for it; `None`: half of what all callers share.
+    pub memory_max: Option<u64>,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    limits: ClientLimits,
+    /// What all callers share.
+    pub(crate) memory: Arc<Budget>,
+    here: Mutex<HashMap<IpAddr, Arc<Client>>>,
+    started: Instant,
+}
+
+/// All connections from one address.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) memory: Arc<Budget>,
+    /// Changed only while `Clients::here` is locked.
+    connections: AtomicU64,
+    calls: AtomicU64,
+    rate: Option<Bucket>,
+}
+
+/// A connection's place among those of its client.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    clients: Arc<Clients>,
+    address: IpAddr,
+    pub(crate) client: Arc<Client>,
+    /// There were as many connections as may be: this one is told so, and counts for nothing.
+    pub(crate) turned_away: Option<TooMuch>,
+}
+
+/// A client has as much as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TooMuch {
+    /// Connections.
+    #[error(
+        "this address has {connections_max} connections, as many as one client may (`client_connections_max`): close some, and send more \
+         calls on one"
+    )]
+    Connections {
+        /// As many.
+        connections_max: u64,
+    },
+    /// Open calls.
+    #[error(
+        "{calls_max} calls and streams from this address are open, as many as one client may have (`client_calls_max`): end some"
+    )]
+    Calls {
+        /// As many.
+        calls_max: u64,
+    },
+    /// Calls a second.
+    #[error(
+        "this address has begun {per_second} calls within a second, as many as one client may (`client_calls_per_second`): wait \
+         {} ms, or send several messages in one call", .retry_after.as_millis()
+    )]
+    Rate {
+        /// As many.
+        per_second: u64,
+        /// When another one is let in.
+        retry_after: Duration,
+    },
+}
+
+impl Clients {
+    /// Clients that share `memory`, bytes.
+    pub(crate) fn new(limits: ClientLimits, memory: usize) -> Arc<Clients> {
+        let memory = Budget::of_callers(memory);
+        Arc::new(Clients { limits, memory, here: Mutex::default(), started: Instant::now() })
+    }
+
+    /// A place for a connection.
+    pub(crate) fn seat(self: &Arc<Clients>, address: IpAddr) -> Seat {
+        let address = network_of(address);
+        let mut here = self.here.lock();
+        let client = here.entry(address).or_insert_with(|| self.client());
+        let connections_max = self.limits.connections_max.unwrap_or(u64::MAX);
+        let is_full = client.connections.load(Ordering::Relaxed) >= connections_max;
+        let turned_away = is_full.then_some(TooMuch::Connections { connections_max });
+        if !is_full {
+            client.connections.fetch_add(1, Ordering::Relaxed);
+        }
+        Seat { clients: Arc::clone(self), address, client: Arc::clone(client), turned_away }
+    }
+
+    fn client(&self) -> Arc<Client> {
+        let bytes_max = self.limits.memory_max.map_or(self.memory.bytes_max() / 2, |max| max as usize);
+        Arc::new(Client {
+            memory: Budget::of_client(bytes_max, &self.memory),
+            connections: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            rate: self.limits.calls_per_second.map(Bucket::new),
+        })
+    }
+}
+
+impl Seat {
+    /// Refuses another call, beside `uncounted` ones, if there are as many as may be; and one more a second than may be.
+    pub(crate) fn admit(&self, uncounted: u64) -> Result<(), TooMuch> {
+        if let Some(too_much) = self.turned_away {
+            return Err(too_much);
+        }
+        if let Some(calls_max) = self.clients.limits.calls_max
+            && self.client.calls.load(Ordering::Relaxed) + uncounted > calls_max
+        {
+            return Err(TooMuch::Calls { calls_max });
+        }
+        self.pay()
+    }
+
+    /// Refuses one more a second than may be.
+    pub(crate) fn pay(&self) -> Result<(), TooMuch> {
+        let Some(rate) = &self.client.rate else { return Ok(()) };
+        let now = self.clients.started.elapsed().as_nanos() as u64;
+        let retry_after = rate.wait(now);
+        if !retry_after.is_zero() {
+            return Err(TooMuch::Rate { per_second: rate.per_second(), retry_after });
+        }
+        rate.take(1, now);
+        Ok(())
+    }
+
+    /// A connection had so many calls open, and has now so many.
+    pub(crate) fn count_calls(&self, before: u64, now: u64) {
+        if now >= before {
+            self.client.calls.fetch_add(now - before, Ordering::Relaxed);
+        } else {
+            self.client.calls.fetch_sub(before - now, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.turned_away.is_some() {
+            return;
+        }
+        let mut here = self.clients.here.lock();
+        if self.client.connections.fetch_sub(1, Ordering::Relaxed) == 1
+            && let Entry::Occupied(client) = here.entry(self.address)
+        {
+            client.remove();
+        }
+    }
+}
+
+/// Whoever has an IPv6 address has 2⁶⁴ of them.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{Exhausted, Held};
+
+    fn clients(limits: ClientLimits) -> Arc<Clients> {
+        Clients::new(limits, 1000)
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_client_has_so_many_connections_and_another_one_its_own() {
+        let clients = clients(ClientLimits { connections_max: Some(2), ..ClientLimits::default() });
+        let (one, other) = (address("10.0.0.1"), address("10.0.0.2"));
+        let seats = [clients.seat(one), clients.seat(one)];
+        assert!(seats.iter().all(|seat| seat.admit(1).is_ok()));
+        let third = clients.seat(one);
+        assert_eq!(third.admit(1), Err(TooMuch::Connections { connections_max: 2 }));
+        assert!(clients.seat(other).admit(1).is_ok());
+        drop(seats);
+        drop(third);
+        assert!(clients.here.lock().is_empty(), "who has gone is remembered");
+        assert!(clients.seat(one).admit(1).is_ok());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_client_and_a_mapped_address_is_what_it_maps() {
+        let clients = clients(ClientLimits::default());
+        let seat = |text| clients.seat(address(text));
+        let (one, same, other) = (seat("2001:db8::1"), seat("2001:db8::ffff:0:1"), seat("2001:db8:0:1::1"));
+        assert!(Arc::ptr_eq(&one.client, &same.client) && !Arc::ptr_eq(&one.client, &other.client));
+        assert!(Arc::ptr_eq(&seat("10.0.0.1").client, &seat("10.0.0.1").client));
+        assert_eq!(network_of(address("::ffff:10.0.0.1")), address("10.0.0.1"));
+    }
+
+    #[test]
+    fn calls_are_counted_over_all_connections() {
+        let clients = clients(ClientLimits { calls_max: Some(3), ..ClientLimits::default() });
+        let (one, other) = (clients.seat(address("10.0.0.1")), clients.seat(address("10.0.0.1")));
+        one.count_calls(0, 2);
+        other.admit(1).unwrap();
+        assert_eq!(other.admit(2), Err(TooMuch::Calls { calls_max: 3 }));
+        one.count_calls(2, 0);
+        other.admit(2).unwrap();
+    }
+
+    #[test]
+    fn more_calls_a_second_than_may_be_are_told_when_to_come_back() {
+        let clients = clients(ClientLimits { calls_per_second: Some(5), ..ClientLimits::default() });
+        let seat = clients.seat(address("10.0.0.1"));
+        let refused = (0..7).find_map(|_| seat.admit(1).err()).unwrap();
+        let TooMuch::Rate { per_second: 5, retry_after } = refused else { panic!("{refused}") };
+        assert!(retry_after <= Duration::from_millis(200), "{retry_after:?}");
+    }
+
+    #[test]
+    fn one_client_alone_holds_no_more_than_half_of_the_memory() {
+        let clients = clients(ClientLimits::default());
+        let (one, other) = (clients.seat(address("10.0.0.1")), clients.seat(address("10.0.0.2")));
+        let _held = Held::new(&one.client.memory, 500);
+        assert_eq!(one.client.memory.check(), Err(Exhausted::Client { bytes_max: 500 }));
+        other.client.memory.check().unwrap();
+    }
+}

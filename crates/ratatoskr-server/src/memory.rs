@@ -1,0 +1,185 @@
+//! [`Budget`]: memory that callers share, and who holds how much of it.
+//!
+//! ```text
+//!   connections, open calls, requests that have not come wholly ──┐
+//!   publishes that wait for room in the inbox ────────────────────┼──▶ their client's budget ──▶ the budget of all callers
+//!   answers that wait to be read ─────────────────────────────────┘                                (a share of `memory`)
+//!                                      frames that subscribers share ─────────────────────────────────────▲
+//! ```
+//!
+//! What is held is counted as it is, also beyond the limit; what would make it more is refused as long as nothing is left
+//! ([`Budget::check`]). So a budget can be passed by what one turn of each thread takes in, and never waits for anybody.
+//! Invariant: what is counted is given back by dropping [`Held`], whatever the call's end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    scope: Scope,
+    bytes_max: usize,
+    held: AtomicUsize,
+    /// What is held here is held there as well.
+    above: Option<Arc<Budget>>,
+}
+
+/// Whose memory it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Of all who call.
+    Callers,
+    /// Of all connections of one client.
+    Client,
+}
+
+/// Nothing is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Exhausted {
+    /// Of what all callers share.
+    #[error(
+        "callers hold all of the {bytes_max} bytes that they share, a quarter of `memory`: try again in a moment, send less at a time, \
+         read answers, or give the broker more memory"
+    )]
+    Callers {
+        /// All of it.
+        bytes_max: usize,
+    },
+    /// Of what one client may hold.
+    #[error(
+        "the connections from this address hold all of the {bytes_max} bytes that one client may (`client_memory_max`): try again in a \
+         moment, send less at a time, or read answers"
+    )]
+    Client {
+        /// All of it.
+        bytes_max: usize,
+    },
+}
+
+impl Budget {
+    /// What all callers share.
+    pub(crate) fn of_callers(bytes_max: usize) -> Arc<Budget> {
+        Arc::new(Budget { scope: Scope::Callers, bytes_max, held: AtomicUsize::new(0), above: None })
+    }
+
+    /// What one client may have of it.
+    pub(crate) fn of_client(bytes_max: usize, callers: &Arc<Budget>) -> Arc<Budget> {
+        let above = Some(Arc::clone(callers));
+        Arc::new(Budget { scope: Scope::Client, bytes_max, held: AtomicUsize::new(0), above })
+    }
+
+    /// Refuses as long as nothing is left, here or above.
+    pub(crate) fn check(&self) -> Result<(), Exhausted> {
+        let bytes_max = self.bytes_max;
+        if self.held() >= bytes_max {
+            return Err(match self.scope {
+                Scope::Callers => Exhausted::Callers { bytes_max },
+                Scope::Client => Exhausted::Client { bytes_max },
+            });
+        }
+        self.above.as_ref().map_or(Ok(()), |above| above.check())
+    }
+
+    /// Bytes held now.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that may be held.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    fn change(&self, before: usize, after: usize) {
+        if after > before {
+            self.held.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            self.held.fetch_sub(before - after, Ordering::Relaxed);
+        }
+        if let Some(above) = &self.above {
+            above.change(before, after);
+        }
+    }
+}
+
+/// Bytes that are held of a budget, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Held {
+    pub(crate) fn new(budget: &Arc<Budget>, bytes: usize) -> Held {
+        budget.change(0, bytes);
+        Held { budget: Arc::clone(budget), bytes }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// From now on it is so many.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        if bytes != self.bytes {
+            self.budget.change(self.bytes, bytes);
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+/// Bytes that are counted until the last who shares them is done.
+pub(crate) fn counted(bytes: Bytes, budget: &Arc<Budget>) -> Bytes {
+    struct Counted {
+        bytes: Bytes,
+        _held: Held,
+    }
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    let held = Held::new(budget, bytes.len());
+    Bytes::from_owner(Counted { bytes, _held: held })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_holds_all_callers_hold() {
+        let callers = Budget::of_callers(100);
+        let (one, other) = (Budget::of_client(60, &callers), Budget::of_client(60, &callers));
+        let mut held = Held::new(&one, 59);
+        one.check().unwrap();
+        held.set(60);
+        assert_eq!(one.check(), Err(Exhausted::Client { bytes_max: 60 }));
+        assert_eq!((one.held(), callers.held()), (60, 60));
+        other.check().unwrap();
+        let _more = Held::new(&other, 45);
+        assert_eq!(other.check(), Err(Exhausted::Callers { bytes_max: 100 }));
+        drop(held);
+        assert_eq!((one.held(), callers.held()), (0, 45));
+        one.check().unwrap();
+    }
+
+    #[test]
+    fn shared_bytes_count_once_and_until_the_last_is_gone() {
+        let callers = Budget::of_callers(100);
+        let one = counted(Bytes::from_static(b"frames"), &callers);
+        let other = one.slice(2..);
+        drop(one);
+        assert_eq!((callers.held(), &other[..]), (6, &b"ames"[..]));
+        drop(other);
+        assert_eq!(callers.held(), 0);
+    }
+}

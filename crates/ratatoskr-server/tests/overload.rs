@@ -1,0 +1,146 @@
+//! What callers may have: memory, connections, calls. Whoever wants more is told so, when to come back, and others go on.
+#![allow(clippy::unwrap_used)] // a test may end here
+
+mod support;
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use ratatoskr_proto::message_broker_client::MessageBrokerClient;
+use ratatoskr_proto::{PublishRequest, PublishStreamRequest, TopicExistsRequest};
+use ratatoskr_server::{ClientLimits, ServerOptions};
+use support::{Fixture, PATIENCE, create, message, publish};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
+
+fn small_memory(options: &mut ServerOptions) {
+    options.callers_memory = 4 << 20;
+}
+
+/// What it is refused with, and that it is told when to come back.
+fn refused(status: &Status) -> String {
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let details = status.get_error_details();
+    assert!(details.retry_info().is_some_and(|retry| retry.retry_delay.is_some()), "{status}");
+    details.error_info().unwrap().reason.clone()
+}
+
+/// A publish stream that stays open for as long as the answer is kept.
+async fn open_stream(client: &mut MessageBrokerClient<Channel>) -> impl Sized + use<> {
+    let (requests, receiver) = mpsc::channel(1);
+    let responses =
+        client.publish_stream(ReceiverStream::<PublishStreamRequest>::new(receiver)).await.unwrap();
+    (requests, responses)
+}
+
+#[tokio::test]
+async fn a_client_has_so_many_open_calls_and_another_one_its_own() {
+    let limits = ClientLimits { calls_max: Some(3), ..ClientLimits::default() };
+    let fixture = Fixture::start_with(|options| options.client_limits = limits);
+    let (mut one, mut other) = (fixture.client_from(1).await, fixture.client_from(2).await);
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        streams.push(open_stream(&mut one).await);
+    }
+    let too_many = one.topic_exists(TopicExistsRequest { name: "orders".into() }).await.unwrap_err();
+    assert_eq!(refused(&too_many), "TOO_MANY_CALLS");
+    assert!(too_many.message().contains("client_calls_max"), "{too_many}");
+    // On another connection it is the same client.
+    let mut same = fixture.client_from(1).await;
+    assert_eq!(refused(&same.publish(message("orders", "x")).await.unwrap_err()), "TOO_MANY_CALLS");
+    publish(&mut other, "orders", "served").await;
+    drop(streams);
+    let again = async {
+        while one.publish(message("orders", "x")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("calls that have ended count for ever");
+}
+
+#[tokio::test]
+async fn a_client_begins_so_many_calls_a_second_and_steps_of_streams_are_calls() {
+    let limits = ClientLimits { calls_per_second: Some(20), ..ClientLimits::default() };
+    let fixture = Fixture::start_with(|options| options.client_limits = limits);
+    let (mut one, mut other) = (fixture.client_from(1).await, fixture.client_from(2).await);
+    let mut taken = 0;
+    let refusal = loop {
+        match one.publish(message("orders", "x")).await {
+            Ok(_) => taken += 1,
+            Err(status) => break status,
+        }
+        assert!(taken < 10_000, "nobody is held back");
+    };
+    assert!(taken >= 20, "only {taken}");
+    assert_eq!(refused(&refusal), "TOO_MANY_CALLS_A_SECOND");
+    let steps = futures_util::stream::iter((1..=100).map(|sequence| PublishStreamRequest {
+        sequence,
+        topic: "orders".into(),
+        messages: vec![PublishRequest { payload: "x".into(), ..PublishRequest::default() }],
+    }));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut responses = one.publish_stream(steps).await.unwrap().into_inner();
+    let end = loop {
+        match timeout(PATIENCE, responses.next()).await.unwrap() {
+            Some(Ok(_)) => {}
+            Some(Err(status)) => break status,
+            None => panic!("100 steps at once are let through"),
+        }
+    };
+    assert_eq!(refused(&end), "TOO_MANY_CALLS_A_SECOND");
+    publish(&mut other, "orders", "served").await;
+}
+
+#[tokio::test]
+async fn a_client_has_so_many_connections_and_is_told_why_not_more() {
+    let limits = ClientLimits { connections_max: Some(1), ..ClientLimits::default() };
+    let fixture = Fixture::start_with(|options| options.client_limits = limits);
+    let mut one = fixture.client_from(1).await;
+    publish(&mut one, "orders", "served").await;
+    let mut more = fixture.client_from(1).await;
+    let refusal = more.publish(message("orders", "x")).await.unwrap_err();
+    assert_eq!(refused(&refusal), "TOO_MANY_CONNECTIONS");
+    assert!(refusal.message().contains("client_connections_max"), "{refusal}");
+    publish(&mut fixture.client_from(2).await, "orders", "served").await;
+    publish(&mut one, "orders", "served").await;
+}
+
+#[tokio::test]
+async fn memory_that_one_client_hoards_is_refused_to_it_and_others_go_on() {
+    let fixture = Fixture::start_with(small_memory);
+    let (mut one, mut other) = (fixture.client_from(1).await, fixture.client_from(2).await);
+    create(&mut other, "orders").await;
+    // Half of 4 MiB is 256 open calls of 8 KiB.
+    let mut streams = Vec::new();
+    let refusal = loop {
+        match subscribe_or_refused(&mut one).await {
+            Ok(stream) => streams.push(stream),
+            Err(status) => break status,
+        }
+        assert!(streams.len() < 1000, "nobody is held back");
+    };
+    assert!(streams.len() > 100, "only {}", streams.len());
+    assert_eq!(refused(&refusal), "CLIENT_MEMORY_EXHAUSTED");
+    for _ in 0..10 {
+        publish(&mut other, "orders", "served").await;
+    }
+    assert!(fixture.page("/metrics").await.contains("ratatoskr_calls_without_memory_total 1\n"));
+    drop(streams);
+    let again = async {
+        while one.publish(message("orders", "x")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("what has been given back is missing for ever");
+}
+
+async fn subscribe_or_refused(
+    client: &mut MessageBrokerClient<Channel>,
+) -> Result<Streaming<ratatoskr_proto::Message>, Status> {
+    let request = ratatoskr_proto::SubscribeRequest { topic: "orders".into(), ..Default::default() };
+    client.subscribe(request).await.map(tonic::Response::into_inner)
+}
