@@ -157,20 +157,9 @@ impl<Cargo> Delivery<Cargo> {
             && !self.is_full()
     }
 
-    /// What is read and not settled, bytes.
-    pub(crate) fn memory(&self) -> u64 {
-        let messages = self.ready.len() + self.held.len() + self.lanes.parked();
-        messages as u64 * UNSETTLED_MESSAGE_BYTES + self.ready_bytes
-    }
-
     /// From now on it may hold so much; what it holds already, it keeps.
     pub(crate) fn allow(&mut self, memory_max: u64) {
         self.memory_max = memory_max;
-    }
-
-    /// True when it may hold no more.
-    pub(crate) fn is_full(&self) -> bool {
-        self.held.len() + self.lanes.parked() >= UNSETTLED_MAX || self.memory() >= self.memory_max
     }
 
     /// Everything before it has been read.

@@ -4,8 +4,20 @@ use ratatoskr_log::Moment;
 
 use super::{Delivery, Hold};
 use crate::durable::event::{Census, MemberId};
+use crate::limits::{UNSETTLED_MAX, UNSETTLED_MESSAGE_BYTES};
 
 impl<Cargo> Delivery<Cargo> {
+    /// What is read and not settled, bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let messages = self.ready.len() + self.held.len() + self.lanes.parked();
+        messages as u64 * UNSETTLED_MESSAGE_BYTES + self.ready_bytes
+    }
+
+    /// True when it may hold no more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.held.len() + self.lanes.parked() >= UNSETTLED_MAX || self.memory() >= self.memory_max
+    }
+
     /// The lease a message is out on.
     pub(crate) fn lease_of(&self, offset: u64, now: Moment) -> Option<u64> {
         match self.held.get(&offset)?.0 {
