@@ -30,8 +30,6 @@ const LOOK: Duration = Duration::from_millis(20);
 const RECOVERY: Duration = Duration::from_secs(20);
 /// … to this much above what it was, or the same again costs nothing more: the allocator keeps some.
 const RSS_KEPT_MAX: u64 = 96 << 20;
-/// The longest the bystander may wait for an acknowledgement.
-const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// How long, and on what.
 #[derive(clap::Args)]
@@ -129,9 +127,9 @@ fn attempt(program: &Path, attack: &'static Attack, lasts: Duration) -> Outcome<
     let folder =
         tempfile::tempdir().map_err(|error| Failed::new(format!("a folder for the broker: {error}")))?;
     let mut setup = BrokerSetup::new(program.to_owned(), folder.path())?;
-    setup.arguments = ["--threads", "1"].map(String::from).to_vec();
+    setup.arguments = ["--threads", "1"].iter().chain(attack.arguments).map(ToString::to_string).collect();
     let broker = setup.start()?;
-    let bystander = Bystander::start(&setup.uri());
+    let bystander = Bystander::start(setup.uri());
     let arena = Arena { address: setup.grpc, uri: setup.uri(), lasts: lasts.max(attack.lasts_min) };
     (attack.prepare)(&arena)?;
     let before = broker.usage()?;
@@ -152,7 +150,7 @@ fn attempt(program: &Path, attack: &'static Attack, lasts: Duration) -> Outcome<
     let (acknowledged, wait_max, failure) = bystander.stop();
     let mut faults = fought.broken;
     faults.extend(failure.map(|error| format!("the bystander was refused: {error}")));
-    if wait_max > WAIT_MAX {
+    if wait_max > attack.wait_max {
         faults.push(format!("the bystander waited for {} ms", wait_max.as_millis()));
     }
     if most - before.rss_bytes > attack.rss_bytes_max {

@@ -239,9 +239,9 @@ impl<T> Connection<T> {
         self.waiting
     }
 
-    /// Bytes of what is ready to be written that are copies, not shared with whoever gave them.
-    pub fn copied(&self) -> usize {
-        self.out.copied()
+    /// Bytes in buffers of its own: copies that are ready to be written, and a header block that has not come wholly.
+    pub fn buffered(&self) -> usize {
+        self.out.copied() + self.block.as_ref().map_or(0, |block| block.bytes.len())
     }
 
     /// Bytes that are ready to be written. Fills up from the streams first.

@@ -20,8 +20,10 @@ pub const GATHERED_BYTES_PER_CONNECTION_MAX: usize = 4 * REQUEST_BYTES_MAX;
 /// What a connection counts for in the memory that callers share, beside what it sends and is sent: its state, and its buffers in the kernel's
 /// favour …
 pub const CONNECTION_BYTES: usize = 4 << 10;
-/// … and what each open call or stream does.
+/// … what each open call or stream does …
 pub const CALL_BYTES: usize = 8 << 10;
+/// … and what it does more if it goes through tonic.
+pub const SERVED_CALL_BYTES: usize = 8 << 10;
 /// What a connection holds is counted when it has changed by so much.
 pub const HELD_STEP_BYTES: usize = 16 << 10;
 /// A request that has not come wholly, and has no more bytes than this, may go on while callers' memory is used up: the acks of consumers.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ratatoskr_http2::ErrorCode;
 use ratatoskr_http2::raw::{self, flag, kind};
+use tokio::net::TcpSocket;
 
 use crate::failed::{Outcome, While};
 
@@ -105,7 +106,27 @@ pub(super) struct Assailant {
 impl Assailant {
     /// Connects and says nothing.
     pub(super) fn mute(address: SocketAddr) -> Outcome<Assailant> {
-        let socket = TcpStream::connect(address).when("connecting to the broker")?;
+        Assailant::on(TcpStream::connect(address).when("connecting to the broker")?)
+    }
+
+    /// Connects from 127.0.0.`last`, says hello, and hears what is answered.
+    pub(super) fn connect_from(last: u8, address: SocketAddr) -> Outcome<Assailant> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let connecting = async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::from(([127, 0, 0, last], 0)))?;
+            let socket = socket.connect(address).await?.into_std()?;
+            socket.set_nonblocking(false)?;
+            Ok(socket)
+        };
+        let socket: io::Result<TcpStream> = runtime.when("a runtime to connect with")?.block_on(connecting);
+        let mut assailant = Assailant::on(socket.when("connecting to the broker")?)?;
+        assailant.listen()?;
+        assailant.say(&raw::greeting(&[]));
+        Ok(assailant)
+    }
+
+    fn on(socket: TcpStream) -> Outcome<Assailant> {
         socket.set_nodelay(true).when("setting up a socket")?;
         socket.set_write_timeout(Some(BLOCKED)).when("setting up a socket")?;
         Ok(Assailant { socket, ear: Arc::default() })

@@ -8,6 +8,8 @@ use crate::failed::Outcome;
 use super::{floods, sieges};
 
 const MIB: u64 = 1 << 20;
+/// The longest the bystander may wait for an acknowledgement.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Where an attack takes place.
 pub(super) struct Arena {
@@ -31,6 +33,10 @@ pub(super) struct Attack {
     pub(super) promise: &'static str,
     /// The most that memory may grow by.
     pub(super) rss_bytes_max: u64,
+    /// The longest that the bystander may wait; refused for lack of memory it tries again.
+    pub(super) wait_max: Duration,
+    /// Further arguments of the broker.
+    pub(super) arguments: &'static [&'static str],
     pub(super) lasts_min: Duration,
     pub(super) prepare: fn(&Arena) -> Outcome,
     pub(super) run: fn(&Arena) -> Outcome<Fought>,
@@ -38,7 +44,7 @@ pub(super) struct Attack {
 
 const fn flood(name: &'static str, run: fn(&Arena) -> Outcome<Fought>) -> Attack {
     let promise = "refused in words beyond 20,000 a second; bystander served; memory flat";
-    Attack { name, promise, rss_bytes_max: 64 * MIB, lasts_min: Duration::ZERO, prepare: |_| Ok(()), run }
+    siege(name, promise, 64, run)
 }
 
 const fn siege(
@@ -51,6 +57,8 @@ const fn siege(
         name,
         promise,
         rss_bytes_max: mib_max * MIB,
+        wait_max: WAIT_MAX,
+        arguments: &[],
         lasts_min: Duration::ZERO,
         prepare: |_| Ok(()),
         run,
@@ -87,8 +95,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     ),
     siege(
         "requests of 16 MiB, cut, on 1,000 streams",
-        "refused beyond 136 MiB of a connection",
-        320,
+        "refused beyond 68 MiB of a connection",
+        192,
         sieges::cut_requests,
     ),
     siege("lengths of 4 GiB on 20,000 streams", "each refused at its prefix", 128, sieges::lying_lengths),
@@ -104,12 +112,32 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     siege(
         "100,000 streams of nothing, each with 16 KB of metadata",
-        "14 KB for each of the streams that a connection may have",
-        1400,
+        "refused beyond half of what callers share, 128 MiB",
+        256,
         sieges::many_streams,
     ),
     siege("1,000 halves of a frame", "memory is what was sent", 160, sieges::half_frames),
     siege("500 header blocks without end", "memory is what was sent", 128, sieges::open_blocks),
+    Attack {
+        arguments: &["--memory", "128MiB"],
+        ..siege(
+            "a gigabyte of requests, all cut, on 64 connections from one address; the broker may use 128 MiB",
+            "refused beyond half of what callers share, 16 MiB; others have the rest",
+            64,
+            |arena| sieges::hoard(arena, 1),
+        )
+    },
+    Attack {
+        arguments: &["--memory", "128MiB"],
+        lasts_min: Duration::from_secs(15),
+        wait_max: Duration::from_secs(13),
+        ..siege(
+            "the same from four addresses",
+            "refused beyond what callers share, 32 MiB; who does not move is closed after ten seconds, and the bystander goes on",
+            80,
+            |arena| sieges::hoard(arena, 4),
+        )
+    },
     Attack {
         lasts_min: Duration::from_secs(13),
         ..siege("prefaces byte by byte", "closed after ten seconds", 32, sieges::slow_prefaces)

@@ -1,5 +1,6 @@
 //! An ordinary client, whom no attack of others may concern.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -8,11 +9,17 @@ use std::time::{Duration, Instant};
 use ratatoskr_proto::message_broker_client::MessageBrokerClient;
 use ratatoskr_proto::{CreateTopicRequest, Durability, PublishRequest, TopicSettings};
 use tokio::time::timeout;
+use tonic::Code;
+use tonic::transport::Endpoint;
 
 use crate::failed::{Failed, Outcome};
 
 /// Longer than any acknowledgement takes.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Where it comes from.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+/// Refused for lack of memory it tries again after so long.
+const RETRY: Duration = Duration::from_millis(100);
 /// Between two messages.
 const PACE: Duration = Duration::from_millis(2);
 
@@ -31,9 +38,9 @@ struct Served {
 
 impl Bystander {
     /// Connects, and publishes from now on.
-    pub(super) fn start(uri: &str) -> Bystander {
+    pub(super) fn start(uri: String) -> Bystander {
         let is_over = Arc::new(AtomicBool::new(false));
-        let (uri, over) = (uri.to_owned(), Arc::clone(&is_over));
+        let over = Arc::clone(&is_over);
         let thread = std::thread::spawn(move || {
             let mut served = Served::default();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -59,7 +66,10 @@ impl Bystander {
 
 async fn publish(uri: String, is_over: &AtomicBool, served: &mut Served) -> Outcome {
     let failed = |error: &dyn std::fmt::Display| Failed::new(error.to_string());
-    let mut client = MessageBrokerClient::connect(uri).await.map_err(|error| failed(&error))?;
+    // An address of its own makes it another client than the assailants.
+    let endpoint = Endpoint::from_shared(uri).map_err(|error| failed(&error))?;
+    let endpoint = endpoint.local_address(Some(ADDRESS));
+    let mut client = MessageBrokerClient::new(endpoint.connect().await.map_err(|error| failed(&error))?);
     let settings = TopicSettings { durability: Some(Durability::Written.into()), ..TopicSettings::default() };
     let topic = CreateTopicRequest { name: "bystander".into(), settings: Some(settings) };
     client.create_topic(topic).await.map_err(|error| failed(&error))?;
@@ -70,8 +80,16 @@ async fn publish(uri: String, is_over: &AtomicBool, served: &mut Served) -> Outc
             ..PublishRequest::default()
         };
         let asked = Instant::now();
-        let response = timeout(PATIENCE, client.publish(message)).await.map_err(|error| failed(&error))?;
-        let response = response.map_err(|error| failed(&error))?.into_inner();
+        let response = loop {
+            let publishing = timeout(PATIENCE, client.publish(message.clone()));
+            match publishing.await.map_err(|error| failed(&error))? {
+                // It is told to come back, and does.
+                Err(status) if status.code() == Code::ResourceExhausted && asked.elapsed() < PATIENCE => {
+                    tokio::time::sleep(RETRY).await;
+                }
+                response => break response.map_err(|error| failed(&error))?.into_inner(),
+            }
+        };
         if !response.success {
             return Err(Failed::new(response.error));
         }

@@ -64,6 +64,28 @@ pub(super) fn cut_requests(arena: &Arena) -> Outcome<Fought> {
     Ok(fought(tried, hold(arena, began, &[assailant])))
 }
 
+/// 16 connections an address, or 64 from one; each begins requests of 16 MiB, and sends a quarter of each.
+pub(super) fn hoard(arena: &Arena, addresses: u8) -> Outcome<Fought> {
+    let began = Instant::now();
+    let mut assailants = Vec::new();
+    for number in 0..64 {
+        assailants.push(Assailant::connect_from(2 + number % addresses, arena.address)?);
+    }
+    let opening = [&[0][..], &(16_u32 << 20).to_be_bytes()].concat();
+    let part = raw::frame(kind::DATA, 0, 1, vec![b'x'; 16_384]);
+    let mut bytes = 0_u64;
+    for round in 0..4 {
+        for assailant in &mut assailants {
+            let stream = round * 2 + 1;
+            assailant.say(&[head(stream, "Publish"), raw::frame(kind::DATA, 0, stream, &opening)].concat());
+            let part = raw::frame(kind::DATA, 0, stream, &part[9..]);
+            let parts = (0..256).take_while(|_| assailant.say(&part) == Said::Taken).count();
+            bytes += parts as u64 * 16_384;
+        }
+    }
+    Ok(fought(format!("{} MB", bytes / 1_000_000), hold(arena, began, &assailants)))
+}
+
 pub(super) fn lying_lengths(arena: &Arena) -> Outcome<Fought> {
     let began = Instant::now();
     let mut assailant = Assailant::connect(arena.address, &[])?;

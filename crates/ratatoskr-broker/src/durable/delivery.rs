@@ -39,9 +39,7 @@ use super::event::{Booking, Effect, Event, Fed, Leaving, Letter, MemberId, Outco
 use super::lanes::Lanes;
 use super::settings::SubscriptionSettings;
 use super::turns::Turns;
-use crate::limits::{
-    LEASE_MS_MAX, READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX, UNSETTLED_MAX, UNSETTLED_MESSAGE_BYTES,
-};
+use crate::limits::{LEASE_MS_MAX, READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX};
 
 /// A burial the journal refused is tried again after so long.
 const BURIAL_RETRY_MS: u64 = 1000;

@@ -19,7 +19,7 @@ use crate::door::requests::Requests;
 use crate::door::route::Route;
 use crate::door::stream::{self, Steps};
 use crate::door::{feed, publishing, tonic_call};
-use crate::limits::SMALL_REQUEST_BYTES;
+use crate::limits::{SERVED_CALL_BYTES, SMALL_REQUEST_BYTES};
 
 /// What a connection remembers with each stream. Dropped when the stream is gone, however that came.
 #[derive(Default)]
@@ -115,8 +115,12 @@ fn serve(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
         return drop(call);
     };
     request.extensions_mut().insert(Arc::clone(&link.visitor));
+    let held = link.hold(SERVED_CALL_BYTES);
     let serving = tonic_call::serve(worker.routes.clone(), Rc::clone(link), stream, request);
-    spawn(link, stream, sender, serving);
+    spawn(link, stream, sender, async move {
+        serving.await;
+        drop(held);
+    });
 }
 
 /// Lets a task serve a call to its end; the task ends with the call. Should it panic, the client is told.

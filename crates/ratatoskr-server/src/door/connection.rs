@@ -94,6 +94,7 @@ impl Serving<'_> {
         let is_drained = self.read(socket.as_mut(), context)?;
         calls::tell_room(self.worker, self.link);
         let is_written = self.write(socket.as_mut(), context)?;
+        self.link.unfinished.set(self.rest.len());
         self.link.count();
         if self.link.is_cut() || (is_written && self.input == Input::Closed) {
             return Poll::Ready(Ok(Leaving::AtOnce));

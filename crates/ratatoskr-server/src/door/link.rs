@@ -34,6 +34,8 @@ pub(crate) struct Link {
     scratch: RefCell<BytesMut>,
     /// Bytes of requests that have not come wholly.
     pub(super) gathered: Rc<Cell<usize>>,
+    /// Bytes of a frame that has not come wholly.
+    pub(super) unfinished: Cell<usize>,
     /// Seconds without a sign of life, or since the beginning while the peer has not said what every client says first.
     silent_s: Cell<u64>,
     /// The task is to end now, whatever is open.
@@ -101,6 +103,7 @@ impl Link {
             visitor: Arc::new(visitor),
             scratch: RefCell::default(),
             gathered: Rc::default(),
+            unfinished: Cell::new(0),
             silent_s: Cell::new(0),
             is_cut: Cell::new(false),
             held: RefCell::new(Held::new(&seat.client.memory, CONNECTION_BYTES)),
@@ -152,7 +155,10 @@ impl Link {
     pub(super) fn count(&self) {
         let (open, bytes) = {
             let http2 = self.http2.borrow();
-            (http2.stream_count(), self.gathered.get() + http2.unreleased() + http2.copied())
+            (
+                http2.stream_count(),
+                self.gathered.get() + self.unfinished.get() + http2.unreleased() + http2.buffered(),
+            )
         };
         self.seat.count_calls(self.calls.replace(open as u64), open as u64);
         let bytes = CONNECTION_BYTES + open * CALL_BYTES + bytes;
