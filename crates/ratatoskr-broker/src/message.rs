@@ -327,8 +327,18 @@ impl Message {
         self.body.key()
     }
 
+    /// The key's bytes, which are UTF-8: for who only sends them on.
+    pub fn key_bytes(&self) -> &[u8] {
+        self.body.key_bytes()
+    }
+
     /// Name and value pairs, in the order they were given.
     pub fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
         self.body.metadata()
+    }
+
+    /// The same as bytes, which are UTF-8.
+    pub fn metadata_bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.body.metadata_bytes()
     }
 }

@@ -12,6 +12,7 @@
 //! This crate knows no broker: it turns text and bytes into types, and judges nothing.
 
 mod codec;
+mod fields;
 mod incoming;
 mod outgoing;
 mod outgoing_step;

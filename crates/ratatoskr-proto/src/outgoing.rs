@@ -16,9 +16,10 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::DecodeError;
-use prost::encoding::{DecodeContext, WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+use prost::encoding::{DecodeContext, WireType, encoded_len_varint, key_len};
 
 use crate::Durability;
+use crate::fields::{put_bytes, put_length, put_number};
 
 /// Field numbers of `ratatoskr.Message`; the test against the generated type keeps them honest.
 mod field {
@@ -47,14 +48,14 @@ pub struct MessageParts<'a, M> {
     pub topic: &'a str,
     /// The content.
     pub payload: &'a Bytes,
-    /// Walks the names and values; called twice.
+    /// Walks the names and values, which are UTF-8; called twice.
     pub metadata: M,
     /// Milliseconds since the Unix epoch.
     pub timestamp_ms: u64,
     /// The place in the topic.
     pub offset: u64,
-    /// The key, empty for none.
-    pub key: &'a str,
+    /// The key, UTF-8; empty for none.
+    pub key: &'a [u8],
     /// What the publisher's acknowledgement stood for.
     pub receipt: Durability,
     /// The subscription's reference, on the first message of a stream; else empty.
@@ -77,7 +78,7 @@ pub struct LeaseParts<'a> {
 impl<'a, M, I> MessageParts<'a, M>
 where
     M: Fn() -> I,
-    I: Iterator<Item = (&'a str, &'a str)>,
+    I: Iterator<Item = (&'a [u8], &'a [u8])>,
 {
     /// Encodes the message into a buffer that a batch shares.
     pub fn copy(&self, buffer: &mut BytesMut) -> OutgoingMessage {
@@ -98,8 +99,7 @@ where
         buffer.reserve(self.len_bytes_max() - self.payload.len());
         self.put_fields(buffer);
         if !self.payload.is_empty() {
-            encode_key(field::PAYLOAD, WireType::LengthDelimited, buffer);
-            encode_varint(self.payload.len() as u64, buffer);
+            put_length(buffer, field::PAYLOAD, self.payload.len());
         }
         OutgoingMessage { fields: buffer.split().freeze(), payload: self.payload.clone() }
     }
@@ -109,14 +109,13 @@ where
         put_bytes(buffer, field::ID, self.id);
         put_bytes(buffer, field::TOPIC, self.topic.as_bytes());
         for (name, value) in (self.metadata)() {
-            encode_key(field::METADATA, WireType::LengthDelimited, buffer);
-            encode_varint(entry_bytes(name, value) as u64, buffer);
-            put_bytes(buffer, field::ENTRY_NAME, name.as_bytes());
-            put_bytes(buffer, field::ENTRY_VALUE, value.as_bytes());
+            put_length(buffer, field::METADATA, entry_bytes(name, value));
+            put_bytes(buffer, field::ENTRY_NAME, name);
+            put_bytes(buffer, field::ENTRY_VALUE, value);
         }
         put_number(buffer, field::TIMESTAMP, self.timestamp_ms);
         put_number(buffer, field::OFFSET, self.offset);
-        put_bytes(buffer, field::KEY, self.key.as_bytes());
+        put_bytes(buffer, field::KEY, self.key);
         put_number(buffer, field::RECEIPT, self.receipt as u64);
         put_bytes(buffer, field::SUBSCRIPTION_REF, self.subscription_ref.as_bytes());
         if let Some(lease) = &self.lease {
@@ -139,28 +138,11 @@ where
 }
 
 /// Bytes of a metadata entry's inner message. proto3 leaves out empty fields.
-fn entry_bytes(name: &str, value: &str) -> usize {
-    let field_bytes = |number, text: &str| {
+fn entry_bytes(name: &[u8], value: &[u8]) -> usize {
+    let field_bytes = |number, text: &[u8]| {
         if text.is_empty() { 0 } else { key_len(number) + encoded_len_varint(text.len() as u64) + text.len() }
     };
     field_bytes(field::ENTRY_NAME, name) + field_bytes(field::ENTRY_VALUE, value)
-}
-
-fn put_bytes(buffer: &mut BytesMut, number: u32, bytes: &[u8]) {
-    if bytes.is_empty() {
-        return;
-    }
-    encode_key(number, WireType::LengthDelimited, buffer);
-    encode_varint(bytes.len() as u64, buffer);
-    buffer.put_slice(bytes);
-}
-
-fn put_number(buffer: &mut BytesMut, number: u32, value: u64) {
-    if value == 0 {
-        return;
-    }
-    encode_key(number, WireType::Varint, buffer);
-    encode_varint(value, buffer);
 }
 
 /// One encoded `ratatoskr.Message`. Cheap to clone: the bytes are shared.
@@ -216,7 +198,7 @@ mod tests {
     fn sent_and_received<'a, M, I>(parts: &MessageParts<'a, M>) -> crate::Message
     where
         M: Fn() -> I,
-        I: Iterator<Item = (&'a str, &'a str)>,
+        I: Iterator<Item = (&'a [u8], &'a [u8])>,
     {
         let (copied, shared) = (parts.copy(&mut BytesMut::new()), parts.share(&mut BytesMut::new()));
         assert!(copied.len_bytes() <= parts.len_bytes_max());
@@ -233,10 +215,10 @@ mod tests {
             id: ID,
             topic: "orders",
             payload: &Bytes::from_static(b"\x00\xff payload"),
-            metadata: || metadata.iter().copied(),
+            metadata: || metadata.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())),
             timestamp_ms: 1_700_000_000_123,
             offset: 300,
-            key: "customer-7",
+            key: b"customer-7",
             receipt: Durability::Written,
             subscription_ref: "ref-1",
             lease: Some(LeaseParts { token: b"\x01token", attempt: 3, until_ms: 1_700_000_030_000 }),
@@ -267,7 +249,7 @@ mod tests {
             metadata: std::iter::empty,
             timestamp_ms: 0,
             offset: 0,
-            key: "",
+            key: b"",
             receipt: Durability::Unspecified,
             subscription_ref: "",
             lease: None,

@@ -129,7 +129,7 @@ mod tests {
             metadata: std::iter::empty,
             timestamp_ms: 1,
             offset: 2,
-            key: "",
+            key: b"",
             receipt: Durability::Fsync,
             subscription_ref: "",
             lease: Some(LeaseParts { token: b"token", attempt: 1, until_ms: 3 }),

@@ -7,10 +7,11 @@
 //!
 //! Refusals are rare and go by the generated type. Invariant: the bytes are what the generated type would encode; a test compares them.
 
-use bytes::{BufMut, BytesMut};
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use bytes::BytesMut;
+use prost::encoding::encoded_len_varint;
 
 use crate::Durability;
+use crate::fields::{put_bytes, put_length, put_number};
 
 /// What a receipt says.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +44,7 @@ impl ReceiptParts<'_> {
 
     /// Writes the message.
     pub fn put(&self, buffer: &mut BytesMut) {
-        encode_key(1, WireType::LengthDelimited, buffer);
-        encode_varint(self.message_id.len() as u64, buffer);
-        buffer.put_slice(self.message_id);
+        put_bytes(buffer, 1, self.message_id);
         put_number(buffer, 2, self.timestamp_ms);
         put_number(buffer, 3, 1);
         put_number(buffer, 5, self.offset as u64);
@@ -56,16 +55,8 @@ impl ReceiptParts<'_> {
 
     /// Writes the message as a field of a batch's or a step's response.
     pub fn put_result(&self, field: u32, buffer: &mut BytesMut) {
-        encode_key(field, WireType::LengthDelimited, buffer);
-        encode_varint(self.len_bytes() as u64, buffer);
+        put_length(buffer, field, self.len_bytes());
         self.put(buffer);
-    }
-}
-
-fn put_number(buffer: &mut BytesMut, field: u32, value: u64) {
-    if value != 0 {
-        encode_key(field, WireType::Varint, buffer);
-        encode_varint(value, buffer);
     }
 }
 

@@ -93,7 +93,7 @@ pub(crate) fn frames(batch: &[Message], receipt: Durability, first_reference: &s
         let mut id = [0; 36];
         message.id.write_hyphenated(&mut id);
         let payload = message.payload();
-        let parts = parts(message, (&id, &payload), || message.metadata(), receipt);
+        let parts = parts(message, (&id, &payload), || message.metadata_bytes(), receipt);
         let parts = MessageParts { subscription_ref: std::mem::take(&mut reference), ..parts };
         if buffer.is_empty() {
             // Batches are made of like messages: one allocation fits most of them.
@@ -128,7 +128,7 @@ fn encode_each<'a>(
         let payload = message.payload();
         let parts = MessageParts {
             lease: Some(lease),
-            ..parts(message, (&id, &payload), || message.metadata(), receipt)
+            ..parts(message, (&id, &payload), || message.metadata_bytes(), receipt)
         };
         let is_shared = payload.len() >= SHARED_BYTES_MIN;
         let bytes_max = parts.len_bytes_max() - if is_shared { payload.len() } else { 0 };
@@ -153,7 +153,7 @@ fn parts<'a, M>(
         metadata,
         timestamp_ms: message.timestamp_ms,
         offset: message.offset,
-        key: message.key(),
+        key: message.key_bytes(),
         receipt: durability_to_wire(receipt),
         subscription_ref: "",
         lease: None,

@@ -73,10 +73,15 @@ impl Body {
 
     /// The key, empty for none.
     pub fn key(&self) -> &str {
+        text(self.key_bytes()).unwrap_or("")
+    }
+
+    /// The same as bytes, for who sends it on. Whether they are UTF-8 was checked when they came, from a client or from a disk.
+    pub fn key_bytes(&self) -> &[u8] {
         if self.bytes[0] & FLAG_KEY == 0 {
-            return "";
+            return b"";
         }
-        self.after_facts().text().unwrap_or("")
+        self.after_facts().text_bytes().unwrap_or(b"")
     }
 
     /// The publisher's own id, empty for none.
@@ -86,8 +91,13 @@ impl Body {
 
     /// Metadata pairs in the order they were given.
     pub fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.metadata_bytes().filter_map(|(name, value)| Some((text(name)?, text(value)?)))
+    }
+
+    /// The same as bytes; see [`Body::key_bytes`].
+    pub fn metadata_bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let (mut reader, count) = self.after_key();
-        (0..count).filter_map(move |_| Some((reader.text()?, reader.text()?)))
+        (0..count).filter_map(move |_| Some((reader.text_bytes()?, reader.text_bytes()?)))
     }
 
     /// The payload, sharing the record's buffer.
@@ -111,7 +121,7 @@ impl Body {
         }
         let (mut reader, count) = self.after_key();
         for _ in 0..u32::from(count) * 2 {
-            reader.text();
+            reader.text_bytes();
         }
         reader.at
     }
@@ -129,11 +139,15 @@ impl Body {
     fn after_key(&self) -> (Reader<'_>, u16) {
         let mut reader = self.after_facts();
         if self.bytes[0] & FLAG_KEY != 0 {
-            reader.text();
+            reader.text_bytes();
         }
         let count = if self.bytes[0] & FLAG_METADATA == 0 { 0 } else { reader.u16().unwrap_or(0) };
         (reader, count)
     }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
 }
 
 struct Reader<'a> {
@@ -179,9 +193,14 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self) -> Option<&'a str> {
+        text(self.text_bytes()?)
+    }
+
+    /// A text that nobody reads as one.
+    fn text_bytes(&mut self) -> Option<&'a [u8]> {
         let length = usize::from(self.u16()?);
         let bytes = self.bytes.get(self.at..self.at + length)?;
         self.at += length;
-        std::str::from_utf8(bytes).ok()
+        Some(bytes)
     }
 }
