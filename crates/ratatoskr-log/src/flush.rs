@@ -21,8 +21,8 @@ use crate::layout::{index_file, segment_file};
 use crate::record::{RecordChunk, read_u32, read_u64};
 use crate::topic::TopicLog;
 
-/// Bytes gathered before they are written.
-const GATHER_BYTES: usize = 1 << 20;
+/// Bytes gathered before they are written. Many times more would hold a core for a millisecond, where the kernel does not preempt itself.
+const GATHER_BYTES: usize = 128 << 10;
 
 /// The open end of a topic's newest segment.
 #[derive(Default)]
