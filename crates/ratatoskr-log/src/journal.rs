@@ -19,7 +19,7 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::LogError;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, FileKind};
 use crate::layout::{Layout, journal_number};
-use crate::spares::Spares;
+use crate::spares::{Haste, Spares};
 
 /// Bytes at the end of a file that only [`Reserve::Use`] may touch, so that topics can be deleted
 /// and trimmed when the disk is full.
@@ -105,7 +105,7 @@ impl Journal {
     /// Goes on in a new file. [`LogError::Full`] leaves everything as it was.
     pub(crate) fn rotate(&mut self) -> Result<(), LogError> {
         self.check()?;
-        if let Err(error) = self.spares.prepare() {
+        if let Err(error) = self.spares.prepare(Haste::Now) {
             return Err(if error.is_full() { error } else { self.poisoned(&error) });
         }
         self.sync()?;

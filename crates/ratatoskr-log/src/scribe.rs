@@ -22,6 +22,7 @@ use crate::flush::{Flush, Flushed, SegmentWriter};
 use crate::layout::{index_file, segment_file};
 use crate::segment::SegmentReader;
 use crate::shared::{Boundary, BoundaryTopic, Shared, Task};
+use crate::spares::Haste;
 use crate::topic::{Promise, TopicLog};
 
 /// Topics whose newest segment stays open between flushes; two file handles each.
@@ -100,7 +101,7 @@ impl Scribe {
             Task::Trim(topic) => warn_only(self.remove_trimmed(topic)),
             Task::Remove(topic) => warn_only(self.remove_topic(topic)),
             // No room for a spare now: a rotation will try again and say so to the publishers.
-            Task::Spare => match self.shared.spares.prepare() {
+            Task::Spare => match self.shared.spares.prepare(Haste::Ahead) {
                 Err(error) if error.is_full() => {}
                 other => other?,
             },
