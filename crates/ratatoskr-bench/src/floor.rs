@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   disk   append 4 KiB ─▶ fdatasync ─▶ append 4 KiB ─▶ …      what one durable write waits for at least
+//!   pace   what is due ─▶ overwrite 4 KiB ─▶ fdatasync ─▶ …     what a message waits for at least that comes at a fixed rate
 //!   TCP    64 bytes there ─▶ 64 bytes back ─▶ …                what one call waits for at least
 //! ```
 //!
@@ -11,11 +12,13 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Instant;
 
 use crate::error::{Outcome, during, failed};
 use crate::latency::{Latencies, Percentiles};
+use crate::pace::{Schedule, wake_in_time};
 
 /// One page, as a journal would append it.
 const PAGE_BYTES: usize = 4096;
@@ -23,6 +26,9 @@ const PAGE_BYTES: usize = 4096;
 const PING_BYTES: usize = 64;
 /// How often the reference beside a workload is taken; `bench floor` asks for more.
 pub(crate) const SAMPLES: u32 = 500;
+
+/// Bytes of the file that is written over at a pace: as many as a journal file has.
+const PACED_FILE_BYTES: u64 = 32 << 20;
 
 /// What the machine gave.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +61,35 @@ fn sync_times(folder: &Path, samples: u32) -> Outcome<Percentiles> {
         latencies.record(started.elapsed());
     }
     latencies.percentiles().ok_or_else(|| failed("nothing was written"))
+}
+
+/// Messages at a fixed rate: one thread writes a page for all that are due, in place, and syncs it. The answer is how long each took from
+/// when it was due.
+pub(crate) fn paced_sync_times(folder: &Path, schedule: Schedule, messages: u64) -> Outcome<Percentiles> {
+    let file = tempfile::tempfile_in(folder);
+    let file: File = file.map_err(during(format_args!("creating a file in {}", folder.display())))?;
+    let mut page = [0; PAGE_BYTES];
+    fastrand::fill(&mut page);
+    let allocated = (0..PACED_FILE_BYTES)
+        .step_by(PAGE_BYTES)
+        .try_for_each(|position| file.write_all_at(&page, position))
+        .and_then(|()| file.sync_all());
+    allocated.map_err(during("filling the reference file"))?;
+    wake_in_time();
+    let (mut latencies, mut position, start) = (Latencies::new(), 0, Instant::now());
+    let mut done = 0;
+    while done < messages {
+        let next = start + schedule.due(done);
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        let due = schedule.due_by(start.elapsed()).clamp(done + 1, messages);
+        let written = file.write_all_at(&page, position).and_then(|()| file.sync_data());
+        written.map_err(during("writing the reference file"))?;
+        position = (position + PAGE_BYTES as u64) % PACED_FILE_BYTES;
+        let synced = start.elapsed();
+        (done..due).for_each(|number| latencies.record(synced.saturating_sub(schedule.due(number))));
+        done = due;
+    }
+    latencies.percentiles().ok_or_else(|| failed("nothing was due"))
 }
 
 fn ping_times(samples: u32) -> Outcome<Percentiles> {
@@ -95,5 +130,12 @@ mod tests {
         let floor = Floor::measure(Some(folder.path()), 5).unwrap();
         assert_eq!((floor.sync.unwrap().count, floor.ping.count), (5, 20));
         assert!(Floor::measure(None, 1).unwrap().sync.is_none());
+    }
+
+    #[test]
+    fn at_a_pace_every_message_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let seen = paced_sync_times(folder.path(), Schedule::new(10_000), 100).unwrap();
+        assert_eq!(seen.count, 100);
     }
 }
