@@ -17,10 +17,13 @@ use ratatoskr_proto::{
     CreateSubscriptionRequest, CreateTopicRequest, DeleteTopicRequest, DescribeBrokerRequest,
     DescribeTopicRequest, SubscriptionName, SubscriptionSettings, TopicSettings,
 };
+use tonic::Code;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::arguments::{DurabilityWord, RunFlags};
 use crate::broker::OwnBroker;
+use crate::credentials::Credentials;
 use crate::error::{BenchError, Outcome, during, failed};
 use crate::latency::Latencies;
 use crate::ledger::{Faults, Ledger};
@@ -36,13 +39,26 @@ const ADMIN_IN_FLIGHT: usize = 64;
 /// that says nothing.
 const MEMORY_BYTES: i64 = 192 << 20;
 
+/// Calls that are not measured.
+type Admin = MessageBrokerClient<InterceptedService<Channel, Credentials>>;
+
+/// A broker that somebody else has started.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Host and port.
+    pub server: String,
+    /// How to reach it, and what to show it.
+    pub credentials: Credentials,
+}
+
 /// One run.
 pub(crate) struct Bench {
     /// Host and port of the broker.
     authority: String,
+    credentials: Credentials,
     own: Option<OwnBroker>,
     /// For everything that is not measured.
-    admin: MessageBrokerClient<Channel>,
+    admin: Admin,
     pub(crate) flags: RunFlags,
     /// Tells this run's messages and topics from others'.
     run: u32,
@@ -58,18 +74,18 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// Reaches the broker, or starts one.
-    pub(crate) async fn open(flags: RunFlags, server: Option<String>) -> Outcome<Bench> {
-        let own = match &server {
-            Some(_) => None,
-            None => Some(OwnBroker::start(&data_parent(&flags)?)?),
-        };
-        let authority = match (&own, server) {
-            (Some(own), _) => own.authority().to_owned(),
-            (None, server) => authority_of(&server.unwrap_or_default())?,
+    pub(crate) async fn open(flags: RunFlags, target: Option<Target>) -> Outcome<Bench> {
+        let (own, authority, credentials) = if let Some(Target { server, credentials }) = target {
+            (None, authority_of(&server)?, credentials)
+        } else {
+            let own = OwnBroker::start(&data_parent(&flags)?)?;
+            let authority = own.authority().to_owned();
+            (Some(own), authority, Credentials::default())
         };
         let mut bench = Bench {
-            admin: admin(&authority)?,
+            admin: admin(&authority, &credentials)?,
             authority,
+            credentials,
             own,
             flags,
             run: fastrand::u32(..),
@@ -95,9 +111,12 @@ impl Bench {
 
     async fn version(&mut self) -> Outcome<String> {
         let described = self.admin.describe_broker(DescribeBrokerRequest {}).await;
-        let described = described.map_err(|status| BenchError::Unavailable {
-            address: self.authority.clone(),
-            reason: status.message().to_owned(),
+        let described = described.map_err(|status| match status.code() {
+            Code::Unauthenticated | Code::PermissionDenied => BenchError::from(status),
+            _ => BenchError::Unavailable {
+                address: self.authority.clone(),
+                reason: status.message().to_owned(),
+            },
         })?;
         Ok(described.into_inner().version)
     }
@@ -117,7 +136,7 @@ impl Bench {
     pub(crate) async fn connect(&self, count: u32) -> Outcome<Vec<Connection>> {
         let mut connections = Vec::with_capacity(count as usize);
         for _ in 0..count {
-            connections.push(Connection::open(&self.authority).await?);
+            connections.push(Connection::open(&self.authority, &self.credentials).await?);
         }
         Ok(connections)
     }
@@ -204,7 +223,7 @@ impl Bench {
         own.kill_nine()?;
         let took = own.start_again()?;
         own.authority().clone_into(&mut self.authority);
-        self.admin = admin(&self.authority)?;
+        self.admin = admin(&self.authority, &self.credentials)?;
         Ok(took)
     }
 
@@ -338,17 +357,23 @@ fn is_in_memory(folder: &Path) -> bool {
     rustix::fs::statfs(folder).is_ok_and(|file_system| file_system.f_type == TMPFS)
 }
 
-fn admin(authority: &str) -> Outcome<MessageBrokerClient<Channel>> {
-    let endpoint = Endpoint::from_shared(format!("http://{authority}"));
-    let endpoint =
-        endpoint.map_err(|error| BenchError::Usage(format!("server address {authority:?}: {error}")))?;
-    Ok(MessageBrokerClient::new(endpoint.tcp_nodelay(true).connect_lazy()))
+fn admin(authority: &str, credentials: &Credentials) -> Outcome<Admin> {
+    let wrong =
+        |error: tonic::transport::Error| BenchError::Usage(format!("server address {authority:?}: {error}"));
+    let endpoint = Endpoint::from_shared(format!("{}://{authority}", credentials.scheme())).map_err(wrong)?;
+    let endpoint = match credentials.tonic() {
+        Some(tls) => endpoint.tls_config(tls).map_err(wrong)?,
+        None => endpoint,
+    };
+    let channel = endpoint.tcp_nodelay(true).connect_lazy();
+    Ok(MessageBrokerClient::with_interceptor(channel, credentials.clone()))
 }
 
 /// `host:port` of an address as people write it.
 fn authority_of(server: &str) -> Outcome<String> {
     const PORT_DEFAULT: u16 = 50051;
-    let rest = server.strip_prefix("http://").unwrap_or(server).trim_end_matches('/');
+    let rest = server.strip_prefix("http://").or_else(|| server.strip_prefix("https://")).unwrap_or(server);
+    let rest = rest.trim_end_matches('/');
     if rest.is_empty() || rest.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '@' | '?' | '#')) {
         let message = format!(
             "server address {server:?} is no host and port; expected HOST:PORT, such as localhost:50051"
@@ -370,11 +395,12 @@ mod tests {
             ("localhost:50051", "localhost:50051"),
             ("http://10.0.0.5:9/", "10.0.0.5:9"),
             ("broker", "broker:50051"),
+            ("https://broker/", "broker:50051"),
             ("[::1]", "[::1]:50051"),
         ] {
             assert_eq!(authority_of(text).unwrap(), authority);
         }
-        assert!(authority_of("https://x").is_err() && authority_of("").is_err());
+        assert!(authority_of("ftp://x").is_err() && authority_of("").is_err());
     }
 
     #[test]

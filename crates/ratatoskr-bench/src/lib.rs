@@ -16,6 +16,7 @@
 mod arguments;
 mod bench;
 mod broker;
+mod credentials;
 mod error;
 mod floor;
 mod frames;
@@ -36,6 +37,8 @@ mod wire;
 mod workloads;
 
 pub use arguments::{BenchArguments, DurabilityWord, LoadFlags, PacedFlags, RunFlags, Workload};
+pub use bench::Target;
+pub use credentials::Credentials;
 pub use error::BenchError;
 pub use floor::Floor;
 pub use latency::Percentiles;
@@ -67,11 +70,11 @@ impl Workload {
     }
 }
 
-/// Measures. `server` is the broker to measure; without one, this very program is started as a broker. `announce` is given the
+/// Measures. `target` is the broker to measure; without one, this very program is started as a broker. `announce` is given the
 /// line of effective parameters before anything is measured.
 pub fn run(
     workload: &Workload,
-    server: Option<String>,
+    target: Option<Target>,
     announce: impl FnOnce(&str),
 ) -> Result<Report, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -79,7 +82,7 @@ pub fn run(
     let tasks = tokio::task::LocalSet::new();
     tasks.block_on(&runtime, async {
         tokio::select! {
-            outcome = dispatch(workload, server, announce) => outcome,
+            outcome = dispatch(workload, target, announce) => outcome,
             // A broker of our own goes with what is dropped here.
             _ = tokio::signal::ctrl_c() => Err(failed("interrupted")),
         }
@@ -88,13 +91,13 @@ pub fn run(
 
 async fn dispatch(
     workload: &Workload,
-    server: Option<String>,
+    target: Option<Target>,
     announce: impl FnOnce(&str),
 ) -> Outcome<Report> {
     let bench = match workload {
         // The machine alone: no broker is asked, none is started.
         Workload::Floor(arguments) => return workloads::bare::run(arguments, announce),
-        other => Bench::open(other.flags().clone(), server).await?,
+        other => Bench::open(other.flags().clone(), target).await?,
     };
     match workload {
         Workload::Pub(arguments) => measure(arguments, bench, announce).await,

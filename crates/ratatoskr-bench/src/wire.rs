@@ -18,7 +18,9 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use ratatoskr_http2::{Ending, ErrorCode, StreamId};
 use tokio::net::TcpStream;
+use tokio_rustls::rustls::pki_types::ServerName;
 
+use crate::credentials::Credentials;
 use crate::error::{BenchError, Outcome, during, failed};
 use crate::frames::{Counter, PREFIX_BYTES, Splitter};
 use link::{Answer, Link};
@@ -27,16 +29,22 @@ use link::{Answer, Link};
 #[derive(Clone)]
 pub(crate) struct Connection {
     link: Rc<Link>,
-    /// Host and port.
-    authority: Rc<str>,
+    peer: Rc<Peer>,
 }
 
 /// One method on one connection.
 #[derive(Clone)]
 pub(crate) struct Caller {
     link: Rc<Link>,
-    authority: Rc<str>,
+    peer: Rc<Peer>,
     path: Rc<str>,
+}
+
+/// What every call says the same.
+struct Peer {
+    /// Host and port.
+    authority: String,
+    credentials: Credentials,
 }
 
 /// A call under way. Dropped, it is cancelled.
@@ -64,17 +72,27 @@ pub(crate) struct Conversation {
 
 impl Connection {
     /// Connects to `host:port`. Has to be called within a `LocalSet`: the connection lives in a task of its own.
-    pub(crate) async fn open(authority: &str) -> Outcome<Connection> {
+    pub(crate) async fn open(authority: &str, credentials: &Credentials) -> Outcome<Connection> {
         let unavailable = |reason: String| BenchError::Unavailable { address: authority.to_owned(), reason };
         let socket = TcpStream::connect(authority).await.map_err(|error| unavailable(error.to_string()))?;
         socket.set_nodelay(true).map_err(during("setting TCP_NODELAY"))?;
-        Ok(Connection { link: Link::start(socket), authority: authority.into() })
+        let link = match credentials.connector() {
+            None => Link::start(socket),
+            Some(tls) => {
+                let name = ServerName::try_from(host(authority).to_owned());
+                let name = name.map_err(|error| unavailable(error.to_string()))?;
+                let socket = tls.connect(name, socket).await;
+                Link::start(socket.map_err(|error| unavailable(error.to_string()))?)
+            }
+        };
+        let peer = Peer { authority: authority.to_owned(), credentials: credentials.clone() };
+        Ok(Connection { link, peer: Rc::new(peer) })
     }
 
     /// A caller of a method of the broker's.
     pub(crate) fn caller(&self, method: &str) -> Caller {
         let path = format!("/{}/{method}", ratatoskr_proto::SERVICE_NAME);
-        Caller { link: self.link.clone(), authority: self.authority.clone(), path: path.into() }
+        Caller { link: self.link.clone(), peer: self.peer.clone(), path: path.into() }
     }
 }
 
@@ -116,11 +134,15 @@ impl Caller {
     }
 
     fn begin(&self, frame: Bytes) -> Outcome<Call> {
+        let Peer { authority, credentials } = &*self.peer;
         let mut http2 = self.link.http2();
         let opened = http2.open(Answer::default(), |fields| {
-            fields.known(":method", "POST").known(":scheme", "http").known(":path", &self.path);
-            fields.known(":authority", &self.authority).known("te", "trailers");
+            fields.known(":method", "POST").known(":scheme", credentials.scheme()).known(":path", &self.path);
+            fields.known(":authority", authority).known("te", "trailers");
             fields.known("content-type", "application/grpc");
+            if let Some(authorization) = credentials.authorization() {
+                fields.known("authorization", authorization);
+            }
         });
         let stream = opened.map_err(during("opening a call"))?;
         http2.send_data(stream, frame);
@@ -215,6 +237,12 @@ impl Frames {
         }
         Ok(chunk)
     }
+}
+
+/// The host of `host:port`, without the brackets of an IPv6 address.
+fn host(authority: &str) -> &str {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 fn joined(first: &[u8], second: &[u8]) -> Bytes {

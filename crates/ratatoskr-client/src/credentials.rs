@@ -55,6 +55,11 @@ impl Token {
         Ok(Token { value, file: Some(Arc::new(file)) })
     }
 
+    /// The value of the header `authorization`, for calls that are not made here. It is the secret itself: show it to the broker alone.
+    pub fn authorization(&self) -> String {
+        self.value().to_str().unwrap_or_default().to_owned()
+    }
+
     fn value(&self) -> AsciiMetadataValue {
         self.file.as_ref().map_or_else(|| self.value.clone(), |file| file.value())
     }

@@ -31,10 +31,7 @@ pub(crate) fn run(arguments: Cli) -> Outcome {
         Command::Config(arguments) => config::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Access(command) => access::run(&command),
-        Command::Bench(arguments) => {
-            connection.refuse_credentials("bench")?;
-            bench::run(&arguments, connection.server.clone())
-        }
+        Command::Bench(arguments) => bench::run(&arguments, connection.bench_target()?),
         Command::Completions { shell } => completions::run(shell),
         Command::Topic(command) => with_broker(connection, |client| topic::run(client, command)),
         Command::Pub(arguments) => with_broker(connection, |client| publish::run(client, arguments)),

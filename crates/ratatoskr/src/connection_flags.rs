@@ -3,9 +3,11 @@
 //! There is no `--token TOKEN`: what stands on a command line can be read by every user of the machine. A token comes from a
 //! file, or from the environment.
 
+use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
+use ratatoskr_bench::{Credentials, Target};
 use ratatoskr_client::{Client, ClientError, ClientOptions, TlsOptions, Token};
 
 use crate::exit::{Failure, Outcome};
@@ -47,16 +49,27 @@ impl ConnectionFlags {
         Ok(Client::connect_with(server, options).await?)
     }
 
-    /// For what can show nothing.
-    pub(crate) fn refuse_credentials(&self, command: &str) -> Outcome {
-        let Self { token_file, tls_ca, client_cert, client_key, .. } = self;
-        if [token_file, tls_ca, client_cert, client_key].iter().any(|flag| flag.is_some()) {
-            let message = format!(
-                "`{command}` speaks no TLS and shows no token; measure a broker that asks for neither"
-            );
-            return Err(Failure::usage(message));
+    /// For `bench`, whose connections are its own: the broker somebody named.
+    pub(crate) fn bench_target(&self) -> Outcome<Option<Target>> {
+        if self.client_cert.is_some() || self.client_key.is_some() {
+            return Err(Failure::usage("`bench` shows no certificate; let it show a token"));
         }
-        Ok(())
+        let (tls, token) = (self.tls()?, self.token()?);
+        let Some(server) = self.server.clone() else {
+            if tls.is_some() || self.token_file.is_some() {
+                let message =
+                    "the broker that `bench` starts asks for nothing; name another one with --server";
+                return Err(Failure::usage(message));
+            }
+            return Ok(None);
+        };
+        if tls.is_none() && server.starts_with("https://") {
+            return Err(Failure::usage("`bench` believes no CA unless --tls-ca names it"));
+        }
+        let ca = self.tls_ca.as_ref().map(fs::read).transpose();
+        let ca = ca.map_err(|error| Failure::usage(format!("--tls-ca: {error}")))?;
+        let authorization = token.map(|token| token.authorization());
+        Ok(Some(Target { server, credentials: Credentials::new(ca, authorization.as_deref())? }))
     }
 
     fn token(&self) -> Outcome<Option<Token>> {

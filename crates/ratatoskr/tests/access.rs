@@ -129,6 +129,33 @@ fn commands_show_who_they_are_and_are_told_what_they_may_not() {
 }
 
 #[test]
+fn a_broker_that_asks_for_tls_and_a_token_is_measured_like_any_other() {
+    let site = Site::open();
+    let load = ["--msgs", "50", "--verify", "--no-progress"];
+    for work in [&["pub"][..], &["fanout", "--subscribers", "3"]] {
+        let output = site.run(&site.root, &[&["bench"][..], work, &load].concat());
+        assert!(succeeded(&output).contains("lost"), "{}", all_of(&output));
+        assert!(!all_of(&output).contains(&site.root));
+    }
+    let (code, complaint) = failed(&site.run(&site.reader, &["bench", "pub", "--msgs", "1"]));
+    assert_eq!(code, 1);
+    assert!(complaint.contains("the broker refused"), "{complaint}");
+    // What cannot be shown is not left out in silence.
+    for (flags, says) in [
+        (&["--client-cert", "a", "--client-key", "b"][..], "shows no certificate"),
+        (&["--server", "https://localhost"], "--tls-ca"),
+    ] {
+        let (code, complaint) = failed(&program().args(flags).args(["bench", "pub"]).output().unwrap());
+        assert_eq!(code, 2, "{complaint}");
+        assert!(complaint.contains(says), "{complaint}");
+    }
+    let mut own = program();
+    own.args(["bench", "pub", "--tls-ca"]).arg(site.authority.ca_file());
+    let (code, complaint) = failed(&own.output().unwrap());
+    assert_eq!((code, complaint.contains("name another one with --server")), (2, true), "{complaint}");
+}
+
+#[test]
 fn a_signal_takes_the_policy_over_and_opens_the_audit_log_again() {
     let site = Site::open();
     succeeded(&site.run(&site.root, &["topic", "create", "orders"]));

@@ -16,8 +16,7 @@ use bytes::{Bytes, BytesMut};
 use ratatoskr_http2::hpack::Fields;
 use ratatoskr_http2::{Announced, Connection, Event, Role, StreamId};
 use std::collections::VecDeque;
-use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use crate::error::{BenchError, failed};
 
@@ -51,7 +50,7 @@ pub(super) struct Link {
 
 impl Link {
     /// A connection on a socket; its task runs in the current `LocalSet`.
-    pub(super) fn start(socket: TcpStream) -> Rc<Link> {
+    pub(super) fn start<S: AsyncRead + AsyncWrite + Unpin + 'static>(socket: S) -> Rc<Link> {
         let announced = Announced {
             stream_window_bytes: STREAM_WINDOW_BYTES,
             connection_window_bytes: CONNECTION_WINDOW_BYTES,
@@ -164,7 +163,7 @@ fn status_of(fields: &Fields) -> Result<(), String> {
     }
 }
 
-async fn run(link: Rc<Link>, mut socket: TcpStream) {
+async fn run<S: AsyncRead + AsyncWrite + Unpin>(link: Rc<Link>, mut socket: S) {
     let mut input = BytesMut::new();
     let ended = poll_fn(|context| {
         *link.task.borrow_mut() = Some(context.waker().clone());
@@ -175,9 +174,9 @@ async fn run(link: Rc<Link>, mut socket: TcpStream) {
 }
 
 /// Reads what has come, and writes what has gathered; ready once the connection is over.
-fn turn(
+fn turn<S: AsyncRead + AsyncWrite + Unpin>(
     link: &Link,
-    socket: &mut TcpStream,
+    socket: &mut S,
     input: &mut BytesMut,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
@@ -202,7 +201,11 @@ fn turn(
         let mut http2 = link.http2();
         let outgoing = http2.outgoing();
         if outgoing.is_empty() {
-            return Poll::Pending;
+            // TLS may hold back what a socket did not take.
+            return match socket.as_mut().poll_flush(context) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            };
         }
         let mut slices = [IoSlice::new(&[]); 64];
         let filled = outgoing.slices(&mut slices);

@@ -5,13 +5,13 @@
 
 use std::io::{self, Write as _};
 
-use ratatoskr_bench::{BenchArguments, BenchError};
+use ratatoskr_bench::{BenchArguments, BenchError, Target};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::resources::raise_open_files_limit;
 
-/// `server` is a broker somebody asked for by name; without one, a broker is started for the run.
-pub(crate) fn run(arguments: &BenchArguments, server: Option<String>) -> Outcome {
+/// `target` is a broker somebody asked for by name; without one, a broker is started for the run.
+pub(crate) fn run(arguments: &BenchArguments, target: Option<Target>) -> Outcome {
     // Thousands of connections, and the broker we start inherits it.
     raise_open_files_limit();
     let is_json = arguments.workload.flags().json;
@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &BenchArguments, server: Option<String>) -> Outcome
             let _ = writeln!(io::stdout(), "{headline}");
         }
     };
-    let report = ratatoskr_bench::run(&arguments.workload, server, announce)?;
+    let report = ratatoskr_bench::run(&arguments.workload, target, announce)?;
     if is_json {
         writeln!(out, "{}", report.json())?;
     } else {
