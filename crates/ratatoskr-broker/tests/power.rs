@@ -11,7 +11,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -32,6 +34,8 @@ const STEPS: usize = 60;
 const OPERATIONS: u64 = 250;
 /// Scheduled messages are due within this time, milliseconds.
 const DELAY_MS: u64 = 10_000;
+/// Seeds played beside each other: a story waits most of its time.
+const PLAYERS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn topic(name: &str) -> TopicName {
@@ -326,11 +330,25 @@ fn a_broken_build_is_noticed() {
     assert!(std::panic::catch_unwind(|| play(0..SEEDS)).is_err(), "nothing was noticed in {SEEDS} seeds");
 }
 
-/// Plays seeds; answers how much they published, scheduled, acked, rejected, and settled in steps.
+/// Plays seeds, several beside each other; answers how much they published, scheduled, acked, rejected, and settled in steps.
 fn play(seeds: std::ops::Range<u64>) -> [usize; 5] {
+    let next = AtomicU64::new(seeds.start);
+    let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds.end);
+    std::thread::scope(|scope| {
+        let players: Vec<_> = (0..PLAYERS).map(|_| scope.spawn(|| play_some(take))).collect();
+        let mut done = [0; 5];
+        for player in players {
+            let counts = player.join().unwrap_or_else(|panic| resume_unwind(panic));
+            done.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+        done
+    })
+}
+
+fn play_some(take: impl Fn() -> Option<u64>) -> [usize; 5] {
     let mut done = [0; 5];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for seed in seeds {
+    while let Some(seed) = take() {
         let (disk, clock) = (SimDisk::new(), SimClock::at(1_000_000));
         let mut story = Story { seed, rng: Rng::with_seed(seed), disk, clock, promises: Promises::default() };
         runtime.block_on(async {
