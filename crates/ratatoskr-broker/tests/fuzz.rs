@@ -1,27 +1,22 @@
 //! Bytes that nobody wrote are read: the files of a data directory, and filter expressions. Whatever they are, nothing panics, and nothing is
 //! served that was never published.
 //!
-//! Inputs are made by a small mutator over kept corpora (the data directories of `tests/formats`, `tests/fuzz/filters.txt`), the same ones each
-//! time; `RATATOSKR_FUZZ_INPUTS=n` makes more of them. Coverage-guided fuzzers need an unstable compiler, which this project does not ask for.
+//! Inputs are made by a small mutator over kept corpora (the data directories of `tests/formats`, `tests/fuzz/filters.txt`, what failed
+//! once): see [`ratatoskr_sim::fuzz`], also for how to play more of them, or one again. Coverage-guided fuzzers need an unstable compiler,
+//! which this project does not ask for.
 //! With `--features ratatoskr-log/broken-no-checksum` nothing is refused for its checksum, so that what lies behind it is reached.
 
 #![allow(clippy::unwrap_used)]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ratatoskr_broker::{Filter, FilterFacts, examine_on};
+use ratatoskr_broker::{Broker, BrokerConfig, Filter, FilterFacts, NewMessage, TopicName, examine_on};
 use ratatoskr_log::{Disk, OpenMode};
-use ratatoskr_sim::{Mutator, SimDisk};
+use ratatoskr_sim::{SimClock, SimDisk, Target, fuzz};
 
 const ROOT: &str = "/data";
 const PAGE_BYTES: usize = 4096;
-
-fn inputs(default: u64) -> u64 {
-    let text = std::env::var("RATATOSKR_FUZZ_INPUTS").ok();
-    text.map_or(default, |text| text.parse().expect("RATATOSKR_FUZZ_INPUTS takes a number"))
-}
 
 /// The files of the newest kept data directory: path, content without the zeros behind it, and length.
 fn directory() -> Vec<(PathBuf, Vec<u8>, u64)> {
@@ -60,33 +55,69 @@ fn put(disk: &SimDisk, path: &Path, bytes: &[u8], length: u64) {
     file.set_len(length).unwrap();
 }
 
-#[test]
-fn whatever_stands_in_a_data_directory_reading_it_ends_with_an_opinion() {
-    let files = directory();
+/// The newest kept data directory on a disk.
+fn kept() -> SimDisk {
     let disk = SimDisk::new();
-    for (path, bytes, length) in &files {
-        put(&disk, path, bytes, *length);
+    for (path, bytes, length) in directory() {
+        put(&disk, &path, &bytes, length);
     }
-    let mut opinions = std::collections::BTreeMap::new();
-    for (number, (path, bytes, length)) in files.iter().enumerate() {
-        let corpus = [bytes.clone()];
-        let mut mutator = Mutator::new(&corpus, number as u64);
-        for input in 0..inputs(200) {
-            let disk = disk.kill();
-            let changed = mutator.next_input();
-            let length = if path.extension().is_some_and(|kind| kind == "journal") {
-                *length
-            } else {
-                changed.len() as u64
-            };
-            put(&disk, path, &changed, length);
-            let disk: Arc<dyn Disk> = Arc::new(disk);
-            let read = catch_unwind(AssertUnwindSafe(|| examine_on(Path::new(ROOT), &disk)));
-            let read = read.unwrap_or_else(|_| panic!("input {input} of {} made it panic", path.display()));
-            *opinions.entry(read.unwrap().worst()).or_insert(0) += 1;
-        }
+    disk
+}
+
+/// A data directory whose one segment is long enough for an index with places in it.
+fn with_places() -> SimDisk {
+    let disk = SimDisk::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let clock = Arc::new(SimClock::at(1_000_000));
+    let broker = Broker::open_on(&BrokerConfig::new(ROOT), Arc::new(disk.clone()), clock).unwrap();
+    let topic = TopicName::parse("orders").unwrap();
+    for _ in 0..40 {
+        runtime.block_on(broker.publish(&topic, NewMessage::new(vec![7; 4000]))).unwrap();
     }
-    assert!(opinions.len() >= 3, "of every opinion there is one: {opinions:?}");
+    broker.shutdown().unwrap();
+    disk.kill()
+}
+
+/// Puts inputs in the place of a file, and has the directory looked at. The journal's files keep their length.
+fn read_changed(name: &'static str, disk: &SimDisk, path: &str) {
+    let path = Path::new(ROOT).join(path);
+    let file = disk.open(&path, OpenMode::Read).unwrap();
+    let length = file.len().unwrap();
+    let mut bytes = vec![0; length as usize];
+    file.read_at(&mut bytes, 0).unwrap();
+    let is_journal = path.extension().is_some_and(|kind| kind == "journal");
+    if is_journal {
+        bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1);
+    }
+    let target = Target { name, package: env!("CARGO_MANIFEST_DIR"), corpus: vec![bytes], inputs: 200 };
+    let mut noticed = 0;
+    let played = fuzz(target, |input| {
+        let disk = disk.kill();
+        put(&disk, &path, input, if is_journal { length } else { input.len() as u64 });
+        let read = examine_on(Path::new(ROOT), &(Arc::new(disk) as Arc<dyn Disk>));
+        noticed += u64::from(read.unwrap().worst().is_some());
+    });
+    assert!(noticed * 10 >= played, "only {noticed} of {played} changes make a difference");
+}
+
+#[test]
+fn whatever_stands_in_the_journal_reading_it_ends_with_an_opinion() {
+    read_changed("journal", &kept(), "journal/0000000000000002.journal");
+}
+
+#[test]
+fn whatever_stands_in_the_checkpoint_reading_it_ends_with_an_opinion() {
+    read_changed("checkpoint", &kept(), "checkpoint");
+}
+
+#[test]
+fn whatever_stands_in_a_segment_reading_it_ends_with_an_opinion() {
+    read_changed("segment", &kept(), "topics/00000001-orders/00000000000000000000.segment");
+}
+
+#[test]
+fn whatever_stands_in_an_index_reading_it_ends_with_an_opinion() {
+    read_changed("index", &with_places(), "topics/00000001-orders/00000000000000000000.index");
 }
 
 struct Facts;
@@ -115,18 +146,15 @@ impl FilterFacts for Facts {
 
 #[test]
 fn whatever_a_filter_says_it_is_read_or_refused() {
-    let corpus: Vec<Vec<u8>> =
-        include_str!("fuzz/filters.txt").lines().map(|line| line.as_bytes().to_vec()).collect();
-    let (mut mutator, mut read, mut refused) = (Mutator::new(&corpus, 7), 0, 0);
-    for _ in 0..inputs(20_000) {
-        let input = mutator.next_input();
-        let source = String::from_utf8_lossy(&input);
-        let tried = catch_unwind(|| Filter::parse(&source).map(|filter| filter.passes(&Facts)));
-        match tried.unwrap_or_else(|_| panic!("this filter made it panic: {source:?}")) {
-            Ok(_) => read += 1,
-            Err(_) => refused += 1,
+    let corpus = include_str!("fuzz/filters.txt").lines().map(|line| line.as_bytes().to_vec()).collect();
+    let target = Target { name: "filters", package: env!("CARGO_MANIFEST_DIR"), corpus, inputs: 20_000 };
+    let (mut read, mut refused) = (0, 0);
+    let played = fuzz(target, |input| match Filter::parse(&String::from_utf8_lossy(input)) {
+        Ok(filter) => {
+            filter.passes(&Facts);
+            read += 1;
         }
-    }
-    let all = read + refused;
-    assert!(read * 200 > all && refused * 200 > all, "{read} read, {refused} refused");
+        Err(_) => refused += 1,
+    });
+    assert!(read * 200 >= played && refused * 200 >= played, "{read} read, {refused} refused");
 }

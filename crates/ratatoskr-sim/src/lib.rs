@@ -8,7 +8,7 @@
 //! [`SimDisk`] implements the log's `Disk`: it keeps apart what is written and what is durable, and a power cut
 //! leaves any mix the assumptions of `docs/log-format.md` allow. [`SimClock`] implements its `Clock`.
 //! [`Promises`] is the judge: it is told what the log acknowledged and says whether what is found may be.
-//! Everything random comes from a seed, so every failure can be played again.
+//! [`fuzz`] is for whoever reads bytes he did not write. Everything random comes from a seed, so every failure can be played again.
 //!
 //! ```
 //! use std::path::Path;
@@ -29,6 +29,7 @@
 mod clock;
 mod disk;
 mod faults;
+mod fuzz;
 mod handle;
 mod mutator;
 mod names;
@@ -39,6 +40,7 @@ mod tree;
 pub use clock::SimClock;
 pub use disk::SimDisk;
 pub use faults::Lie;
+pub use fuzz::{Target, fuzz};
 pub use mutator::Mutator;
 pub use promises::{Broken, Event, Loss, Promises, State, TopicState};
 pub use tree::Survival;
