@@ -10,6 +10,7 @@
 //! line that starts with `!!!`; a promise that was broken fails the run, once all others were tried as well.
 
 mod arena;
+pub(crate) mod broken;
 mod cut_off;
 mod disk_error;
 mod full_disk;
@@ -32,6 +33,7 @@ mod terminate;
 use std::path::PathBuf;
 
 use arena::Arena;
+use broken::Broken;
 use table::{Row, Table};
 
 use crate::failed::{Failed, Outcome, While};
@@ -58,44 +60,9 @@ pub(crate) struct TortureOptions {
     /// Leave out what `cargo test` shows: the simulator and the tests
     #[arg(long)]
     without_tests: bool,
-    /// Break the broker on purpose; the fault named here has to notice
-    #[arg(long, value_enum)]
-    broken: Option<Broken>,
-}
-
-/// How a broken broker breaks its word, and which fault has to notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Broken {
-    /// Acknowledges before it writes
-    Late,
-    /// Takes a failed sync for a good one
-    Sync,
-    /// Takes no lock
-    Lock,
-    /// Finds no duplicates
-    Duplicates,
-}
-
-impl Broken {
-    pub(crate) const ALL: [Broken; 4] = [Broken::Late, Broken::Sync, Broken::Lock, Broken::Duplicates];
-
-    fn word(self) -> &'static str {
-        match self {
-            Broken::Late => "late",
-            Broken::Sync => "sync",
-            Broken::Lock => "lock",
-            Broken::Duplicates => "duplicates",
-        }
-    }
-
-    fn noticed_by(self) -> &'static str {
-        match self {
-            Broken::Late => "kill",
-            Broken::Sync => "disk-error",
-            Broken::Lock => "second-broker",
-            Broken::Duplicates => "reset",
-        }
-    }
+    /// Break the broker on purpose; the fault that has to notice is tried, and has to fail
+    #[arg(long, value_name = "WORD", value_parser = broken::find)]
+    broken: Option<&'static Broken>,
 }
 
 /// Something that happens to a broker.
@@ -146,7 +113,7 @@ const FAULTS: &[&Fault] = &[
 ];
 
 /// The short form, for `./test`: the tests have run there already.
-pub(crate) fn short(broken: Option<Broken>) -> TortureOptions {
+pub(crate) fn short(broken: Option<&'static Broken>) -> TortureOptions {
     let only = Vec::new();
     TortureOptions { long: false, write: false, only, broker: None, seed: 1, without_tests: true, broken }
 }
@@ -154,11 +121,11 @@ pub(crate) fn short(broken: Option<Broken>) -> TortureOptions {
 /// Tries everything and prints the table.
 pub(crate) fn run(workshop: &Workshop, options: &TortureOptions) -> Outcome {
     let only: Vec<&str> = match options.broken {
-        Some(broken) => vec![broken.noticed_by()],
+        Some(broken) => vec![broken.noticed_by],
         None => options.only.iter().map(String::as_str).collect(),
     };
     let mut faults = FAULTS.to_vec();
-    faults.extend(simulated::FAULTS.iter().filter(|_| !options.without_tests));
+    faults.extend(simulated::FAULTS.iter().filter(|_| !options.without_tests || options.broken.is_some()));
     check_names(&faults, &only)?;
     faults.retain(|fault| only.is_empty() || only.contains(&fault.name));
     let program = match (&options.broker, options.broken) {
@@ -174,23 +141,16 @@ pub(crate) fn run(workshop: &Workshop, options: &TortureOptions) -> Outcome {
         program,
         is_long: options.long,
         seed: options.seed,
-        broken: options.broken.map(Broken::word),
+        broken: options.broken.map(|broken| broken.word),
     };
     let table = try_all(&arena, &faults);
     println!("\n{}", table.for_people());
     if options.write {
         table.write(workshop, options.long)?;
     }
-    match (options.broken, table.verdict()) {
-        (None, verdict) => verdict,
-        (Some(broken), Ok(())) => {
-            let (word, fault) = (broken.word(), broken.noticed_by());
-            Err(Failed::new(format!("a broker with broken {word} was not noticed by {fault}")))
-        }
-        (Some(broken), Err(complaint)) => {
-            println!("noticed, as it should be, that {} is broken: {complaint}", broken.word());
-            Ok(())
-        }
+    match options.broken {
+        None => table.verdict(),
+        Some(broken) => broken.judge(table.verdict()),
     }
 }
 
@@ -231,9 +191,14 @@ mod tests {
     fn faults_have_different_names_and_every_broken_build_is_noticed_by_one_of_them() {
         let all: Vec<&Fault> = FAULTS.iter().copied().chain(simulated::FAULTS.iter().copied()).collect();
         let mut names: Vec<_> = all.iter().map(|fault| fault.name).collect();
-        for broken in Broken::ALL {
-            assert!(names.contains(&broken.noticed_by()), "{broken:?}");
+        for broken in broken::ALL {
+            assert!(names.contains(&broken.noticed_by), "{broken:?}");
         }
+        let is_covered = |fault: &&Fault| broken::ALL.iter().any(|broken| broken.noticed_by == fault.name);
+        assert!(
+            FAULTS.iter().copied().all(|fault| is_covered(&fault)),
+            "a check that was never seen to fail"
+        );
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all.len());

@@ -22,6 +22,7 @@ use ratatoskr_log::{
 };
 use tokio::sync::{oneshot, watch};
 
+use crate::broken::Broken;
 use crate::calendar::Calendar;
 use crate::command::Command;
 use crate::core::{Alarm, Core, Counters, Health, Tally};
@@ -44,6 +45,8 @@ use crate::topic::{Topic, TopicDescription, TopicStats};
 
 /// How often retention looks at the topics, and a full disk is looked at again.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Longer than two looks are apart unless the process stood still; for [`Broken::Stall`].
+const STALL: Duration = Duration::from_millis(1_300);
 
 /// How a broker is set up.
 #[derive(Clone, Debug)]
@@ -361,11 +364,14 @@ impl Inner {
         let log = running.sequencer.join();
         running.scribe_stop.store(true, Ordering::Release);
         let failed = |thread| ShutdownError::ThreadFailed { thread };
-        let log = log.map_err(|_| failed("sequencer"))?;
+        let log = match log {
+            Err(_) if Broken::Thread.is_on() => return Ok(()),
+            log => log.map_err(|_| failed("sequencer"))?,
+        };
         log.stop_scribe();
         let mut scribe = running.scribe.join().map_err(|_| failed("scribe"))?;
         courier.map_err(|_| failed("courier"))?;
-        if matches!(&*self.core.health.borrow(), Health::Failed { .. }) {
+        if matches!(&*self.core.health.borrow(), Health::Failed { .. }) || Broken::Drain.is_on() {
             return Ok(());
         }
         Ok(log.close(&mut scribe)?)
@@ -387,7 +393,7 @@ pub(crate) fn log_options(config: &BrokerConfig) -> LogOptions {
         folder: config.data_dir.clone(),
         journal_file_bytes: config.journal_file_bytes,
         segment_bytes: config.segment_bytes,
-        tail_bytes_max: shares.recent,
+        tail_bytes_max: if Broken::Tail.is_on() { usize::MAX } else { shares.recent },
         memory_bytes_max: shares.memory_topics,
         entropy: [RandomState::new().hash_one("directory"), RandomState::new().hash_one("ids")],
         promise_of: |settings| {
@@ -417,6 +423,10 @@ fn start(core: &Arc<Core>, opened: Opened) -> Running {
                 break;
             }
             let now_ms = core.clock.steady_ms();
+            assert!(
+                !Broken::Stall.is_on() || now_ms < swept_ms + STALL.as_millis() as u64,
+                "this fault was asked for"
+            );
             if now_ms.saturating_sub(swept_ms) >= SWEEP.as_millis() as u64 {
                 swept_ms = now_ms;
                 crate::retention::sweep(&core, core.believed_ms());

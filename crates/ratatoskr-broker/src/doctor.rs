@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use ratatoskr_log::{Diagnosis, Disk, RealDisk};
 
+use crate::broken::Broken;
 use crate::broker::{BrokerConfig, log_options};
 use crate::dedup::Dedup;
 use crate::durable::Books;
@@ -26,5 +27,10 @@ pub fn examine_on(data_dir: &Path, disk: &Arc<dyn Disk>) -> Result<Diagnosis, Op
         dedup: Arc::new(Dedup::new(usize::MAX)),
         believed_ms: Arc::new(AtomicU64::new(0)),
     };
-    Ok(ratatoskr_log::examine(disk, log_options(&BrokerConfig::new(data_dir)), Arc::new(ledger))?)
+    let options = log_options(&BrokerConfig::new(data_dir));
+    let mut diagnosis = ratatoskr_log::examine(disk, options, Arc::new(ledger))?;
+    if Broken::Doctor.is_on() {
+        diagnosis.findings.clear();
+    }
+    Ok(diagnosis)
 }

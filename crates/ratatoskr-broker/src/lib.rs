@@ -43,6 +43,8 @@ mod subscription;
 mod topic;
 
 pub use crate::core::{Counters, Health};
+#[doc(hidden)]
+pub use broken::Broken;
 pub use broker::{Broker, BrokerConfig};
 pub use doctor::{examine, examine_on};
 pub use draft::{Draft, Refused};

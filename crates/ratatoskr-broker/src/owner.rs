@@ -13,12 +13,13 @@
 //! so that a topic that always fails costs next to nothing.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ratatoskr_log::{Log, Placed, RecordBatch};
 
+use crate::broken::Broken;
 use crate::topic::Topic;
 
 /// So many restarts in a row happen without a pause.
@@ -67,7 +68,10 @@ impl Owner {
             assert!(!std::mem::take(&mut self.crash_next), "this failure was asked for");
             placed
         }));
-        attempt.map_err(|_| {
+        attempt.map_err(|panic| {
+            if Broken::Wall.is_on() {
+                resume_unwind(panic);
+            }
             log.unstage(&self.topic.log);
             self.note_failure();
             Failed

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use ratatoskr_log::{Log, LogError, Pressure, Promise, RecordBatch};
 
 use crate::answer::{Answer, Waiting};
+use crate::broken::Broken;
 use crate::command::{AppendError, AppendReply, Appended, Command, Records, Reply, SettingsChange};
 use crate::core::{Alarm, Core, Health, Tally};
 use crate::dedup::Duplicate;
@@ -252,7 +253,7 @@ impl Sequencer {
                 continue;
             }
             self.append(append);
-            if self.log.staged_bytes() >= BLOCK_BYTES {
+            if self.log.staged_bytes() >= BLOCK_BYTES || Broken::Alone.is_on() {
                 self.commit();
             }
         }
@@ -431,7 +432,7 @@ impl Sequencer {
     /// Tells health about a failed write or sync; answers what to tell the callers.
     fn note_failure(&mut self, error: &LogError) -> Unavailable {
         let reason = error.to_string();
-        if error.is_full() {
+        if error.is_full() && !Broken::Full.is_on() {
             let full = Health::DiskFull { free_hint: reason.clone() };
             if self.core.set_health(full) {
                 tracing::warn!(%reason, "publishing waits for room on the disk");

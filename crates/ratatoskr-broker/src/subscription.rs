@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor, Tail};
 
+use crate::broken::Broken;
 use crate::core::{Core, Tally};
 use crate::durable::Facts;
 use crate::error::{SubscribeError, SubscriptionEnd};
@@ -305,7 +306,9 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.topic.remove_subscriber(&self.reference);
+        if !Broken::Leavers.is_on() {
+            self.topic.remove_subscriber(&self.reference);
+        }
         self.core.tally.subscriptions.fetch_sub(1, Ordering::Relaxed);
     }
 }

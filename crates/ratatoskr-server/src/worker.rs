@@ -7,6 +7,7 @@ use std::net::TcpStream as StdTcpStream;
 use std::rc::Rc;
 use std::{io, thread};
 
+use ratatoskr_broker::Broken;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -79,6 +80,9 @@ async fn next_connection(listener: &TcpListener, traffic: &Traffic) -> StdTcpStr
         match accepted.and_then(|(connection, _)| prepare(connection)) {
             Ok(connection) => {
                 traffic.connections.increment();
+                if Broken::Buffers.is_on() {
+                    Box::leak(vec![1_u8; 64 << 10].into_boxed_slice());
+                }
                 return connection;
             }
             Err(error) => {

@@ -2,14 +2,18 @@
 
 use super::{proto, supply};
 use crate::corpus::MEBIBYTE;
-use crate::failed::{Outcome, While};
+use crate::failed::{Failed, Outcome, While};
 use crate::instructions::InstructionsOptions;
 use crate::real_text::RealTextOptions;
 use crate::soak::SoakOptions;
 use crate::tools::Tools;
+use crate::torture::broken::TEST_FAILED;
 use crate::workers::Broken;
-use crate::workshop::{Profile, Workshop, run};
+use crate::workshop::{Profile, Workshop, read, run};
 use crate::{coverage, instructions, real_text, soak, tidy, torture};
+
+/// For each target of [`fuzz`].
+const FUZZ_SECONDS: &str = "60";
 
 /// One layer of the test run.
 pub(super) struct Step {
@@ -36,8 +40,13 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         name: "torture",
-        purpose: "a broker killed, stopped, starved, cut off; four broken builds noticed",
+        purpose: "a broker killed, stopped, starved, cut off; a broken build for each fault noticed",
         run: torture,
+    },
+    Step {
+        name: "fuzz",
+        purpose: "bytes that nobody wrote, other ones each time, for a minute each",
+        run: fuzz,
     },
     Step { name: "doctests", purpose: "every example in the documentation runs", run: doc_tests },
     Step { name: "docs", purpose: "the documentation builds without a warning", run: docs },
@@ -106,18 +115,28 @@ fn mutants(workshop: &Workshop) -> Outcome {
             "--locked",
         ])?;
     }
-    // Behind the checksums: whatever bytes come, nothing panics.
-    let feature = "ratatoskr-log/broken-no-checksum";
-    workshop.cargo(&[
-        "test",
-        "-p",
-        "ratatoskr-broker",
-        "--test",
-        "fuzz",
-        "--features",
-        feature,
-        "--locked",
-    ])?;
+    // Behind the checksums: whatever bytes come, nothing panics; one that does is noticed.
+    let fuzz = |word| {
+        let features = "ratatoskr-log/broken-no-checksum,ratatoskr-broker/broken";
+        let mut command = workshop.command("cargo");
+        command.args([
+            "test",
+            "-p",
+            "ratatoskr-broker",
+            "--test",
+            "fuzz",
+            "--locked",
+            "--features",
+            features,
+        ]);
+        read(command.env("E2E_BROKEN", word))
+    };
+    fuzz("nothing")?;
+    match fuzz("ends") {
+        Err(failed) if failed.to_string().contains(TEST_FAILED) => {}
+        Err(failed) => return Err(failed),
+        Ok(_) => return Err(Failed::new("a panic behind the checksums was not noticed by fuzz")),
+    }
     for broken in [Broken::Acks, Broken::Dead] {
         let arguments =
             ["test", "-p", "ratatoskr-broker", "--test", "power", "--features", "broken", "--locked"];
@@ -136,10 +155,16 @@ fn workers(workshop: &Workshop) -> Outcome {
 
 fn torture(workshop: &Workshop) -> Outcome {
     torture::run(workshop, &torture::short(None))?;
-    for broken in torture::Broken::ALL {
+    for broken in torture::broken::ALL {
         torture::run(workshop, &torture::short(Some(broken)))?;
     }
     Ok(())
+}
+
+/// All targets of a program play beside each other. The tests have played the same inputs as always already.
+fn fuzz(workshop: &Workshop) -> Outcome {
+    let arguments = ["test", "--workspace", "--test", "fuzz", "--locked", "--", "--nocapture"];
+    run(workshop.command("cargo").args(arguments).env("RATATOSKR_FUZZ_SECONDS", FUZZ_SECONDS))
 }
 
 fn doc_tests(workshop: &Workshop) -> Outcome {

@@ -56,11 +56,20 @@ pub(super) fn converse<T>(conversation: impl Future<Output = Outcome<T>>) -> Out
 }
 
 /// Waits until something holds, and says what when it does not.
-pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> Outcome<bool>) -> Outcome<Duration> {
+pub(super) async fn until(what: &str, holds: impl AsyncFnMut() -> Outcome<bool>) -> Outcome<Duration> {
+    within(PATIENCE, what, holds).await
+}
+
+/// [`until`], where how long it may take is part of the promise.
+pub(super) async fn within(
+    patience: Duration,
+    what: &str,
+    mut holds: impl AsyncFnMut() -> Outcome<bool>,
+) -> Outcome<Duration> {
     let started = Instant::now();
     while !holds().await? {
-        if started.elapsed() > PATIENCE {
-            return Err(Failed::new(format!("waited {} s until {what}", PATIENCE.as_secs())));
+        if started.elapsed() > patience {
+            return Err(Failed::new(format!("waited {} s until {what}", patience.as_secs())));
         }
         tokio::time::sleep(LOOK).await;
     }

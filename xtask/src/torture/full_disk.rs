@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ratatoskr_proto as wire;
 
-use super::arena::{Arena, converse, in_ms, stop, until};
+use super::arena::{Arena, converse, in_ms, stop, until, within};
 use super::ledger::Ledger;
 use super::load::{TOPIC, batch_of, connect, create_topic, read_all};
 use super::{Fault, Tried};
@@ -16,6 +16,8 @@ use crate::failed::{Failed, Outcome, While};
 const DISK: &str = "size=144m";
 /// Somebody else's, and more than a journal file.
 const BALLAST_BYTES: usize = 40 << 20;
+/// It looks for room once a second.
+const BACK_MAX: Duration = Duration::from_secs(10);
 /// Bytes of a message that fills the disk.
 const FILLER_BYTES: usize = 256 << 10;
 
@@ -68,7 +70,8 @@ async fn run(arena: &Arena<'_>) -> Outcome<Tried> {
             return Err(Failed::new(format!("it does not say that the disk is full: {why}")));
         }
         // Reading goes on.
-        let mut stored = read_all(&setup.uri(), TOPIC).await?;
+        let stored = read_all(&setup.uri(), TOPIC).await;
+        let mut stored = stored.when("reading while the disk is full")?;
         stored.retain(|message| message.payload.len() < FILLER_BYTES);
         if stored.len() < ledger.receipts.len() {
             return Err(Failed::new("messages cannot be read while the disk is full"));
@@ -76,13 +79,16 @@ async fn run(arena: &Arena<'_>) -> Outcome<Tried> {
         // Somebody makes room, and nobody tells the broker.
         let freed = Instant::now();
         std::fs::remove_file(&ballast).when("removing the ballast")?;
-        until("publishing goes on by itself", async || {
+        within(BACK_MAX, "publishing goes on by itself", async || {
             Ok(publish(&setup.uri(), &mut ledger, &mut number).await.is_ok())
         })
         .await?;
         recovered.push(freed.elapsed());
         connect(&setup.uri()).await?.purge_topic(purge("filler")).await?;
     }
+    // What is on the disk, and not only what is in memory.
+    broker.kill_nine()?;
+    let broker = setup.start()?;
     let lost = ledger.check(&read_all(&setup.uri(), TOPIC).await?)?;
     stop(broker).await?;
     drop(disk);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::arena::{Arena, converse, in_ms, stop};
+use super::arena::{Arena, converse, in_ms, stop, until};
 use super::load::{Load, TOPIC, create_topic, read_all};
 use super::{Fault, Tried};
 use crate::failed::Outcome;
@@ -27,7 +27,13 @@ async fn run(arena: &Arena<'_>) -> Outcome<Tried> {
         broker.signal("STOP")?;
         tokio::time::sleep(Duration::from_millis(chance.u64(100..2_000))).await;
         broker.signal("CONT")?;
-        recovered.push(load.progress(1).await?);
+        let before = load.ledger().receipts.len();
+        let goes_on = until("it goes on", async || {
+            // An error once it has ended.
+            broker.usage()?;
+            Ok(load.ledger().receipts.len() > before)
+        });
+        recovered.push(goes_on.await?);
     }
     let ledger = load.finish().await?;
     let lost = ledger.check(&read_all(&setup.uri(), TOPIC).await?)?;

@@ -1,17 +1,20 @@
 //! Reconnect storms: everybody comes back at once, again and again.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ratatoskr_proto as wire;
 use tokio::task::JoinSet;
 
-use super::arena::{Arena, converse, in_ms, stop};
+use super::arena::{Arena, converse, in_ms, stop, within};
 use super::load::{Load, TOPIC, connect, create_topic, read_all};
 use super::{Fault, Tried};
 use crate::failed::{Failed, Outcome};
 
 /// What the broker keeps of the newest messages anyway.
 const TAIL_BYTES: u64 = 32 << 20;
+/// So long after the last one went nobody is counted any more.
+const GONE_MAX: Duration = Duration::from_secs(10);
+
 pub(super) const FAULT: Fault = Fault {
     name: "storm",
     what: "everybody connects and subscribes at once, and goes, again and again",
@@ -41,7 +44,7 @@ async fn run(arena: &Arena<'_>) -> Outcome<Tried> {
         let request = wire::GetStatsRequest { topic: TOPIC.to_owned() };
         Ok::<_, Failed>(connect(&setup.uri()).await?.get_stats(request).await?.into_inner().subscriber_count)
     };
-    super::arena::until("those who went are gone", async || Ok(stats().await? <= 2)).await?;
+    within(GONE_MAX, "those who went are gone", async || Ok(stats().await? <= 2)).await?;
     let ledger = load.finish().await?;
     let lost = ledger.check(&read_all(&setup.uri(), TOPIC).await?)?;
     stop(broker).await?;

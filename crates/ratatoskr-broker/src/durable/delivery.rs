@@ -39,6 +39,7 @@ use super::event::{Booking, Effect, Event, Fed, Leaving, Letter, MemberId, Outco
 use super::lanes::Lanes;
 use super::settings::SubscriptionSettings;
 use super::turns::Turns;
+use crate::broken::Broken;
 use crate::limits::{LEASE_MS_MAX, READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX};
 
 /// A burial the journal refused is tried again after so long.
@@ -441,6 +442,7 @@ impl<Cargo> Delivery<Cargo> {
             }
             self.due.pop_first();
             match &self.held.get(&offset).expect("what is due is held").0 {
+                Hold::Leased(_) if Broken::Leases.is_on() => {}
                 Hold::Leased(_) => self.fail(offset, "lease ended"),
                 Hold::Waiting { .. } => {
                     if let Some((_, letter)) = self.take_held(offset) {

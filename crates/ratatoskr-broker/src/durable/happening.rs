@@ -12,6 +12,7 @@ use super::book::Returned;
 use super::event::{Booking, Spent};
 use super::ranges::Ranges;
 use super::settings::SubscriptionSettings;
+use crate::broken::Broken;
 use crate::code::{Reader, put_number, put_text};
 use crate::schedule::Progress;
 
@@ -148,7 +149,7 @@ impl Happening {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut head = |kind| {
-            put_number(&mut bytes, kind);
+            put_number(&mut bytes, kind + shift());
             put_number(&mut bytes, self.number().into());
         };
         match self {
@@ -197,7 +198,7 @@ impl Happening {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Happening, String> {
         let mut reader = Reader::new(bytes);
-        let kind = reader.number()?;
+        let kind = reader.number()?.wrapping_sub(shift());
         let number = reader.number()? as u32;
         let mut text = || reader.text().map(str::to_owned);
         Ok(match kind {
@@ -223,6 +224,11 @@ impl Happening {
             _ => return Err(format!("event of kind {kind} was written by a newer version")),
         })
     }
+}
+
+/// Added to the kinds in a build whose format is another one.
+fn shift() -> u64 {
+    u64::from(Broken::Format.is_on())
 }
 
 pub(super) fn json<T: Serialize>(value: &T) -> Vec<u8> {
