@@ -161,7 +161,7 @@ async fn whatever_a_request_says_it_is_answered_and_the_server_stays_of_use() {
     let fixture = Fixture::start();
     let channel = fixture.channel().await;
     let corpus = seeds().iter().map(|(call, request)| [call.as_bytes(), b"\n", request].concat()).collect();
-    let target = Target { name: "requests", package: env!("CARGO_MANIFEST_DIR"), corpus, inputs: 1_200 };
+    let target = Target { name: "requests", package: env!("CARGO_MANIFEST_DIR"), corpus, inputs: 20_000 };
     let (mut answered, mut refused) = (0, 0);
     let played = fuzz(target, |input| {
         let call = call(channel.clone(), input);

@@ -22,8 +22,8 @@ fn ends(bytes: &[u8]) -> Vec<usize> {
     bytes.chunks(PAGE_BYTES).enumerate().map_while(end).collect()
 }
 
-#[test]
-fn a_journal_that_ends_anywhere_gives_back_exactly_its_whole_blocks() {
+#[cfg_attr(not(feature = "broken-no-checksum"), test)]
+pub(crate) fn a_journal_that_ends_anywhere_gives_back_exactly_its_whole_blocks() {
     let (disk, _life) = small_life();
     let path = file("journal/0000000000000001.journal");
     let bytes = bytes_of(&disk, &path);
@@ -52,6 +52,7 @@ fn a_journal_that_ends_anywhere_gives_back_exactly_its_whole_blocks() {
     assert!(tried > 40 * RECORDS, "only {tried} cuts");
 }
 
+#[cfg(not(feature = "broken-no-checksum"))]
 #[test]
 fn a_journal_file_that_is_shorter_than_it_was_is_refused() {
     let (disk, _life) = small_life();
@@ -67,6 +68,7 @@ fn a_journal_file_that_is_shorter_than_it_was_is_refused() {
     }
 }
 
+#[cfg(not(feature = "broken-no-checksum"))]
 #[test]
 fn a_segment_that_ends_anywhere_serves_what_is_whole_and_refuses_the_rest_by_offset() {
     let (disk, _life, path) = small_segment();
@@ -100,6 +102,7 @@ fn a_segment_that_ends_anywhere_serves_what_is_whole_and_refuses_the_rest_by_off
     }
 }
 
+#[cfg(not(feature = "broken-no-checksum"))]
 #[test]
 fn a_checkpoint_that_ends_anywhere_is_refused() {
     let disk: SimDisk = {

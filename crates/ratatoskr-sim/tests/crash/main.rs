@@ -19,14 +19,14 @@
     allow(dead_code, unused_imports)
 )]
 
+#[cfg(not(feature = "broken-no-sync"))]
+mod cuts;
 mod every_operation;
 mod flipped_bits;
 mod life;
 mod mutants;
 mod script;
 
-#[cfg(not(any(feature = "broken-no-sync", feature = "broken-no-checksum")))]
-mod cuts;
 #[cfg(not(any(feature = "broken-no-sync", feature = "broken-no-checksum")))]
 mod failures;
 #[cfg(not(any(feature = "broken-no-sync", feature = "broken-no-checksum")))]

@@ -38,4 +38,6 @@ fn a_log_without_checksums_is_noticed() {
     assert!(cuts_that_notice(|_| {}) > 0);
     let (segment, journal) = (crate::flipped_bits::flip_a_segment(), crate::flipped_bits::flip_a_journal());
     assert!(segment.is_err() && journal.is_err(), "{segment:?} {journal:?}");
+    let cuts = crate::cuts::a_journal_that_ends_anywhere_gives_back_exactly_its_whole_blocks;
+    assert!(std::panic::catch_unwind(cuts).is_err(), "a torn block passes");
 }
