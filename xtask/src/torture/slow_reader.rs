@@ -21,8 +21,8 @@ pub(super) const FAULT: Fault = Fault {
 
 async fn run(arena: &Arena<'_>) -> Outcome<Tried> {
     let mut ground = arena.ground()?;
-    // Little of the newest in memory, so that what grows is seen.
-    ground.setup.arguments.extend(["--tail-bytes-max".to_owned(), "8MiB".to_owned()]);
+    // The newest messages in memory have a thirty-second of it, and what is there before fills that.
+    ground.setup.arguments.extend(["--memory".to_owned(), "1GiB".to_owned()]);
     let setup = &ground.setup;
     let broker = setup.start()?;
     create_topic(&setup.uri()).await?;
