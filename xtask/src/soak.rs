@@ -56,9 +56,9 @@ pub(crate) struct SoakOptions {
     /// Connections the clients share
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     connections: u32,
-    /// Mebibytes of recent messages the broker may hold: small, so that it is full early in the run
-    #[arg(long, default_value_t = 8)]
-    tail_mebibytes: u32,
+    /// Mebibytes of memory the broker may use: little, so that its share for recent messages is full early in the run
+    #[arg(long, default_value_t = 256)]
+    memory_mebibytes: u32,
     /// Mebibytes the broker's memory may grow after its first third of the run
     #[arg(long, default_value_t = 8.0)]
     growth_mebibytes: f64,
@@ -79,7 +79,7 @@ impl SoakOptions {
             other_rate: 100.0,
             payload_bytes: 256,
             connections: 10,
-            tail_mebibytes: 1,
+            memory_mebibytes: 256,
             // Buffers and pools still fill in a run this short; the long run has the strict bound.
             growth_mebibytes: 24.0,
             profile: Profile::Dev,
@@ -96,7 +96,7 @@ pub(crate) fn run(workshop: &Workshop, options: &SoakOptions) -> Outcome {
     let program = workshop.broker_program(options.profile)?;
     let folder = tempfile::tempdir_in(&workshop.target).when("creating a folder for the broker")?;
     let mut setup = BrokerSetup::new(program, folder.path())?;
-    setup.arguments = vec!["--tail-bytes-max".into(), format!("{}MiB", options.tail_mebibytes)];
+    setup.arguments = vec!["--memory".into(), format!("{}MiB", options.memory_mebibytes)];
     let broker = setup.start()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().when("starting a runtime")?;
