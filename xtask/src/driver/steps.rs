@@ -163,7 +163,9 @@ fn torture(workshop: &Workshop) -> Outcome {
 
 /// All targets of a program play beside each other. The tests have played the same inputs as always already.
 fn fuzz(workshop: &Workshop) -> Outcome {
-    let arguments = ["test", "--workspace", "--test", "fuzz", "--locked", "--", "--nocapture"];
+    let mut arguments = vec!["test", "--workspace", "--test", "fuzz", "--locked"];
+    // A thread for each, however few cores there are.
+    arguments.extend(["--", "--nocapture", "--test-threads", "8"]);
     run(workshop.command("cargo").args(arguments).env("RATATOSKR_FUZZ_SECONDS", FUZZ_SECONDS))
 }
 
