@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::broker_process::{BrokerProcess, BrokerSetup};
-use crate::failed::{Failed, Outcome};
+use crate::failed::{Failed, Outcome, While};
 use crate::workshop::{Profile, Workshop};
 
 use attacks::{ATTACKS, Arena, Attack, Fought};
@@ -43,6 +43,9 @@ pub(crate) struct AbuseOptions {
     /// A broker that is already built
     #[arg(long, value_name = "PATH")]
     broker: Option<PathBuf>,
+    /// Put the table into docs/reliability.md
+    #[arg(long)]
+    write: bool,
 }
 
 /// What came of an attack.
@@ -68,22 +71,63 @@ pub(crate) struct Row {
 /// Tries everything, and prints a table.
 pub(crate) fn run(workshop: &Workshop, options: &AbuseOptions) -> Outcome {
     let program = match &options.broker {
-        Some(program) => program.clone(),
+        // Started in a folder of its own: a relative path would be looked for there.
+        Some(program) => std::path::absolute(program).when("resolving the broker's path")?,
         None => workshop.broker_program(Profile::Release)?,
     };
-    let rows = rows(&program, Duration::from_secs(options.seconds), &options.only)?;
+    let rows = rows(&program, Duration::from_secs(options.seconds), &options.only, None)?;
+    if options.write {
+        write(workshop, &rows)?;
+    }
     let broken: Vec<_> =
         rows.iter().flat_map(|row| row.broken.iter().map(|what| format!("{}: {what}", row.attack))).collect();
     if broken.is_empty() { Ok(()) } else { Err(Failed::new(broken.join("\n"))) }
 }
 
-/// Tries each attack, or those named, against a broker of its own.
-pub(crate) fn rows(program: &Path, lasts: Duration, only: &[String]) -> Outcome<Vec<Row>> {
+const PAGE: &str = "docs/reliability.md";
+const BEGIN: &str = "<!-- attacks: written by `cargo xtask abuse --write` -->\n";
+const END: &str = "<!-- end of attacks -->";
+
+/// Puts the table between the page's markers.
+fn write(workshop: &Workshop, rows: &[Row]) -> Outcome {
+    let path = workshop.root.join(PAGE);
+    let page = std::fs::read_to_string(&path).when(format_args!("reading {PAGE}"))?;
+    let lost = || Failed::new(format!("{PAGE} has lost its markers"));
+    let (head, rest) = page.split_once(BEGIN).ok_or_else(lost)?;
+    let (_, foot) = rest.split_once(END).ok_or_else(lost)?;
+    let mut table = String::from(
+        "| attack | promise | tried | what came of it | processor | memory before, most, after | acknowledged meanwhile, longest wait |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        let [before, most, after] = row.rss_bytes.map(|bytes| bytes >> 20);
+        let (cpu, took) = (row.cpu.as_secs_f64(), row.took.as_secs_f64());
+        let cells = [
+            row.attack.to_owned(),
+            row.promise.to_owned(),
+            row.tried.clone(),
+            row.outcome.clone(),
+            format!("{cpu:.2} of {took:.1} s"),
+            format!("{before}, {most}, {after} MiB"),
+            format!("{}, {} ms", row.acknowledged, row.wait_max.as_millis()),
+        ];
+        table.extend(["| ", &cells.join(" | "), " |\n"]);
+    }
+    std::fs::write(&path, format!("{head}{BEGIN}{table}{END}{foot}")).when(format_args!("writing {PAGE}"))
+}
+
+/// Tries each attack, or those named, against a broker of its own, which may be broken on purpose.
+pub(crate) fn rows(
+    program: &Path,
+    lasts: Duration,
+    only: &[String],
+    broken_by: Option<&'static str>,
+) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
     println!("attack | tried | outcome | CPU s of s | RSS MiB before, most, after | acks, longest wait ms");
     for attack in ATTACKS {
         if only.is_empty() || only.iter().any(|name| attack.name.contains(name.as_str())) {
-            let row = attempt(program, attack, lasts)?;
+            let row = attempt(program, attack, lasts, broken_by)?;
             print(&row);
             rows.push(row);
         }
@@ -123,11 +167,17 @@ fn fight(broker: &BrokerProcess, attack: &'static Attack, arena: &Arena) -> Outc
     })
 }
 
-fn attempt(program: &Path, attack: &'static Attack, lasts: Duration) -> Outcome<Row> {
+fn attempt(
+    program: &Path,
+    attack: &'static Attack,
+    lasts: Duration,
+    broken_by: Option<&'static str>,
+) -> Outcome<Row> {
     let folder =
         tempfile::tempdir().map_err(|error| Failed::new(format!("a folder for the broker: {error}")))?;
     let mut setup = BrokerSetup::new(program.to_owned(), folder.path())?;
     setup.arguments = ["--threads", "1"].iter().chain(attack.arguments).map(ToString::to_string).collect();
+    setup.environment.extend(broken_by.map(|word| ("E2E_BROKEN", word.to_owned())));
     let broker = setup.start()?;
     let bystander = Bystander::start(setup.uri());
     let arena = Arena { address: setup.grpc, uri: setup.uri(), lasts: lasts.max(attack.lasts_min) };

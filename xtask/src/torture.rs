@@ -14,6 +14,7 @@ pub(crate) mod broken;
 mod cut_off;
 mod disk_error;
 mod full_disk;
+mod hoard;
 mod idle_connections;
 mod kill;
 mod ledger;
@@ -109,6 +110,7 @@ const FAULTS: &[&Fault] = &[
     &reset::FAULT,
     &slow_reader::FAULT,
     &idle_connections::FAULT,
+    &hoard::FAULT,
     &storm::FAULT,
 ];
 

@@ -47,6 +47,8 @@ pub enum Broken {
     Tail,
     /// A connection has a large buffer before it says anything.
     Buffers,
+    /// Callers' memory has no bound.
+    Budget,
     /// Subscribers that went are still counted.
     Leavers,
     /// The wall clock is believed whatever it says.

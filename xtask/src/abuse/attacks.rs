@@ -129,10 +129,9 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         arguments: &["--memory", "128MiB"],
-        lasts_min: Duration::from_secs(15),
         wait_max: Duration::from_secs(13),
         ..siege(
-            "the same from four addresses",
+            "that gigabyte from four addresses",
             "refused beyond what callers share, 32 MiB; who does not move is closed after ten seconds, and the bystander goes on",
             80,
             |arena| sieges::hoard(arena, 4),
