@@ -116,14 +116,21 @@ impl Broker {
         }
     }
 
-    /// As [`Broker::submit`], waiting for room; what is submitted meanwhile goes before it.
-    pub async fn submit_when_room(&self, draft: Draft, postbox: &Arc<Postbox>, ticket: u64) {
+    /// As [`Broker::submit`], waiting for room; what is submitted meanwhile goes before it. The ticket comes back also if the answer is dropped
+    /// before it was ever polled.
+    pub fn submit_when_room(
+        &self,
+        draft: Draft,
+        postbox: &Arc<Postbox>,
+        ticket: u64,
+    ) -> impl Future<Output = ()> + use<> {
         let Draft { target, batch, terms, .. } = draft;
         let room = batch.len();
         let reply = AppendReply::Postbox(Return::new(postbox, ticket));
         let command = Command::Append { records: Records { target, batch, terms }, bytes: room, reply };
         // Closed: as above.
-        let _ = self.core().inbox.send(command, room).await;
+        let core = Arc::clone(self.core());
+        async move { drop(core.inbox.send(command, room).await) }
     }
 
     /// The receipt of the message at an index of what was submitted.

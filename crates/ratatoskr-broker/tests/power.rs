@@ -30,8 +30,8 @@ const SEEDS: u64 = 40;
 const LIVES: usize = 3;
 /// Steps of one life, if the power lasts.
 const STEPS: usize = 60;
-/// Operations of the disk before the power goes, at most.
-const OPERATIONS: u64 = 250;
+/// Operations of the disk before the power goes, at most. Filling the first journal file takes 640.
+const OPERATIONS: u64 = 1_500;
 /// Scheduled messages are due within this time, milliseconds.
 const DELAY_MS: u64 = 10_000;
 /// Seeds played beside each other: a story waits most of its time.

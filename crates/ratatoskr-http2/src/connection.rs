@@ -161,6 +161,10 @@ pub struct Connection<T> {
     withheld: usize,
     /// Bytes that wait to be sent, all streams together.
     waiting: usize,
+    /// Those of it that wait on streams whose data is not shared.
+    waiting_own: usize,
+    /// Bytes of data sent since the beginning.
+    data_sent: u64,
 }
 
 impl<T> std::fmt::Debug for Connection<T> {
@@ -206,6 +210,8 @@ impl<T> Connection<T> {
             unreleased: 0,
             withheld: 0,
             waiting: 0,
+            waiting_own: 0,
+            data_sent: 0,
         }
     }
 
@@ -239,9 +245,27 @@ impl<T> Connection<T> {
         self.waiting
     }
 
-    /// Bytes in buffers of its own: copies that are ready to be written, and a header block that has not come wholly.
+    /// Bytes in memory of its own: what waits on streams that are not shared, copies that are ready to be written, and a header block that
+    /// has not come wholly.
     pub fn buffered(&self) -> usize {
-        self.out.copied() + self.block.as_ref().map_or(0, |block| block.bytes.len())
+        self.waiting_own + self.out.copied() + self.begun_block()
+    }
+
+    /// Bytes of a header block that has not come wholly.
+    pub fn begun_block(&self) -> usize {
+        self.block.as_ref().map_or(0, |block| block.bytes.len())
+    }
+
+    /// Bytes of data sent since the beginning: control frames are no progress.
+    pub fn data_sent(&self) -> u64 {
+        self.data_sent
+    }
+
+    /// What is sent on a stream from now on is shared with others: whoever shares it counts it.
+    pub fn share(&mut self, stream: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            stream.is_shared = true;
+        }
     }
 
     /// Bytes that are ready to be written. Fills up from the streams first.
@@ -324,6 +348,7 @@ impl<T> Connection<T> {
         let gone = self.streams.remove(&stream)?;
         self.unreleased -= gone.unreleased;
         self.waiting -= gone.waiting_bytes;
+        self.waiting_own -= if gone.is_shared { 0 } else { gone.waiting_bytes };
         self.tell_all_of_room();
         if gone.unreleased > 0 {
             self.give_back();

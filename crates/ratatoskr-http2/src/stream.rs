@@ -57,6 +57,8 @@ pub(crate) struct Stream<T> {
     pub(crate) is_queued: bool,
     /// The user wants to be told when there is room again.
     pub(crate) wish: Wish,
+    /// What is sent on it is shared, and counted by whoever shares it.
+    pub(crate) is_shared: bool,
     /// Bytes handed to the user and not released.
     pub(crate) unreleased: usize,
 }
@@ -74,6 +76,7 @@ impl<T> Stream<T> {
             ending: None,
             is_queued: false,
             wish: Wish::Nothing,
+            is_shared: false,
             unreleased: 0,
         }
     }

@@ -54,7 +54,9 @@ impl<'a> PublishView<'a> {
             match field {
                 (1, Value::Bytes(bytes)) => view.topic = text(bytes)?,
                 (2, Value::Bytes(bytes)) => view.payload = bytes,
-                (3, Value::Bytes(bytes)) => view.metadata.push(entry(bytes)?),
+                (METADATA, Value::Bytes(bytes)) if view.metadata.len() < METADATA_READ_MAX => {
+                    view.metadata.push(entry(bytes)?);
+                }
                 (4, Value::Bytes(bytes)) => view.key = text(bytes)?,
                 (5, Value::Bytes(bytes)) => view.dedup_id = text(bytes)?,
                 (6, Value::Number(number)) => view.ttl_ms = number,
@@ -113,6 +115,57 @@ impl<'a> BatchView<'a> {
             }
         })
     }
+}
+
+/// How many values the generated types would make of a request: known before they do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueCounts {
+    /// Messages.
+    pub messages: usize,
+    /// Metadata entries of all of them.
+    pub entries: usize,
+}
+
+impl ValueCounts {
+    /// Of a `PublishRequest`; `None` if it is malformed.
+    pub fn of_message(request: &[u8]) -> Option<ValueCounts> {
+        Some(ValueCounts { messages: 1, entries: count(request, METADATA, |_| Some(1))? })
+    }
+
+    /// Of a `PublishBatchRequest`.
+    pub fn of_batch(request: &[u8]) -> Option<ValueCounts> {
+        ValueCounts::of(request, 2)
+    }
+
+    /// Of a `PublishStreamRequest`.
+    pub fn of_step(request: &[u8]) -> Option<ValueCounts> {
+        ValueCounts::of(request, 3)
+    }
+
+    fn of(request: &[u8], messages: u32) -> Option<ValueCounts> {
+        Some(ValueCounts {
+            messages: count(request, messages, |_| Some(1))?,
+            entries: count(request, messages, |message| count(message, METADATA, |_| Some(1)))?,
+        })
+    }
+}
+
+/// The field of a `PublishRequest` that metadata is in.
+const METADATA: u32 = 3;
+/// Entries of a message's metadata beyond which it is not read here: each would be kept.
+const METADATA_READ_MAX: usize = 1024;
+
+/// The sum of what each value of a field counts for.
+fn count(request: &[u8], number: u32, each: impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
+    let (mut fields, mut sum) = (Fields(request), 0);
+    while let Some((field, value)) = fields.next().ok()? {
+        if let Value::Bytes(bytes) = value
+            && field == number
+        {
+            sum += each(bytes)?;
+        }
+    }
+    Some(sum)
 }
 
 /// A field's value on the wire.

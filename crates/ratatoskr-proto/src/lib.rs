@@ -19,7 +19,7 @@ mod outgoing_step;
 mod receipt;
 
 pub use codec::{StrictCodec, malformed};
-pub use incoming::{BatchView, PublishView};
+pub use incoming::{BatchView, PublishView, ValueCounts};
 pub use outgoing::{LeaseParts, MessageParts, OutgoingMessage};
 pub use outgoing_step::{OutgoingMessages, OutgoingStep};
 pub use receipt::ReceiptParts;

@@ -36,6 +36,11 @@ impl Bucket {
         Duration::from_nanos(ahead.saturating_sub(NANOS_PER_SECOND - 1))
     }
 
+    /// True until everything let through is paid for.
+    pub(crate) fn is_ahead(&self, now: u64) -> bool {
+        self.paid_at.load(Ordering::Relaxed) > now
+    }
+
     pub(crate) fn take(&self, units: u64, now: u64) {
         let cost = u128::from(units) * u128::from(NANOS_PER_SECOND) / u128::from(self.per_second);
         let cost = u64::try_from(cost).unwrap_or(u64::MAX);

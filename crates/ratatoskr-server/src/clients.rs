@@ -11,7 +11,6 @@
 //! forge. Who calls by which credentials is another matter: tenants have quotas of their own (`access/quota.rs`).
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,9 +40,13 @@ pub(crate) struct Clients {
     limits: ClientLimits,
     /// What all callers share.
     pub(crate) memory: Arc<Budget>,
+    /// Also those without connections, until the calls they began are paid for: a rate is not begun anew by coming back.
     here: Mutex<HashMap<IpAddr, Arc<Client>>>,
     started: Instant,
 }
+
+/// With so many clients it is looked who has gone, whenever one comes.
+const CLIENTS_SWEPT_MIN: usize = 64;
 
 /// All connections from one address.
 #[derive(Debug)]
@@ -109,6 +112,10 @@ impl Clients {
     pub(crate) fn seat(self: &Arc<Clients>, address: IpAddr) -> Seat {
         let address = network_of(address);
         let mut here = self.here.lock();
+        if here.len() >= CLIENTS_SWEPT_MIN && here.len() == here.capacity() {
+            let now = self.now();
+            here.retain(|_, client| client.is_wanted(now));
+        }
         let client = here.entry(address).or_insert_with(|| self.client());
         let connections_max = self.limits.connections_max.unwrap_or(u64::MAX);
         let is_full = client.connections.load(Ordering::Relaxed) >= connections_max;
@@ -117,6 +124,10 @@ impl Clients {
             client.connections.fetch_add(1, Ordering::Relaxed);
         }
         Seat { clients: Arc::clone(self), address, client: Arc::clone(client), turned_away }
+    }
+
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
     }
 
     fn client(&self) -> Arc<Client> {
@@ -130,7 +141,21 @@ impl Clients {
     }
 }
 
+impl Client {
+    /// It has connections, or begun more calls than are paid for.
+    fn is_wanted(&self, now: u64) -> bool {
+        self.connections.load(Ordering::Relaxed) > 0
+            || self.rate.as_ref().is_some_and(|rate| rate.is_ahead(now))
+    }
+}
+
 impl Seat {
+    /// True while its client holds less than an equal part of what calls may take of all there is.
+    pub(crate) fn is_modest(&self) -> bool {
+        let clients = self.clients.here.lock().len();
+        self.client.memory.held() < self.clients.memory.bytes_max() / 8 * 7 / clients.max(1)
+    }
+
     /// Refuses another call, beside `uncounted` ones, if there are as many as may be; and one more a second than may be.
     pub(crate) fn admit(&self, uncounted: u64) -> Result<(), TooMuch> {
         if let Some(too_much) = self.turned_away {
@@ -147,7 +172,7 @@ impl Seat {
     /// Refuses one more a second than may be.
     pub(crate) fn pay(&self) -> Result<(), TooMuch> {
         let Some(rate) = &self.client.rate else { return Ok(()) };
-        let now = self.clients.started.elapsed().as_nanos() as u64;
+        let now = self.clients.now();
         let retry_after = rate.wait(now);
         if !retry_after.is_zero() {
             return Err(TooMuch::Rate { per_second: rate.per_second(), retry_after });
@@ -172,10 +197,9 @@ impl Drop for Seat {
             return;
         }
         let mut here = self.clients.here.lock();
-        if self.client.connections.fetch_sub(1, Ordering::Relaxed) == 1
-            && let Entry::Occupied(client) = here.entry(self.address)
-        {
-            client.remove();
+        self.client.connections.fetch_sub(1, Ordering::Relaxed);
+        if !self.client.is_wanted(self.clients.now()) {
+            here.remove(&self.address);
         }
     }
 }
@@ -191,7 +215,7 @@ fn network_of(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::{Exhausted, Held};
+    use crate::memory::{Exhausted, Held, Wish};
 
     fn clients(limits: ClientLimits) -> Arc<Clients> {
         Clients::new(limits, 1000)
@@ -244,6 +268,9 @@ mod tests {
         let refused = (0..7).find_map(|_| seat.admit(1).err()).unwrap();
         let TooMuch::Rate { per_second: 5, retry_after } = refused else { panic!("{refused}") };
         assert!(retry_after <= Duration::from_millis(200), "{retry_after:?}");
+        drop(seat);
+        let again = clients.seat(address("10.0.0.1"));
+        assert!(again.admit(1).is_err(), "a rate is begun anew by coming back");
     }
 
     #[test]
@@ -251,7 +278,7 @@ mod tests {
         let clients = clients(ClientLimits::default());
         let (one, other) = (clients.seat(address("10.0.0.1")), clients.seat(address("10.0.0.2")));
         let _held = Held::new(&one.client.memory, 500);
-        assert_eq!(one.client.memory.check(), Err(Exhausted::Client { bytes_max: 500 }));
-        other.client.memory.check().unwrap();
+        assert_eq!(one.client.memory.check(Wish::GoOn), Err(Exhausted::Client { bytes_max: 500 }));
+        other.client.memory.check(Wish::Begin).unwrap();
     }
 }

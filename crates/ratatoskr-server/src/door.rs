@@ -16,6 +16,7 @@ mod asking;
 mod body;
 mod calls;
 mod connection;
+mod decoding;
 mod feed;
 mod link;
 mod partial;
@@ -43,7 +44,9 @@ use tonic::service::Routes;
 
 use crate::access::Visitor;
 use crate::closing::Closing;
+use crate::encoding;
 use crate::guard::Guard;
+use crate::memory::Wish;
 use crate::tls::{self, Door};
 use crate::traffic::Traffic;
 use link::Link;
@@ -128,11 +131,11 @@ impl Worker {
     async fn serve_connection(self: Rc<Worker>, socket: TcpStream) {
         let clients = &self.guard.clients;
         let Ok(address) = socket.peer_addr() else { return };
-        if clients.memory.check().is_err() {
+        let seat = clients.seat(address.ip());
+        if seat.client.memory.check(Wish::Begin).is_err() {
             // Not even for saying why.
             return self.traffic.connections_refused.increment();
         }
-        let seat = clients.seat(address.ip());
         let accepting = tls::accept(self.guard.tls.as_deref(), Door::Grpc, socket);
         let accepted = tokio::select! {
             accepted = accepting => accepted,
@@ -166,6 +169,7 @@ impl Worker {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            encoding::forget();
             for link in self.links() {
                 link.tick(&self.traffic);
             }

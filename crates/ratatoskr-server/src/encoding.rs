@@ -85,6 +85,11 @@ pub(crate) async fn shared_frames(
     Ok(frames)
 }
 
+/// Forgets what was encoded: whoever comes for it now is not a moment behind, and others can use the memory.
+pub(crate) fn forget() {
+    REMEMBERED.with_borrow_mut(VecDeque::clear);
+}
+
 /// A batch of one topic as gRPC frames. Its first message carries the reference, unless that is empty.
 pub(crate) fn frames(batch: &[Message], receipt: Durability, first_reference: &str) -> Bytes {
     let mut reference = first_reference;

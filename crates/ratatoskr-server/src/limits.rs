@@ -24,11 +24,13 @@ pub const CONNECTION_BYTES: usize = 4 << 10;
 pub const CALL_BYTES: usize = 8 << 10;
 /// … and what it does more if it goes through tonic.
 pub const SERVED_CALL_BYTES: usize = 8 << 10;
+/// Calls that begin within one turn of a connection before they are counted; otherwise they are at its end.
+pub const CALLS_UNCOUNTED_MAX: u64 = 8;
 /// What a connection holds is counted when it has changed by so much.
 pub const HELD_STEP_BYTES: usize = 16 << 10;
 /// A request that has not come wholly, and has no more bytes than this, may go on while callers' memory is used up: the acks of consumers.
 pub const SMALL_REQUEST_BYTES: usize = 16 << 10;
-/// While callers' memory is used up, a connection that holds so many bytes …
+/// While callers' memory is used up, a connection on which so many bytes are on their way …
 pub const STUCK_BYTES_MIN: usize = 64 << 10;
 /// … and neither gives so many back nor takes so many within a second, so many seconds in a row, is closed.
 pub const STUCK_SECONDS: u64 = 10;

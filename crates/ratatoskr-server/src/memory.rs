@@ -8,7 +8,8 @@
 //! ```
 //!
 //! What is held is counted as it is, also beyond the limit; what would make it more is refused as long as nothing is left
-//! ([`Budget::check`]). So a budget can be passed by what one turn of each thread takes in, and never waits for anybody.
+//! ([`Budget::check`]): calls and connections before data, so that what has been let in can go on, and small requests last, acks
+//! among them. So a budget can be passed by an eighth and by what one turn of each thread takes in, and nothing waits for it.
 //! Invariant: what is counted is given back by dropping [`Held`], whatever the call's end.
 
 use std::sync::Arc;
@@ -36,13 +37,24 @@ pub(crate) enum Scope {
     Client,
 }
 
+/// What memory is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// A connection or a call.
+    Begin,
+    /// Data on a call that has begun.
+    GoOn,
+    /// A request that is small.
+    Little,
+}
+
 /// Nothing is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Exhausted {
     /// Of what all callers share.
     #[error(
-        "callers hold all of the {bytes_max} bytes that they share, a quarter of `memory`: try again in a moment, send less at a time, \
-         read answers, or give the broker more memory"
+        "callers hold all of the {bytes_max} bytes that they share, a quarter of `memory`: try again in a moment, end calls, read \
+         answers, or give the broker more memory"
     )]
     Callers {
         /// All of it.
@@ -50,8 +62,8 @@ pub(crate) enum Exhausted {
     },
     /// Of what one client may hold.
     #[error(
-        "the connections from this address hold all of the {bytes_max} bytes that one client may (`client_memory_max`): try again in a \
-         moment, send less at a time, or read answers"
+        "the connections from this address hold all of the {bytes_max} bytes that one client may (`client_memory_max`): end calls, read \
+         answers, or send less at a time, and try again in a moment"
     )]
     Client {
         /// All of it.
@@ -71,16 +83,21 @@ impl Budget {
         Arc::new(Budget { scope: Scope::Client, bytes_max, held: AtomicUsize::new(0), above })
     }
 
-    /// Refuses as long as nothing is left, here or above.
-    pub(crate) fn check(&self) -> Result<(), Exhausted> {
+    /// Refuses as long as nothing is left for this, here or above.
+    pub(crate) fn check(&self, wish: Wish) -> Result<(), Exhausted> {
         let bytes_max = self.bytes_max;
-        if self.held() >= bytes_max && !Broken::Budget.is_on() {
+        let bound = match wish {
+            Wish::Begin => bytes_max / 8 * 7,
+            Wish::GoOn => bytes_max,
+            Wish::Little => bytes_max / 8 * 9,
+        };
+        if self.held() >= bound && !Broken::Budget.is_on() {
             return Err(match self.scope {
                 Scope::Callers => Exhausted::Callers { bytes_max },
                 Scope::Client => Exhausted::Client { bytes_max },
             });
         }
-        self.above.as_ref().map_or(Ok(()), |above| above.check())
+        self.above.as_ref().map_or(Ok(()), |above| above.check(wish))
     }
 
     /// Bytes held now.
@@ -161,16 +178,18 @@ mod tests {
         let callers = Budget::of_callers(100);
         let (one, other) = (Budget::of_client(60, &callers), Budget::of_client(60, &callers));
         let mut held = Held::new(&one, 59);
-        one.check().unwrap();
+        one.check(Wish::GoOn).unwrap();
+        assert!(one.check(Wish::Begin).is_err(), "who is there already has the rest");
         held.set(60);
-        assert_eq!(one.check(), Err(Exhausted::Client { bytes_max: 60 }));
+        one.check(Wish::Little).unwrap();
+        assert_eq!(one.check(Wish::GoOn), Err(Exhausted::Client { bytes_max: 60 }));
         assert_eq!((one.held(), callers.held()), (60, 60));
-        other.check().unwrap();
+        other.check(Wish::Begin).unwrap();
         let _more = Held::new(&other, 45);
-        assert_eq!(other.check(), Err(Exhausted::Callers { bytes_max: 100 }));
+        assert_eq!(other.check(Wish::GoOn), Err(Exhausted::Callers { bytes_max: 100 }));
         drop(held);
         assert_eq!((one.held(), callers.held()), (0, 45));
-        one.check().unwrap();
+        one.check(Wish::Begin).unwrap();
     }
 
     #[test]

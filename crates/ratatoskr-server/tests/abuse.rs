@@ -6,9 +6,11 @@ mod support;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use ratatoskr_broker::{Broker, BrokerConfig, MEMORY_BYTES_MIN};
 use ratatoskr_http2::hpack::{Decoder, Fields};
 use ratatoskr_http2::raw::{self, Heard, flag, kind};
 use ratatoskr_http2::{ErrorCode, limits::NUISANCES_PER_TICK_MAX};
+use ratatoskr_server::ClientLimits;
 use support::{Fixture, PATIENCE, create, publish};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -52,6 +54,19 @@ impl Hand {
                 Ok(0) => return None,
                 Ok(_) => {}
                 Err(error) => panic!("the connection was broken off: {error}"),
+            }
+        }
+    }
+
+    /// The same; nothing too if the connection was broken off.
+    async fn try_frame(&mut self) -> Option<Heard> {
+        loop {
+            if let Some(frame) = raw::take_frame(&mut self.heard) {
+                return Some(frame);
+            }
+            let read = timeout(PATIENCE, self.socket.read_buf(&mut self.heard)).await;
+            if read.expect("the server neither answers nor closes").unwrap_or(0) == 0 {
+                return None;
             }
         }
     }
@@ -384,4 +399,64 @@ async fn who_hoards_requests_is_refused_more_and_closed_if_it_does_not_move() {
     // What it held is there for others.
     let mut same = fixture.client_from(1).await;
     publish(&mut same, "orders", &"x".repeat(1 << 20)).await;
+}
+
+#[tokio::test]
+async fn frames_that_never_end_are_not_waited_for_once_memory_is_used_up() {
+    let fixture = Fixture::start_with(|options| options.callers_memory = 4 << 20);
+    let mut bystander = fixture.client_from(2).await;
+    let frame = data(1, 0, &vec![0; 60 << 10]);
+    let mut hands = Vec::new();
+    for _ in 0..200 {
+        hands.push(Hand::greeted(&fixture, &[]).await);
+    }
+    for hand in &mut hands {
+        hand.say(&frame[..58 << 10]).await;
+    }
+    let mut ended = 0;
+    for hand in &mut hands {
+        let mut is_calmed = false;
+        while let Ok(Some(frame)) = timeout(Duration::from_millis(200), hand.try_frame()).await {
+            is_calmed |= frame.kind == kind::GOAWAY;
+        }
+        ended += u32::from(is_calmed);
+    }
+    // Half of 4 MiB holds some 30 of them.
+    assert!((140..=190).contains(&ended), "{ended}");
+    publish(&mut bystander, "orders", "served").await;
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_closed_though_it_never_calls() {
+    let limits = ClientLimits { connections_max: Some(1), ..ClientLimits::default() };
+    let fixture = Fixture::start_with(|options| options.client_limits = limits);
+    let _first = Hand::greeted(&fixture, &[]).await;
+    let mut second = Hand::greeted(&fixture, &[]).await;
+    for _ in 0..15 {
+        // Pings are no reason to stay.
+        second.say(raw::frame(kind::PING, 0, 0, [0; 8])).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    while second.try_frame().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_publish_that_is_reset_while_the_inbox_is_full_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = BrokerConfig { memory: MEMORY_BYTES_MIN, ..BrokerConfig::new(folder.path()) };
+    let fixture = Fixture::serve(Broker::open(config).unwrap(), folder, |options| options.threads = 1);
+    let request = support::grpc_message(&support::message("orders", vec![7; 15 << 10]));
+    let mut hand = Hand::greeted(&fixture, &[]).await;
+    for number in 0..1500 {
+        let stream = number * 2 + 1;
+        let call = [head(stream, "Publish", &[]), data(stream, flag::END_STREAM, &request)];
+        hand.say([&call.concat()[..], &raw::reset(stream, ErrorCode::CANCEL)].concat()).await;
+    }
+    drop(hand);
+    let given_back = async {
+        while !fixture.page("/metrics").await.contains("ratatoskr_callers_memory_bytes 0\n") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, given_back).await.expect("the connection is held for ever");
 }

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use ratatoskr_proto::message_broker_client::MessageBrokerClient;
-use ratatoskr_proto::{PublishRequest, PublishStreamRequest, TopicExistsRequest};
+use ratatoskr_proto::{
+    PublishBatchRequest, PublishRequest, PublishStreamRequest, PullRequest, StartPosition, SubscribeRequest,
+    SubscriptionName, TopicExistsRequest, start_position,
+};
 use ratatoskr_server::{ClientLimits, ServerOptions};
 use support::{Fixture, PATIENCE, create, message, publish};
 use tokio::sync::mpsc;
@@ -143,4 +146,77 @@ async fn subscribe_or_refused(
 ) -> Result<Streaming<ratatoskr_proto::Message>, Status> {
     let request = ratatoskr_proto::SubscribeRequest { topic: "orders".into(), ..Default::default() };
     client.subscribe(request).await.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn who_was_let_in_goes_on_when_more_are_refused() {
+    let fixture = Fixture::start_with(small_memory);
+    let (mut one, mut other) = (fixture.client_from(1).await, fixture.client_from(2).await);
+    create(&mut other, "orders").await;
+    let mut streams = Vec::new();
+    while let Ok(stream) = subscribe_or_refused(&mut one).await {
+        streams.push(stream);
+    }
+    for _ in 0..5 {
+        publish(&mut other, "orders", "served").await;
+        for stream in &mut streams {
+            assert_eq!(support::payloads(stream, 1).await, ["served"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_that_are_answered_do_not_wait_for_the_memory_they_hold() {
+    let fixture = Fixture::start_with(|options| options.callers_memory = 1 << 20);
+    let mut client = fixture.client().await;
+    create(&mut client, "orders").await;
+    let name = SubscriptionName { topic: "orders".into(), subscription: "billing".into() };
+    let pulls = (0..60).map(|_| {
+        let (mut client, name) = (client.clone(), Some(name.clone()));
+        async move {
+            client.pull(PullRequest { name, messages_max: 1, wait_ms: 500, ..PullRequest::default() }).await
+        }
+    });
+    let answers = timeout(PATIENCE, futures_util::future::join_all(pulls)).await.unwrap();
+    let refusals: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+    assert!(
+        refusals.len() < 60 && refusals.iter().all(|status| refused(status) == "CLIENT_MEMORY_EXHAUSTED")
+    );
+}
+
+#[tokio::test]
+async fn what_was_encoded_for_subscribers_is_not_held_once_they_have_gone() {
+    let fixture = Fixture::start_with(small_memory);
+    let mut client = fixture.client().await;
+    for _ in 0..20 {
+        publish(&mut client, "orders", &"x".repeat(60_000)).await;
+    }
+    let start = Some(StartPosition { position: Some(start_position::Position::Earliest(true)) });
+    let request = SubscribeRequest { topic: "orders".into(), start, ..SubscribeRequest::default() };
+    let mut stream = support::subscribe(&mut client, request).await;
+    support::payloads(&mut stream, 20).await;
+    drop((stream, client));
+    let given_back = async {
+        while !fixture.page("/metrics").await.contains("ratatoskr_callers_memory_bytes 0\n") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // The client's connection ends in a task of its own.
+    timeout(PATIENCE, given_back).await.expect("memory is held for nobody");
+}
+
+#[tokio::test]
+async fn what_would_become_millions_of_values_is_refused_before_it_does() {
+    let fixture = Fixture::start();
+    let mut client = fixture.client().await;
+    let many =
+        PublishBatchRequest { topic: "orders".into(), messages: vec![PublishRequest::default(); 10_001] };
+    let refusal = client.publish_batch(many).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::InvalidArgument);
+    assert!(refusal.message().contains("10001 messages"), "{refusal}");
+    let metadata = (0..20_000).map(|number| (number.to_string(), String::new())).collect();
+    let message = PublishRequest { topic: "orders".into(), metadata, ..PublishRequest::default() };
+    let refusal = client.publish(message).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::InvalidArgument);
+    assert!(refusal.message().contains("20000 metadata entries"), "{refusal}");
 }

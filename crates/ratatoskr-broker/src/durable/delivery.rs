@@ -230,7 +230,7 @@ impl<Cargo> Delivery<Cargo> {
     }
 
     fn make_ready(&mut self, offset: u64, letter: Letter, cargo: Option<Cargo>) {
-        self.ready_bytes += u64::from(letter.bytes);
+        self.ready_bytes += letter.bytes_at_hand(cargo.as_ref());
         self.ready.insert(offset, (letter, cargo));
     }
 
@@ -276,7 +276,7 @@ impl<Cargo> Delivery<Cargo> {
                 return;
             }
             let Some((_, (letter, cargo))) = self.ready.pop_first() else { return };
-            self.ready_bytes -= bytes;
+            self.ready_bytes -= letter.bytes_at_hand(cargo.as_ref());
             if let Some(member) = member {
                 self.lease(member, offset, letter, cargo);
             } else {

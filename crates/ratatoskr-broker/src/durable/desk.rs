@@ -142,6 +142,7 @@ impl Desk {
         let next_lease = self.delivery.next_lease();
         let mut fresh = Desk::open(book, self.topic.clone(), self.start, now);
         fresh.delivery = Delivery::new(book.settings.clone(), fresh.delivery.cursor(), next_lease);
+        fresh.delivery.allow(self.delivery.memory_max());
         fresh.generation = self.generation + 1;
         fresh.intended = self.intended.clone();
         fresh.moves = self.moves;

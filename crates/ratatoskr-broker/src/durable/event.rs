@@ -25,6 +25,13 @@ pub(crate) struct Letter {
     pub(crate) last_ms: u64,
 }
 
+impl Letter {
+    /// What the message itself takes, if it is at hand.
+    pub(crate) fn bytes_at_hand<Cargo>(&self, cargo: Option<&Cargo>) -> u64 {
+        cargo.map_or(0, |_| self.bytes.into())
+    }
+}
+
 /// A message that has been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fed<Cargo> {

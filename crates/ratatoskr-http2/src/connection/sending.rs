@@ -62,6 +62,7 @@ impl<T> Connection<T> {
     pub fn send_data(&mut self, number: StreamId, data: Bytes) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         self.waiting += data.len();
+        self.waiting_own += if stream.is_shared { 0 } else { data.len() };
         stream.wait(data);
         self.line_up(number);
     }
@@ -198,6 +199,8 @@ impl<T> Connection<T> {
             stream.send.take(data.len());
             self.send.take(data.len());
             self.waiting -= data.len();
+            self.waiting_own -= if stream.is_shared { 0 } else { data.len() };
+            self.data_sent += data.len() as u64;
             left -= data.len();
             let is_last = stream.waiting_bytes == 0 && matches!(stream.ending, Some(Ending::Data));
             let flags = if is_last { flag::END_STREAM } else { 0 };

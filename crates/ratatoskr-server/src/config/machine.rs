@@ -6,7 +6,7 @@ use ratatoskr_broker::{MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN};
 
 /// What `memory = auto` stands for: a quarter of what there is, at most 1 GiB, at least 64 MiB.
 pub(super) fn memory_auto() -> u64 {
-    let there_is = [machine_bytes(), group_bytes()].into_iter().flatten().min();
+    let there_is = [machine_bytes(), group_bytes(), old_group_bytes()].into_iter().flatten().min();
     share_of(there_is)
 }
 
@@ -31,6 +31,11 @@ fn group_bytes() -> Option<u64> {
         text.trim().parse().ok()
     };
     Path::new(group).ancestors().filter_map(|group| limit(root.join(group))).min()
+}
+
+/// The same of version 1, where a container sees its own group at the root.
+fn old_group_bytes() -> Option<u64> {
+    std::fs::read_to_string("/sys/fs/cgroup/memory/memory.limit_in_bytes").ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -8,15 +8,14 @@
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
-use prost::Message;
 use ratatoskr_broker::Broker;
-use ratatoskr_proto::{BatchView, PublishBatchRequest, PublishRequest, PublishStreamRequest, PublishView};
+use ratatoskr_proto::{BatchView, PublishView};
 use tonic::Status;
 
 use crate::access::{Action, Gate, Reservation};
-use crate::door::Worker;
 use crate::door::link::Link;
 use crate::door::route::Route;
+use crate::door::{Worker, decoding};
 use crate::guarded::admit;
 
 /// Who makes a call; `None` where nobody is asked.
@@ -49,7 +48,7 @@ pub(super) fn message(asked: &Asked, broker: &Broker, request: &Bytes) -> Result
         let place = gate.may_publish(broker, view.topic, 1, weight(&view))?;
         return Ok(place.map(|place| vec![place]));
     }
-    let message = decode::<PublishRequest>(request)?;
+    let message = decoding::message(request)?;
     admit(gate, broker, "", std::slice::from_ref(&message)).map(Some)
 }
 
@@ -59,7 +58,7 @@ pub(super) fn batch(asked: &Asked, broker: &Broker, request: &Bytes) -> Result<W
     if let Some(load) = BatchView::read_batch(request).as_ref().and_then(load_of) {
         return load.admit(gate, broker);
     }
-    let batch = decode::<PublishBatchRequest>(request)?;
+    let batch = decoding::batch(request)?;
     admit(gate, broker, &batch.topic, &batch.messages).map(Some)
 }
 
@@ -70,7 +69,7 @@ pub(super) fn step(asked: &mut Asked, broker: &Broker, request: &Bytes) -> Resul
     if let Some(load) = BatchView::read_step(request).as_ref().and_then(load_of) {
         return load.admit(gate, broker);
     }
-    let step = decode::<PublishStreamRequest>(request)?;
+    let step = decoding::step(request)?;
     admit(gate, broker, &step.topic, &step.messages).map(Some)
 }
 
@@ -116,8 +115,4 @@ fn load_of<'a>(batch: &BatchView<'a>) -> Option<Load<'a>> {
 fn weight(view: &PublishView<'_>) -> u64 {
     let metadata: usize = view.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
     (view.payload.len() + view.key.len() + metadata) as u64
-}
-
-fn decode<M: Message + Default>(request: &Bytes) -> Result<M, Status> {
-    M::decode(request.clone()).map_err(|error| ratatoskr_proto::malformed(&error))
 }

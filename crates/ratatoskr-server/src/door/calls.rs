@@ -19,7 +19,7 @@ use crate::door::requests::Requests;
 use crate::door::route::Route;
 use crate::door::stream::{self, Steps};
 use crate::door::{feed, publishing, tonic_call};
-use crate::limits::{SERVED_CALL_BYTES, SMALL_REQUEST_BYTES};
+use crate::limits::SERVED_CALL_BYTES;
 
 /// What a connection remembers with each stream. Dropped when the stream is gone, however that came.
 #[derive(Default)]
@@ -156,9 +156,7 @@ pub(super) fn take_data(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, 
     match call {
         Call::Served { body, .. } => {
             if let Some(sender) = body {
-                let pushed = sender.push(data).and_then(|kept| {
-                    if kept > SMALL_REQUEST_BYTES { link.check_memory(&worker.traffic) } else { Ok(()) }
-                });
+                let pushed = sender.push(data).and_then(|kept| link.check_request(kept, &worker.traffic));
                 if let Err(status) = pushed {
                     let call = std::mem::take(call);
                     drop(http2);
@@ -192,11 +190,7 @@ fn gather(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, data: Bytes, i
     request.push(data);
     let whole = match request.next() {
         Ok(None) if !is_end => {
-            let kept = request.count().and_then(|()| match request.bytes() {
-                0..=SMALL_REQUEST_BYTES => Ok(()),
-                _ => link.check_memory(&worker.traffic),
-            });
-            match kept {
+            match request.count().and_then(|()| link.check_request(request.bytes(), &worker.traffic)) {
                 Ok(()) => return,
                 Err(status) => Err(status),
             }

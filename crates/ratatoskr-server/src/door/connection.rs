@@ -11,13 +11,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use ratatoskr_http2::Event;
+use ratatoskr_http2::{ErrorCode, Event};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::door::link::Link;
 use crate::door::{Worker, calls};
-use crate::limits::{LINGER_BYTES_MAX, LINGER_TIMEOUT, READ_BYTES, READS_PER_TURN};
+use crate::limits::{LINGER_BYTES_MAX, LINGER_TIMEOUT, READ_BYTES, READS_PER_TURN, SMALL_REQUEST_BYTES};
+use crate::memory::Wish;
 
 /// Slices written at a time.
 const SLICES: usize = 64;
@@ -92,9 +93,10 @@ impl Serving<'_> {
         self.link.attend(context.waker());
         self.link.take_backflow();
         let is_drained = self.read(socket.as_mut(), context)?;
+        self.link.unfinished.set(self.rest.len());
+        self.refuse_to_gather();
         calls::tell_room(self.worker, self.link);
         let is_written = self.write(socket.as_mut(), context)?;
-        self.link.unfinished.set(self.rest.len());
         self.link.count();
         if self.link.is_cut() || (is_written && self.input == Input::Closed) {
             return Poll::Ready(Ok(Leaving::AtOnce));
@@ -107,6 +109,19 @@ impl Serving<'_> {
             context.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// A frame, or a header block, that is long and has not come wholly is not waited for while memory is used up.
+    fn refuse_to_gather(&mut self) {
+        let begun = self.rest.len() + self.link.http2().begun_block();
+        if begun > SMALL_REQUEST_BYTES
+            && let Err(exhausted) = self.link.memory().check(Wish::GoOn)
+        {
+            self.input = Input::Refused;
+            self.rest = BytesMut::new();
+            self.link.end_calls();
+            self.link.http2().go_away(ErrorCode::ENHANCE_YOUR_CALM, &exhausted.to_string());
+        }
     }
 
     /// Reads for a while. False if more may be there at once.
@@ -217,7 +232,6 @@ impl Serving<'_> {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             outgoing.advance(written);
-            self.link.count_written(written);
             let is_stalled = http2.is_stalled();
             drop(http2);
             calls::tell_room(self.worker, self.link);

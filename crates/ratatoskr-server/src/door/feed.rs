@@ -62,13 +62,17 @@ async fn feed(
     };
     write_head(&link, stream, Some(follower.subscription.reference()));
     let mut closed = Box::pin(worker.closing.clone().closed());
+    link.http2().share(stream);
     let end = loop {
-        link.room_for_more(stream).await;
+        let next = async {
+            link.room_for_more(stream).await;
+            follower.next_frames(&worker.guard.clients.memory).await
+        };
         let batch = tokio::select! {
             biased;
             // First: a stream that never waits is to hear of it, too.
             status = &mut revoked => break status_ending(&status),
-            batch = follower.next_frames(&worker.guard.clients.memory) => batch,
+            batch = next => batch,
             () = &mut closed => break status_ending(&status::shutting_down()),
         };
         match batch {
@@ -99,18 +103,21 @@ async fn deliver(
     write_head(link, stream, None);
     let mut buffer = BytesMut::new();
     let end = loop {
-        link.room_for_more(stream).await;
+        let next = async {
+            link.room_for_more(stream).await;
+            messages.next().await
+        };
         let next = tokio::select! {
             biased;
             status = &mut revoked => break status_ending(&status),
-            next = messages.next() => next,
+            next = next => next,
         };
         match next {
             None => break OK,
             Some(Err(status)) => break status_ending(&status),
             Some(Ok(message)) => put_message(&mut buffer, |buffer| message.encode_raw(buffer)),
         }
-        link.send(stream, buffer.split().freeze());
+        link.http2().send_data(stream, buffer.split().freeze());
         link.wake();
     };
     link.http2().end(stream, end);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use parking_lot::Mutex;
 use ratatoskr_http2::{Announced, Connection, ErrorCode, Role, StreamId};
 use tonic::Status;
@@ -15,11 +15,11 @@ use crate::access::Visitor;
 use crate::clients::Seat;
 use crate::door::calls::Call;
 use crate::limits::{
-    CALL_BYTES, CONNECTION_BYTES, FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, HELD_STEP_BYTES, KEEPALIVE_INTERVAL,
-    KEEPALIVE_TIMEOUT, MEMORY_LOOK, STREAMS_PER_CONNECTION_MAX, STUCK_BYTES_MIN, STUCK_SECONDS,
-    UNREAD_BYTES_PER_CONNECTION_MAX,
+    CALL_BYTES, CALLS_UNCOUNTED_MAX, CONNECTION_BYTES, FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, HELD_STEP_BYTES,
+    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MEMORY_LOOK, SMALL_REQUEST_BYTES, STREAMS_PER_CONNECTION_MAX,
+    STUCK_BYTES_MIN, STUCK_SECONDS, UNREAD_BYTES_PER_CONNECTION_MAX,
 };
-use crate::memory::{Budget, Held, counted};
+use crate::memory::{Budget, Exhausted, Held, Wish};
 use crate::status;
 use crate::traffic::Traffic;
 
@@ -50,15 +50,15 @@ pub(crate) struct Link {
     flow: Cell<Flow>,
 }
 
-/// What a connection holds, as seen since it last gave anything of it back.
+/// What is on its way on a connection, as seen since any of it last got there.
 #[derive(Clone, Copy, Debug, Default)]
 struct Flow {
-    /// The most it held.
+    /// The most there was.
     highest: usize,
-    /// The least, within this second.
+    /// The least.
     lowest: usize,
-    /// Bytes its peer took within this second.
-    written: usize,
+    /// Bytes of data sent on the connection before.
+    sent: u64,
     /// Seconds since then.
     stuck_s: u64,
 }
@@ -128,19 +128,29 @@ impl Link {
         &self.seat.client.memory
     }
 
-    /// Refuses what would take more memory, as long as none is left.
-    pub(super) fn check_memory(&self, traffic: &Traffic) -> Result<(), Status> {
-        self.memory().check().map_err(|exhausted| {
+    /// Refuses what would take more memory, as long as none is left for it.
+    pub(super) fn check_memory(&self, wish: Wish, traffic: &Traffic) -> Result<(), Status> {
+        self.memory().check(wish).map_err(|exhausted| {
             traffic.calls_without_memory.increment();
             status::no_memory(&exhausted)
         })
     }
 
+    /// Refuses more of a request of which so much has come, as long as no memory is left for it.
+    pub(super) fn check_request(&self, bytes: usize, traffic: &Traffic) -> Result<(), Status> {
+        let wish = if bytes > SMALL_REQUEST_BYTES { Wish::GoOn } else { Wish::Little };
+        self.check_memory(wish, traffic)
+    }
+
     /// Lets a call in, unless its client has as many as it may, or memory is used up.
     pub(super) fn admit(&self, traffic: &Traffic) -> Result<(), Status> {
-        self.check_memory(traffic)?;
         let open = self.http2().stream_count() as u64;
-        self.seat.admit(open - self.calls.get().min(open)).map_err(|too_much| {
+        let uncounted = open.saturating_sub(self.calls.get());
+        if uncounted >= CALLS_UNCOUNTED_MAX {
+            self.count();
+        }
+        self.check_memory(Wish::Begin, traffic)?;
+        self.seat.admit(open.saturating_sub(self.calls.get())).map_err(|too_much| {
             traffic.calls_beyond_limit.increment();
             status::too_much(&too_much)
         })
@@ -153,32 +163,29 @@ impl Link {
 
     /// Counts what this connection holds now, and the calls on it.
     pub(super) fn count(&self) {
-        let (open, bytes) = {
-            let http2 = self.http2.borrow();
-            (
-                http2.stream_count(),
-                self.gathered.get() + self.unfinished.get() + http2.unreleased() + http2.buffered(),
-            )
-        };
+        let open = self.http2.borrow().stream_count();
         self.seat.count_calls(self.calls.replace(open as u64), open as u64);
-        let bytes = CONNECTION_BYTES + open * CALL_BYTES + bytes;
+        let cargo = self.cargo();
         let flow = self.flow.get();
-        self.flow.set(Flow { highest: flow.highest.max(bytes), lowest: flow.lowest.min(bytes), ..flow });
+        self.flow.set(Flow { highest: flow.highest.max(cargo), lowest: flow.lowest.min(cargo), ..flow });
+        let bytes = CONNECTION_BYTES + open * CALL_BYTES + cargo;
         let mut held = self.held.borrow_mut();
         if bytes.abs_diff(held.bytes()) >= HELD_STEP_BYTES {
             held.set(bytes);
         }
     }
 
-    /// Gives a stream data to send that nobody else has, and counts it for as long as it waits.
-    pub(super) fn send(&self, stream: StreamId, data: Bytes) {
-        self.http2().send_data(stream, counted(data, self.memory()));
+    /// Bytes of what is on its way, beside what the connection and its calls cost if nothing is.
+    fn cargo(&self) -> usize {
+        let http2 = self.http2.borrow();
+        self.gathered.get() + self.unfinished.get() + http2.unreleased() + http2.buffered()
     }
 
-    /// Waits until a stream should be given more to send, and there is memory to make it in.
+    /// Waits until a stream should be given more to send, and there is memory to make it in. There always is while nothing waits on the
+    /// connection: whoever reads gets on.
     pub(super) async fn room_for_more(&self, stream: StreamId) {
         self.room(stream).await;
-        while self.memory().check().is_err() {
+        while self.http2().waiting() > 0 && self.memory().check(Wish::GoOn).is_err() {
             tokio::time::sleep(MEMORY_LOOK).await;
         }
     }
@@ -230,23 +237,27 @@ impl Link {
         self.is_cut.get()
     }
 
-    /// The peer has taken so many bytes.
-    pub(super) fn count_written(&self, bytes: usize) {
-        let flow = self.flow.get();
-        self.flow.set(Flow { written: flow.written + bytes, ..flow });
-    }
-
     /// Asked once a second: true once the connection has held on to memory that others want for too long.
     fn is_stuck(&self) -> bool {
-        let bytes = self.held.borrow().bytes();
-        let Flow { highest, lowest, written, stuck_s } = self.flow.get();
-        let holds_on = bytes + self.http2.borrow().waiting() >= STUCK_BYTES_MIN
-            && written < STUCK_BYTES_MIN
-            && highest < lowest + STUCK_BYTES_MIN;
-        let (highest, stuck_s) =
-            if holds_on && self.memory().check().is_err() { (highest, stuck_s + 1) } else { (bytes, 0) };
-        self.flow.set(Flow { highest, lowest: bytes, written: 0, stuck_s });
-        stuck_s >= STUCK_SECONDS
+        let (cargo, sent, waiting) = {
+            let http2 = self.http2.borrow();
+            (self.cargo(), http2.data_sent(), http2.waiting())
+        };
+        let flow = self.flow.get();
+        let has_moved = sent - flow.sent >= STUCK_BYTES_MIN as u64
+            || flow.highest >= flow.lowest + STUCK_BYTES_MIN
+            || cargo + waiting < STUCK_BYTES_MIN;
+        let is_in_the_way = match self.memory().check(Wish::Begin) {
+            Ok(()) => false,
+            Err(Exhausted::Client { .. }) => true,
+            Err(Exhausted::Callers { .. }) => !self.seat.is_modest(),
+        };
+        if has_moved || !is_in_the_way {
+            self.flow.set(Flow { highest: cargo, lowest: cargo, sent, stuck_s: 0 });
+            return false;
+        }
+        self.flow.set(Flow { stuck_s: flow.stuck_s + 1, ..flow });
+        flow.stuck_s + 1 >= STUCK_SECONDS
     }
 
     /// A second has passed.
@@ -260,14 +271,16 @@ impl Link {
         let mut http2 = self.http2();
         http2.tick();
         let is_greeted = http2.is_greeted();
-        if http2.take_liveliness() && is_greeted {
+        // Who is turned away has as long for its first call, which is told why.
+        let is_awaited = is_greeted && self.seat.turned_away.is_none();
+        if http2.take_liveliness() && is_awaited {
             self.silent_s.set(0);
             return;
         }
         let silent_s = self.silent_s.get() + 1;
         self.silent_s.set(silent_s);
         // Byte by byte is not fast enough.
-        let is_late = !is_greeted && silent_s >= HANDSHAKE_TIMEOUT.as_secs();
+        let is_late = !is_awaited && silent_s >= HANDSHAKE_TIMEOUT.as_secs();
         if is_late || silent_s >= (KEEPALIVE_INTERVAL + KEEPALIVE_TIMEOUT).as_secs() {
             self.is_cut.set(true);
         } else if silent_s == KEEPALIVE_INTERVAL.as_secs() {

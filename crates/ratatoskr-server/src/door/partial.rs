@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   data    [ 0 l l l l m m m ] [ m m m | 0 l l ] …
-//!   kept                  3         6 ─▶ 0: whole, and no longer in the way
+//!   kept                  3         6 ─▶ 0: whole; room for 6 stays until the call ends
 //! ```
 //!
 //! Those who serve calls off the hot path gather a message themselves, for which the peer may send as much again. Here it is only counted,
@@ -26,18 +26,29 @@ pub(super) struct Partial {
     missing: usize,
     /// How much of it has, as long as some is missing.
     kept: usize,
+    /// The largest message so far: whoever gathers them keeps room for it.
+    largest: usize,
+    /// What is counted of the sum.
+    counted: usize,
     /// The sum over all calls of the connection.
     total: Rc<Cell<usize>>,
 }
 
 impl Partial {
     pub(super) fn new(total: &Rc<Cell<usize>>) -> Partial {
-        Partial { prefix: [0; PREFIX_BYTES], prefix_bytes: 0, missing: 0, kept: 0, total: Rc::clone(total) }
+        Partial {
+            prefix: [0; PREFIX_BYTES],
+            prefix_bytes: 0,
+            missing: 0,
+            kept: 0,
+            largest: 0,
+            counted: 0,
+            total: Rc::clone(total),
+        }
     }
 
     /// Data goes on to the call. Refused if all calls of the connection keep too much; answers what this one keeps.
     pub(super) fn pass(&mut self, mut data: &[u8]) -> Result<usize, Status> {
-        let mut kept = self.kept;
         while !data.is_empty() {
             if self.missing == 0 {
                 let come = data.len().min(PREFIX_BYTES - self.prefix_bytes);
@@ -53,22 +64,26 @@ impl Partial {
             }
             let come = data.len().min(self.missing);
             self.missing -= come;
-            kept = if self.missing == 0 { 0 } else { kept + come };
+            self.kept += come;
+            self.largest = self.largest.max(self.kept);
+            if self.missing == 0 {
+                self.kept = 0;
+            }
             data = &data[come..];
         }
-        self.keep(kept);
-        if self.total.get() > GATHERED_BYTES_PER_CONNECTION_MAX { Err(too_much()) } else { Ok(kept) }
+        self.count(self.largest);
+        if self.total.get() > GATHERED_BYTES_PER_CONNECTION_MAX { Err(too_much()) } else { Ok(self.kept) }
     }
 
-    fn keep(&mut self, bytes: usize) {
-        self.total.set(self.total.get() + bytes - self.kept);
-        self.kept = bytes;
+    fn count(&mut self, bytes: usize) {
+        self.total.set(self.total.get() + bytes - self.counted);
+        self.counted = bytes;
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        self.keep(0);
+        self.count(0);
     }
 }
 
@@ -85,7 +100,7 @@ mod tests {
             for data in wire.chunks(bytes) {
                 partial.pass(data).unwrap();
             }
-            assert_eq!(total.get(), 4, "data of {bytes}");
+            assert_eq!((partial.kept, total.get()), (4, 5), "data of {bytes}");
             drop(partial);
             assert_eq!(total.get(), 0);
         }
@@ -97,6 +112,7 @@ mod tests {
         let mut partial = Partial::new(&total);
         partial.pass(b"\0\0\0\0\x09abc").unwrap();
         assert_eq!(partial.pass(b"d").unwrap_err().code(), tonic::Code::ResourceExhausted);
-        assert!(partial.pass(b"efghi").is_ok());
+        drop(partial);
+        assert_eq!(total.get(), GATHERED_BYTES_PER_CONNECTION_MAX - 3);
     }
 }

@@ -11,22 +11,19 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
+use ratatoskr_broker::limits::BATCH_MESSAGES_MAX;
 use ratatoskr_broker::{Broker, Delivery, Draft, MessageView, PublishError, Published, Receipt};
-use ratatoskr_http2::limits::COPIED_BYTES_MAX;
 use ratatoskr_http2::{Ending, StreamId};
-use ratatoskr_proto::{
-    BatchView, PublishBatchRequest, PublishBatchResponse, PublishRequest, PublishView, ReceiptParts,
-};
+use ratatoskr_proto::{BatchView, PublishBatchResponse, PublishView, ReceiptParts};
 use tonic::Status;
 
 use crate::convert::{durability_to_wire, number, refused};
 use crate::door::Worker;
 use crate::door::asking::{self, Asked};
-use crate::door::calls;
 use crate::door::link::Link;
 use crate::door::tickets::{Kind, Waiting};
 use crate::door::tonic_call::refuse;
-use crate::memory::counted;
+use crate::door::{calls, decoding};
 use crate::message_frame::put_message;
 use crate::{publish, status};
 
@@ -45,9 +42,9 @@ pub(super) fn single(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, req
         return submit(worker, link, draft, (stream, Kind::Single));
     }
     let held = link.hold(request.len());
-    let request = match PublishRequest::decode(request.clone()) {
+    let request = match decoding::message(request) {
         Ok(request) => request,
-        Err(error) => return refuse(link, stream, &ratatoskr_proto::malformed(&error)),
+        Err(status) => return refuse(link, stream, &status),
     };
     let (broker, owner) = (worker.broker.clone(), Rc::clone(link));
     calls::spawn(link, stream, None, async move {
@@ -78,9 +75,9 @@ pub(super) fn batch(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, requ
         return submit(worker, link, draft, (stream, kind));
     }
     let held = link.hold(request.len());
-    let request = match PublishBatchRequest::decode(request.clone()) {
+    let request = match decoding::batch(request) {
         Ok(request) => request,
-        Err(error) => return refuse(link, stream, &ratatoskr_proto::malformed(&error)),
+        Err(status) => return refuse(link, stream, &status),
     };
     let (broker, owner) = (worker.broker.clone(), Rc::clone(link));
     calls::spawn(link, stream, None, async move {
@@ -101,6 +98,9 @@ const RECORD_OVERHEAD_BYTES: usize = 64;
 
 /// The messages of a batch for one topic; `None` unless all of them can be published as they are.
 pub(super) fn draft_batch(broker: &Broker, batch: &BatchView<'_>, bytes: usize) -> Option<Draft> {
+    if batch.count > BATCH_MESSAGES_MAX {
+        return None;
+    }
     let mut draft: Option<(&str, Draft)> = None;
     for message in batch.messages() {
         let view = PublishView::read(message)?;
@@ -213,11 +213,7 @@ fn reply(link: &Link, stream: StreamId, write: impl FnOnce(&mut BytesMut)) {
         http2.send_headers(stream, |fields| {
             fields.known(":status", "200").known("content-type", "application/grpc");
         });
-        if scratch.len() > COPIED_BYTES_MAX {
-            http2.send_data(stream, counted(scratch.split().freeze(), link.memory()));
-        } else {
-            http2.send_copied(stream, scratch);
-        }
+        http2.send_copied(stream, scratch);
         http2.end(stream, OK);
     });
 }

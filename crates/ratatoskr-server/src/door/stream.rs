@@ -25,13 +25,13 @@ use crate::convert::refused;
 use crate::door::Worker;
 use crate::door::asking::{self, Asked, Way};
 use crate::door::calls::{Call, Task};
+use crate::door::decoding;
 use crate::door::link::Link;
 use crate::door::publishing::{OK, draft_batch, put_results};
 use crate::door::requests::Requests;
 use crate::door::tickets::{Kind, Waiting};
 use crate::door::tonic_call::end_with_status;
-use crate::limits::{PUBLISH_STREAM_IN_FLIGHT_BYTES_MAX, PUBLISH_STREAM_IN_FLIGHT_MAX, SMALL_REQUEST_BYTES};
-use crate::memory::counted;
+use crate::limits::{PUBLISH_STREAM_IN_FLIGHT_BYTES_MAX, PUBLISH_STREAM_IN_FLIGHT_MAX};
 use crate::message_frame::put_message;
 use crate::publish::publish_each;
 use crate::status;
@@ -80,7 +80,9 @@ pub(super) fn begin(link: &Link, stream: StreamId, asked: Asked) {
 pub(super) fn take_data(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, data: Bytes, is_end: bool) {
     change(worker, link, stream, |steps| {
         steps.unreleased += data.len();
-        steps.requests.push(data);
+        if !matches!(steps.end, Some(Err(_))) {
+            steps.requests.push(data);
+        }
         if is_end && steps.end.is_none() {
             steps.end = Some(Ok(()));
         }
@@ -157,7 +159,7 @@ fn change(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, change: impl F
     change(&mut steps);
     while let Some(response) = steps.next_response() {
         match response {
-            Ok(response) => http2.send_data(stream, counted(response, link.memory())),
+            Ok(response) => http2.send_data(stream, response),
             Err(status) => {
                 // What comes after it is told nothing, though it may be published.
                 drop(http2);
@@ -173,12 +175,11 @@ fn change(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, change: impl F
     } else {
         // All but the beginning of a request has been read, and the rest of that has to come.
         http2.release(stream, std::mem::take(&mut steps.unreleased));
-        steps.requests.count().and_then(|()| match steps.requests.bytes() {
-            0..=SMALL_REQUEST_BYTES => Ok(()),
-            _ => link.check_memory(&worker.traffic),
-        })
+        steps.requests.count().and_then(|()| link.check_request(steps.requests.bytes(), &worker.traffic))
     };
-    if let Err(status) = read.and(counted) {
+    if let Err(status) = read.and(counted)
+        && !matches!(steps.end, Some(Err(_)))
+    {
         steps.requests = Requests::default();
         steps.end = Some(Err(status));
     }
@@ -271,8 +272,7 @@ fn begin_step(
         let waiting = Waiting { link: Rc::clone(link), stream, kind };
         return worker.tickets.submit(draft, waiting, &worker.traffic);
     }
-    let step = PublishStreamRequest::decode(request.clone());
-    let step = step.map_err(|error| ratatoskr_proto::malformed(&error))?;
+    let step = decoding::step(request)?;
     let (broker, held) = (worker.broker.clone(), link.hold(request.len()));
     let mut publishing = Box::pin(async move {
         let _until_done = (way, held);

@@ -18,6 +18,7 @@ use tonic::Status;
 use crate::door::calls::Task;
 use crate::door::link::Link;
 use crate::door::{Worker, publishing, stream};
+use crate::memory::Wish;
 use crate::traffic::Traffic;
 
 /// A call that waits.
@@ -69,14 +70,14 @@ impl Tickets {
         let link = Rc::clone(&waiting.link);
         let ticket = self.waiting.borrow_mut().insert(waiting) as u64;
         let Err(draft) = self.broker.submit(draft, &self.postbox, ticket) else { return Ok(None) };
-        if let Err(status) = link.check_memory(traffic) {
+        if let Err(status) = link.check_memory(Wish::GoOn, traffic) {
             self.waiting.borrow_mut().remove(ticket as usize);
             return Err(status);
         }
         let held = link.hold(draft.record_bytes());
-        let (broker, postbox) = (self.broker.clone(), self.postbox.clone());
+        let submitting = self.broker.submit_when_room(*draft, &self.postbox, ticket);
         let waiting = async move {
-            broker.submit_when_room(*draft, &postbox, ticket).await;
+            submitting.await;
             drop(held);
         };
         Ok(Some(Task::new(&spawn_local(waiting))))

@@ -69,14 +69,8 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
     }
     link.http2().send_headers(stream, |fields| write_head(fields, head.status.as_str(), &head.headers));
     link.wake();
-    let mut is_more = false;
     loop {
-        // What is answered in one piece has been made already.
-        if std::mem::replace(&mut is_more, true) {
-            link.room_for_more(stream).await;
-        } else {
-            link.room(stream).await;
-        }
+        link.room(stream).await;
         let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
         let frame = match frame {
             None => return link.http2().end(stream, Ending::Data),
@@ -84,7 +78,7 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
             Some(Ok(frame)) => frame,
         };
         match frame.into_data() {
-            Ok(data) => link.send(stream, data),
+            Ok(data) => link.http2().send_data(stream, data),
             Err(frame) => {
                 let trailers = frame.into_trailers().unwrap_or_default();
                 return link.http2().end(stream, Ending::Trailers(pairs(&trailers)));

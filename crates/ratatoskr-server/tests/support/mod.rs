@@ -54,7 +54,11 @@ impl Fixture {
         Fixture::serve(broker, data, |_| {})
     }
 
-    fn serve(broker: Broker, data: tempfile::TempDir, change: impl FnOnce(&mut ServerOptions)) -> Fixture {
+    pub(crate) fn serve(
+        broker: Broker,
+        data: tempfile::TempDir,
+        change: impl FnOnce(&mut ServerOptions),
+    ) -> Fixture {
         let mut options = ServerOptions {
             grpc: ([127, 0, 0, 1], 0).into(),
             http: ([127, 0, 0, 1], 0).into(),

@@ -13,6 +13,11 @@ impl<Cargo> Delivery<Cargo> {
         messages as u64 * UNSETTLED_MESSAGE_BYTES + self.ready_bytes
     }
 
+    /// How much it may hold, bytes.
+    pub(crate) fn memory_max(&self) -> u64 {
+        self.memory_max
+    }
+
     /// True when it may hold no more.
     pub(crate) fn is_full(&self) -> bool {
         self.held.len() + self.lanes.parked() >= UNSETTLED_MAX || self.memory() >= self.memory_max
