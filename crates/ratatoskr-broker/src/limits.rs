@@ -47,7 +47,7 @@ pub const UNSETTLED_MESSAGE_BYTES: u64 = 256;
 pub const UNSETTLED_BYTES_MIN: u64 = 64 << 10;
 /// Messages read ahead of what members have room for.
 pub const READ_AHEAD_MAX: usize = 1024;
-/// Bytes of messages read ahead.
+/// Bytes of messages read ahead for a subscription, and of those that a member has been handed and not looked at; more it reads by itself.
 pub const READ_AHEAD_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of the reason a member gives.
 pub const REASON_BYTES_MAX: usize = 1024;

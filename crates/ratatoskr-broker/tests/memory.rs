@@ -8,7 +8,7 @@ use ratatoskr_broker::limits::{
 };
 use ratatoskr_broker::{
     Broker, BrokerConfig, Delivered, Fate, JoinOptions, MEMORY_BYTES_MIN, Member, NewMessage, Outcome,
-    Shares, Start, SubscriptionName, SubscriptionRef, SubscriptionSettings, TopicName, Window,
+    Shares, Start, SubscriptionName, SubscriptionRef, SubscriptionSettings, TopicName, TopicSettings, Window,
 };
 
 const MESSAGES: usize = 60_000;
@@ -20,13 +20,16 @@ fn name(name: &str) -> SubscriptionRef {
 
 /// A member that takes all it can get, of a subscription that lets it.
 async fn join(broker: &Broker, subscription: &str) -> Member {
+    join_with(broker, subscription, Window { messages: 100_000, ..Window::default() }).await
+}
+
+async fn join_with(broker: &Broker, subscription: &str, window: Window) -> Member {
     let settings = SubscriptionSettings {
         outstanding_max: 100_000,
         member_outstanding_max: 100_000,
         lease_ms: 600_000,
         ..SubscriptionSettings::default()
     };
-    let window = Window { messages: 100_000, ..Window::default() };
     let create = Some((Start::Earliest, settings));
     broker.join(&name(subscription), JoinOptions { member: "worker".into(), window, create }).await.unwrap()
 }
@@ -69,5 +72,31 @@ async fn what_is_read_and_not_settled_is_bounded_over_all_subscriptions_and_none
     }
     let more = all_there_is(&mut greedy).await;
     assert_eq!(held.len() + more.len(), MESSAGES, "what waited for memory is not delivered");
+    broker.shutdown().unwrap();
+}
+
+#[tokio::test]
+async fn a_member_that_looks_late_reads_what_was_not_kept_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::open(BrokerConfig::new(folder.path())).unwrap();
+    broker.create_topic(&name("late").topic, TopicSettings::default()).await.unwrap();
+    let mut member = join_with(&broker, "late", Window { messages: 100, bytes: u64::MAX }).await;
+    for number in 0..60_u8 {
+        // 6 MiB together; a member is handed the messages themselves up to 1 MiB.
+        broker.publish(&name("late").topic, NewMessage::new(vec![number; 100 << 10])).await.unwrap();
+    }
+    while broker.describe_subscription(&name("late")).await.unwrap().leased < 60 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut payloads = Vec::new();
+    while payloads.len() < 60 {
+        let batch = tokio::time::timeout(Duration::from_secs(20), member.next_batch()).await;
+        payloads.extend(
+            batch.expect("all of them come").unwrap().iter().map(|delivered| delivered.message.payload()),
+        );
+    }
+    for (number, payload) in (0..60_u8).zip(&payloads) {
+        assert_eq!(payload[..], vec![number; 100 << 10]);
+    }
     broker.shutdown().unwrap();
 }

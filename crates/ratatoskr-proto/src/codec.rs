@@ -3,11 +3,15 @@
 //! The usual codec answers bytes that are no protobuf with `INTERNAL`, which reads like a fault of the
 //! broker and makes clients retry. Here they are `INVALID_ARGUMENT`, with what was wrong and where.
 
+use std::fmt::Display;
 use std::marker::PhantomData;
 
+use bytes::Buf as _;
 use prost::Message;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Status};
+
+use crate::incoming::values_of;
 
 /// Encodes `T`, decodes `U`.
 #[derive(Debug)]
@@ -64,12 +68,32 @@ impl<U: Message + Default> Decoder for StrictDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        U::decode(buffer).map(Some).map_err(|error| malformed(&error))
+        let request = buffer.copy_to_bytes(buffer.remaining());
+        if request.len() > HARMLESS_BYTES {
+            let values =
+                values_of(&request).ok_or_else(|| not_followed(&"it cannot be told what its fields are"))?;
+            if values > VALUES_MAX {
+                return Err(not_followed(&format_args!(
+                    "it has {values} values; at most {VALUES_MAX} are allowed"
+                )));
+            }
+        }
+        U::decode(request).map(Some).map_err(|error| malformed(&error))
     }
 }
 
+/// A request of so many bytes cannot become much.
+const HARMLESS_BYTES: usize = 64 << 10;
+/// Values of a request, those inside of others not counted: more than the largest that is allowed, 10,000 messages and 10,000 settlements.
+/// Each may take two bytes as it comes and a hundred as a value, so they are counted before they are made.
+const VALUES_MAX: usize = 30_000;
+
 /// The answer to bytes that are no request.
 pub fn malformed(error: &prost::DecodeError) -> Status {
-    let text = format!("request does not follow the contract: {error}; see ratatoskr.proto");
+    not_followed(error)
+}
+
+fn not_followed(why: &dyn Display) -> Status {
+    let text = format!("request does not follow the contract: {why}; see ratatoskr.proto");
     Status::new(Code::InvalidArgument, text)
 }

@@ -155,6 +155,15 @@ const METADATA: u32 = 3;
 /// Entries of a message's metadata beyond which it is not read here: each would be kept.
 const METADATA_READ_MAX: usize = 1024;
 
+/// Values of a message, those inside of others not counted; `None` if it is malformed.
+pub(crate) fn values_of(message: &[u8]) -> Option<usize> {
+    let (mut fields, mut sum) = (Fields(message), 0);
+    while fields.next().ok()?.is_some() {
+        sum += 1;
+    }
+    Some(sum)
+}
+
 /// The sum of what each value of a field counts for.
 fn count(request: &[u8], number: u32, each: impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
     let (mut fields, mut sum) = (Fields(request), 0);

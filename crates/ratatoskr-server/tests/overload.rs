@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use ratatoskr_proto::message_broker_client::MessageBrokerClient;
 use ratatoskr_proto::{
-    PublishBatchRequest, PublishRequest, PublishStreamRequest, PullRequest, StartPosition, SubscribeRequest,
-    SubscriptionName, TopicExistsRequest, start_position,
+    PublishBatchRequest, PublishRequest, PublishStreamRequest, PullRequest, SettleRequest, Settlement,
+    StartPosition, SubscribeRequest, SubscriptionName, TopicExistsRequest, start_position,
 };
 use ratatoskr_server::{ClientLimits, ServerOptions};
 use support::{Fixture, PATIENCE, create, message, publish};
@@ -219,4 +219,8 @@ async fn what_would_become_millions_of_values_is_refused_before_it_does() {
     let refusal = client.publish(message).await.unwrap_err();
     assert_eq!(refusal.code(), Code::InvalidArgument);
     assert!(refusal.message().contains("20000 metadata entries"), "{refusal}");
+    let settlements = vec![Settlement::default(); 40_000];
+    let refusal = client.settle(SettleRequest { settlements, ..SettleRequest::default() }).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::InvalidArgument);
+    assert!(refusal.message().contains("40000 values"), "{refusal}");
 }

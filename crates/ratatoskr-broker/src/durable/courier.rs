@@ -162,7 +162,9 @@ impl Courier {
         let (start, now) = (self.start, self.core.moment());
         let desk = self.core.books.with(number, |book| Desk::open(book, topic.clone(), start, now));
         if let Some(mut desk) = desk {
-            desk.delivery.allow(self.growth_max);
+            // Half of what is left: others may be opened before the next sweep.
+            self.growth_max /= 2;
+            desk.delivery.allow(self.growth_max.max(UNSETTLED_BYTES_MIN));
             topic.note_durable(1);
             // Whoever was told before looks no more.
             topic.growth_is_seen();

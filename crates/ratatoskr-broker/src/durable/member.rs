@@ -28,6 +28,7 @@ use super::start::settle;
 use super::token::Token;
 use crate::core::{Core, Tally};
 use crate::id::MessageId;
+use crate::limits::READ_AHEAD_BYTES_MAX;
 use crate::message::Message;
 use crate::topic::Topic;
 
@@ -110,6 +111,8 @@ pub(crate) struct Seat {
 #[derive(Default)]
 struct Outbox {
     parcels: VecDeque<Parcel>,
+    /// Bytes of the messages among them that are at hand.
+    bytes: u64,
     end: Option<MemberEnd>,
 }
 
@@ -122,6 +125,12 @@ pub(crate) struct Parcel {
     pub(crate) record: Option<Record>,
 }
 
+impl Parcel {
+    fn bytes_at_hand(&self) -> u64 {
+        self.record.as_ref().map_or(0, |_| self.bytes.into())
+    }
+}
+
 /// What reading a message came to.
 type Found = Result<Option<Record>, ReadError>;
 
@@ -130,8 +139,14 @@ impl Seat {
         Seat { id, name: name.into(), joined_ms, outbox: Mutex::default(), wake: Notify::new() }
     }
 
-    pub(crate) fn push(&self, parcel: Parcel) {
-        self.outbox.lock().parcels.push_back(parcel);
+    /// Puts a delivery in. Beyond [`READ_AHEAD_BYTES_MAX`] that the member has not looked at, it has to read messages by itself.
+    pub(crate) fn push(&self, mut parcel: Parcel) {
+        let mut outbox = self.outbox.lock();
+        if outbox.bytes >= READ_AHEAD_BYTES_MAX {
+            parcel.record = None;
+        }
+        outbox.bytes += parcel.bytes_at_hand();
+        outbox.parcels.push_back(parcel);
     }
 
     pub(crate) fn wake(&self) {
@@ -140,13 +155,16 @@ impl Seat {
 
     /// Takes back what the member has not looked at yet.
     pub(crate) fn clear(&self) -> Vec<Token> {
-        self.outbox.lock().parcels.drain(..).map(|parcel| parcel.token).collect()
+        let mut outbox = self.outbox.lock();
+        outbox.bytes = 0;
+        outbox.parcels.drain(..).map(|parcel| parcel.token).collect()
     }
 
     pub(crate) fn end(&self, end: MemberEnd) {
         let mut outbox = self.outbox.lock();
         outbox.end.get_or_insert(end);
         outbox.parcels.clear();
+        outbox.bytes = 0;
         drop(outbox);
         self.wake.notify_one();
     }
@@ -247,7 +265,9 @@ impl Member {
             if is_full && !self.parcels.is_empty() {
                 break;
             }
-            self.parcels.extend(outbox.parcels.pop_front());
+            let parcel = outbox.parcels.pop_front().expect("it has just been looked at");
+            outbox.bytes -= parcel.bytes_at_hand();
+            self.parcels.push_back(parcel);
         }
         if !outbox.parcels.is_empty() {
             // There is more than one batch: the next look finds it without being woken again.
