@@ -200,7 +200,14 @@ async fn call(channel: tonic::transport::Channel, input: &[u8]) -> Called {
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.unwrap();
     let call = client.streaming(Request::new(tokio_stream::once(request)), path, Raw);
-    match tokio::time::timeout(Duration::from_secs(20), call).await.expect("a call was not answered") {
+    // A pull waits for as long as it says, up to a minute.
+    let may_wait = method == b"Pull";
+    let patience = if may_wait { Duration::from_millis(100) } else { Duration::from_secs(20) };
+    let answer = match tokio::time::timeout(patience, call).await {
+        Err(_) if may_wait => return Called::Waits,
+        answer => answer.expect("a call was not answered"),
+    };
+    match answer {
         Err(status) => {
             assert_ne!(status.code(), tonic::Code::Internal, "{status}");
             Called::Refused
