@@ -408,7 +408,10 @@ async fn frames_that_never_end_are_not_waited_for_once_memory_is_used_up() {
     let frame = data(1, 0, &vec![0; 60 << 10]);
     let mut hands = Vec::new();
     for _ in 0..200 {
-        hands.push(Hand::greeted(&fixture, &[]).await);
+        let mut hand = Hand::greeted(&fixture, &[]).await;
+        // Its settings: it has let this one in.
+        hand.frame().await.expect("the server has closed");
+        hands.push(hand);
     }
     for hand in &mut hands {
         hand.say(&frame[..58 << 10]).await;
@@ -423,8 +426,8 @@ async fn frames_that_never_end_are_not_waited_for_once_memory_is_used_up() {
     });
     let calmed = futures_util::future::join_all(listening).await;
     let ended = calmed.into_iter().filter(|is_calmed| *is_calmed).count();
-    // Half of 4 MiB holds some 20 of them, beside the connections themselves; a busy machine has not come to all others yet.
-    assert!((30..=190).contains(&ended), "{ended}");
+    // Half of 4 MiB holds some 20 of them, beside the connections themselves.
+    assert!((100..=190).contains(&ended), "{ended}");
     publish(&mut bystander, "orders", "served").await;
 }
 
