@@ -17,8 +17,7 @@ pub const UNREAD_BYTES_PER_CONNECTION_MAX: usize = 2 * REQUEST_BYTES_MAX;
 /// Bytes of requests on one connection that have not come wholly; beyond it the call that sends on is refused. They are more than may be
 /// unread, because nothing but their ends can free them: four of the largest may be on their way side by side.
 pub const GATHERED_BYTES_PER_CONNECTION_MAX: usize = 4 * REQUEST_BYTES_MAX;
-/// What a connection counts for in the memory that callers share, beside what it sends and is sent: its state, and its buffers in the kernel's
-/// favour …
+/// What a connection counts for in the memory that callers share, beside what it sends and is sent …
 pub const CONNECTION_BYTES: usize = 4 << 10;
 /// … what each open call or stream does …
 pub const CALL_BYTES: usize = 8 << 10;

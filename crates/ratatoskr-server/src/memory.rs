@@ -53,7 +53,7 @@ pub(crate) enum Wish {
 pub(crate) enum Exhausted {
     /// Of what all callers share.
     #[error(
-        "callers hold all of the {bytes_max} bytes that they share, a quarter of `memory`: try again in a moment, end calls, read \
+        "callers hold all, or nearly all, of the {bytes_max} bytes that they share, a quarter of `memory`: try again in a moment, end calls, read \
          answers, or give the broker more memory"
     )]
     Callers {
@@ -62,7 +62,7 @@ pub(crate) enum Exhausted {
     },
     /// Of what one client may hold.
     #[error(
-        "the connections from this address hold all of the {bytes_max} bytes that one client may (`client_memory_max`): end calls, read \
+        "the connections from this address hold all, or nearly all, of the {bytes_max} bytes that one client may (`client_memory_max`): end calls, read \
          answers, or send less at a time, and try again in a moment"
     )]
     Client {

@@ -458,10 +458,5 @@ async fn a_publish_that_is_reset_while_the_inbox_is_full_leaves_nothing_behind()
         hand.say([&call.concat()[..], &raw::reset(stream, ErrorCode::CANCEL)].concat()).await;
     }
     drop(hand);
-    let given_back = async {
-        while !fixture.page("/metrics").await.contains("ratatoskr_callers_memory_bytes 0\n") {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, given_back).await.expect("the connection is held for ever");
+    fixture.until_nothing_is_held().await;
 }

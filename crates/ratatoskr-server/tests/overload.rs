@@ -196,13 +196,7 @@ async fn what_was_encoded_for_subscribers_is_not_held_once_they_have_gone() {
     let mut stream = support::subscribe(&mut client, request).await;
     support::payloads(&mut stream, 20).await;
     drop((stream, client));
-    let given_back = async {
-        while !fixture.page("/metrics").await.contains("ratatoskr_callers_memory_bytes 0\n") {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    // The client's connection ends in a task of its own.
-    timeout(PATIENCE, given_back).await.expect("memory is held for nobody");
+    fixture.until_nothing_is_held().await;
 }
 
 #[tokio::test]

@@ -88,6 +88,16 @@ impl Fixture {
         MessageBrokerClient::new(endpoint.connect().await.unwrap())
     }
 
+    /// Waits until nothing is held for any caller: connections end in tasks of their own.
+    pub(crate) async fn until_nothing_is_held(&self) {
+        let given_back = async {
+            while !self.page("/metrics").await.contains("ratatoskr_callers_memory_bytes 0\n") {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, given_back).await.expect("memory is held for nobody");
+    }
+
     /// Status line, headers and body of an HTTP page.
     pub(crate) async fn page(&self, path: &str) -> String {
         self.page_with(path, "").await
