@@ -7,11 +7,11 @@ use std::fmt::Display;
 use std::marker::PhantomData;
 
 use bytes::Buf as _;
-use prost::Message;
+use prost::{Message, Name};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Status};
 
-use crate::incoming::values_of;
+use crate::shape::Values;
 
 /// Encodes `T`, decodes `U`.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl<T, U> Default for StrictCodec<T, U> {
 impl<T, U> Codec for StrictCodec<T, U>
 where
     T: Message + 'static,
-    U: Message + Default + 'static,
+    U: Name + Default + 'static,
 {
     type Encode = T;
     type Decode = U;
@@ -63,20 +63,14 @@ impl<T: Message> Encoder for StrictEncoder<T> {
 #[derive(Debug)]
 pub struct StrictDecoder<U>(PhantomData<fn() -> U>);
 
-impl<U: Message + Default> Decoder for StrictDecoder<U> {
+impl<U: Name + Default> Decoder for StrictDecoder<U> {
     type Item = U;
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let request = buffer.copy_to_bytes(buffer.remaining());
         if request.len() > HARMLESS_BYTES {
-            let values =
-                values_of(&request).ok_or_else(|| not_followed(&"it cannot be told what its fields are"))?;
-            if values > VALUES_MAX {
-                return Err(not_followed(&format_args!(
-                    "it has {values} values; at most {VALUES_MAX} are allowed"
-                )));
-            }
+            check(Values::of(&request, U::NAME))?;
         }
         U::decode(request).map(Some).map_err(|error| malformed(&error))
     }
@@ -84,9 +78,21 @@ impl<U: Message + Default> Decoder for StrictDecoder<U> {
 
 /// A request of so many bytes cannot become much.
 const HARMLESS_BYTES: usize = 64 << 10;
-/// Values of a request, those inside of others not counted: more than the largest that is allowed, 10,000 messages and 10,000 settlements.
+/// Values of a request beside those in messages of which it has many: more than the largest that is allowed, 10,000 messages and 10,000 settlements.
 /// Each may take two bytes as it comes and a hundred as a value, so they are counted before they are made.
-const VALUES_MAX: usize = 30_000;
+const OUTER_VALUES_MAX: usize = 30_000;
+/// Values in messages of which it has many: 10,000 messages with everything and 64 metadata entries each, and as many settlements.
+const INNER_VALUES_MAX: usize = 800_000;
+
+fn check(values: Option<Values>) -> Result<(), Status> {
+    let values = values.ok_or_else(|| not_followed(&"it cannot be told what its fields are"))?;
+    for (count, max) in [(values.outer, OUTER_VALUES_MAX), (values.inner, INNER_VALUES_MAX)] {
+        if count > max {
+            return Err(not_followed(&format_args!("it has {count} values; at most {max} are allowed")));
+        }
+    }
+    Ok(())
+}
 
 /// The answer to bytes that are no request.
 pub fn malformed(error: &prost::DecodeError) -> Status {

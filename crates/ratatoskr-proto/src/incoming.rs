@@ -155,15 +155,6 @@ const METADATA: u32 = 3;
 /// Entries of a message's metadata beyond which it is not read here: each would be kept.
 const METADATA_READ_MAX: usize = 1024;
 
-/// Values of a message, those inside of others not counted; `None` if it is malformed.
-pub(crate) fn values_of(message: &[u8]) -> Option<usize> {
-    let (mut fields, mut sum) = (Fields(message), 0);
-    while fields.next().ok()?.is_some() {
-        sum += 1;
-    }
-    Some(sum)
-}
-
 /// The sum of what each value of a field counts for.
 fn count(request: &[u8], number: u32, each: impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
     let (mut fields, mut sum) = (Fields(request), 0);
@@ -178,7 +169,7 @@ fn count(request: &[u8], number: u32, each: impl Fn(&[u8]) -> Option<usize>) -> 
 }
 
 /// A field's value on the wire.
-enum Value<'a> {
+pub(crate) enum Value<'a> {
     Number(u64),
     Bytes(&'a [u8]),
     /// Four or eight bytes: no field of ours.
@@ -186,15 +177,15 @@ enum Value<'a> {
 }
 
 /// The bytes are no message.
-struct Malformed;
+pub(crate) struct Malformed;
 
 /// Walks the fields of a message.
-struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
     /// The next field; `None` at the end.
     #[inline]
-    fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
+    pub(crate) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
         if self.0.is_empty() {
             return Ok(None);
         }

@@ -17,6 +17,7 @@ mod incoming;
 mod outgoing;
 mod outgoing_step;
 mod receipt;
+mod shape;
 
 pub use codec::{StrictCodec, malformed};
 pub use incoming::{BatchView, PublishView, ValueCounts};

@@ -3,13 +3,15 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use ratatoskr_proto::message_broker_client::MessageBrokerClient;
 use ratatoskr_proto::{
-    PublishBatchRequest, PublishRequest, PublishStreamRequest, PullRequest, SettleRequest, Settlement,
-    StartPosition, SubscribeRequest, SubscriptionName, TopicExistsRequest, start_position,
+    ConsumeRequest, ConsumeSettle, PublishBatchRequest, PublishRequest, PublishStreamRequest, PullRequest,
+    SettleRequest, Settlement, StartPosition, SubscribeRequest, SubscriptionName, TopicExistsRequest,
+    consume_request, start_position,
 };
 use ratatoskr_server::{ClientLimits, ServerOptions};
 use support::{Fixture, PATIENCE, create, message, publish};
@@ -217,4 +219,18 @@ async fn what_would_become_millions_of_values_is_refused_before_it_does() {
     let refusal = client.settle(SettleRequest { settlements, ..SettleRequest::default() }).await.unwrap_err();
     assert_eq!(refusal.code(), Code::InvalidArgument);
     assert!(refusal.message().contains("40000 values"), "{refusal}");
+    let metadata: BTreeMap<_, _> = (0..1000).map(|number| (number.to_string(), String::new())).collect();
+    let message = PublishRequest { topic: "orders".into(), metadata, ..PublishRequest::default() };
+    let request = SettleRequest { messages: vec![message; 1000], ..SettleRequest::default() };
+    let refusal = client.settle(request).await.unwrap_err();
+    assert!(refusal.message().contains("1001000 values"), "{refusal}");
+    let settle =
+        ConsumeSettle { settlements: vec![Settlement::default(); 40_000], ..ConsumeSettle::default() };
+    let settle = ConsumeRequest { step: Some(consume_request::Step::Settle(settle)) };
+    let refusal = client.consume(tokio_stream::iter([settle])).await;
+    let refusal = match refusal {
+        Ok(answers) => answers.into_inner().message().await.unwrap_err(),
+        Err(refusal) => refusal,
+    };
+    assert!(refusal.message().contains("40001 values"), "{refusal}");
 }
