@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::bucket::Bucket;
-use crate::memory::Budget;
+use crate::memory::{Budget, Wish};
 
 /// What one client may have at a time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -150,10 +150,13 @@ impl Client {
 }
 
 impl Seat {
-    /// True while its client holds less than an equal part of what calls may take of all there is.
-    pub(crate) fn is_modest(&self) -> bool {
-        let clients = self.clients.here.lock().len();
-        self.client.memory.held() < self.clients.memory.bytes_max() / 8 * 7 / clients.max(1)
+    /// True if others are refused for want of memory, and its client holds an equal part of all there is, or more.
+    pub(crate) fn is_greedy(&self) -> bool {
+        let all = &self.clients.memory;
+        all.check(Wish::Begin).is_err() && {
+            let clients = self.clients.here.lock().len();
+            self.client.memory.held() >= all.bytes_max() / 8 * 7 / clients.max(1)
+        }
     }
 
     /// Refuses another call, beside `uncounted` ones, if there are as many as may be; and one more a second than may be.
@@ -215,7 +218,7 @@ fn network_of(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::{Exhausted, Held, Wish};
+    use crate::memory::{Exhausted, Held};
 
     fn clients(limits: ClientLimits) -> Arc<Clients> {
         Clients::new(limits, 1000)

@@ -132,8 +132,8 @@ impl Worker {
         let clients = &self.guard.clients;
         let Ok(address) = socket.peer_addr() else { return };
         let seat = clients.seat(address.ip());
-        if seat.client.memory.check(Wish::Begin).is_err() {
-            // Not even for saying why.
+        if seat.client.memory.check(Wish::Connect).is_err() {
+            // Nothing is left even for saying why.
             return self.traffic.connections_refused.increment();
         }
         let accepting = tls::accept(self.guard.tls.as_deref(), Door::Grpc, socket);

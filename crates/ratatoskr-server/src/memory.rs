@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What is held is counted as it is, also beyond the limit; what would make it more is refused as long as nothing is left
-//! ([`Budget::check`]): calls and connections before data, so that what has been let in can go on, and small requests last, acks
+//! ([`Budget::check`]): calls, then connections, then data, so that what has been let in can go on, and small requests last, acks
 //! among them. So a budget can be passed by an eighth and by what one turn of each thread takes in, and nothing waits for it.
 //! Invariant: what is counted is given back by dropping [`Held`], whatever the call's end.
 
@@ -40,8 +40,10 @@ pub(crate) enum Scope {
 /// What memory is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
-    /// A connection or a call.
+    /// A call.
     Begin,
+    /// A connection: more than a call may, so that who comes then can be told why it is not served.
+    Connect,
     /// Data on a call that has begun.
     GoOn,
     /// A request that is small.
@@ -88,6 +90,7 @@ impl Budget {
         let bytes_max = self.bytes_max;
         let bound = match wish {
             Wish::Begin => bytes_max / 8 * 7,
+            Wish::Connect => bytes_max / 16 * 15,
             Wish::GoOn => bytes_max,
             Wish::Little => bytes_max / 8 * 9,
         };

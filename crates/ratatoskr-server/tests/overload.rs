@@ -168,6 +168,35 @@ async fn who_was_let_in_goes_on_when_more_are_refused() {
 }
 
 #[tokio::test]
+async fn idle_calls_of_a_few_clients_do_not_keep_others_out() {
+    let fixture = Fixture::start_with(small_memory);
+    let mut modest = fixture.client_from(1).await;
+    create(&mut modest, "orders").await;
+    let mut own = subscribe_or_refused(&mut modest).await.unwrap();
+    let mut streams = Vec::new();
+    for last in 2..=4 {
+        let mut hoarder = fixture.client_from(last).await;
+        while let Ok(stream) = subscribe_or_refused(&mut hoarder).await {
+            streams.push((hoarder.clone(), stream));
+        }
+    }
+    // Also who comes only now is told why, and when to come back.
+    let mut late = fixture.client_from(5).await;
+    for client in [&mut modest, &mut late] {
+        let refusal = client.publish(message("orders", "x")).await.unwrap_err();
+        assert_eq!(refused(&refusal), "MEMORY_EXHAUSTED");
+    }
+    let served = async {
+        while late.publish(message("orders", "x")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, served).await.expect("whoever came first keeps all there is");
+    assert_eq!(support::payloads(&mut own, 1).await, ["x"], "who has little loses nothing");
+    drop(streams);
+}
+
+#[tokio::test]
 async fn calls_that_are_answered_do_not_wait_for_the_memory_they_hold() {
     let fixture = Fixture::start_with(|options| options.callers_memory = 1 << 20);
     let mut client = fixture.client().await;

@@ -48,6 +48,8 @@ pub(crate) struct Link {
     calls: Cell<u64>,
     /// Whether it gives memory back that others want.
     flow: Cell<Flow>,
+    /// It came when there was no room for it: until a call is let in, it has no longer than a connection that says nothing.
+    is_on_trial: Cell<bool>,
 }
 
 /// What is on its way on a connection, as seen since any of it last got there.
@@ -106,6 +108,9 @@ impl Link {
             unfinished: Cell::new(0),
             silent_s: Cell::new(0),
             is_cut: Cell::new(false),
+            is_on_trial: Cell::new(
+                seat.turned_away.is_some() || seat.client.memory.check(Wish::Begin).is_err(),
+            ),
             held: RefCell::new(Held::new(&seat.client.memory, CONNECTION_BYTES)),
             seat,
             calls: Cell::new(0),
@@ -153,7 +158,9 @@ impl Link {
         self.seat.admit(open.saturating_sub(self.calls.get())).map_err(|too_much| {
             traffic.calls_beyond_limit.increment();
             status::too_much(&too_much)
-        })
+        })?;
+        self.is_on_trial.set(false);
+        Ok(())
     }
 
     /// Counts bytes that a call holds until the answer is dropped.
@@ -239,20 +246,22 @@ impl Link {
 
     /// Asked once a second: true once the connection has held on to memory that others want for too long.
     fn is_stuck(&self) -> bool {
-        let (cargo, sent, waiting) = {
+        let (cargo, sent, held) = {
             let http2 = self.http2.borrow();
-            (self.cargo(), http2.data_sent(), http2.waiting())
+            let (cargo, calls) = (self.cargo(), http2.stream_count() * CALL_BYTES);
+            let on_its_way = cargo + http2.waiting();
+            let held = match self.memory().check(Wish::Begin) {
+                _ if self.seat.is_greedy() => on_its_way + calls,
+                Err(Exhausted::Client { .. }) => on_its_way,
+                Ok(()) | Err(Exhausted::Callers { .. }) => 0,
+            };
+            (cargo, http2.data_sent(), held)
         };
         let flow = self.flow.get();
         let has_moved = sent - flow.sent >= STUCK_BYTES_MIN as u64
             || flow.highest >= flow.lowest + STUCK_BYTES_MIN
-            || cargo + waiting < STUCK_BYTES_MIN;
-        let is_in_the_way = match self.memory().check(Wish::Begin) {
-            Ok(()) => false,
-            Err(Exhausted::Client { .. }) => true,
-            Err(Exhausted::Callers { .. }) => !self.seat.is_modest(),
-        };
-        if has_moved || !is_in_the_way {
+            || held < STUCK_BYTES_MIN;
+        if has_moved {
             self.flow.set(Flow { highest: cargo, lowest: cargo, sent, stuck_s: 0 });
             return false;
         }
@@ -266,13 +275,15 @@ impl Link {
         if self.is_stuck() {
             traffic.connections_stuck.increment();
             self.is_cut.set(true);
+            // So that no further connection is closed for what this one gives back.
+            self.held.borrow_mut().set(0);
             return self.wake();
         }
         let mut http2 = self.http2();
         http2.tick();
         let is_greeted = http2.is_greeted();
-        // Who is turned away has as long for its first call, which is told why.
-        let is_awaited = is_greeted && self.seat.turned_away.is_none();
+        // Who is on trial has as long for a call that is let in; the others are told why they are not.
+        let is_awaited = is_greeted && !self.is_on_trial.get();
         if http2.take_liveliness() && is_awaited {
             self.silent_s.set(0);
             return;
