@@ -70,7 +70,14 @@ impl<U: Name + Default> Decoder for StrictDecoder<U> {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let request = buffer.copy_to_bytes(buffer.remaining());
         if request.len() > HARMLESS_BYTES {
-            check(Values::of(&request, U::NAME))?;
+            let values = Values::of(&request, U::NAME, VALUES_MAX)
+                .ok_or_else(|| not_followed(&"it cannot be told what its fields are"))?;
+            if values.is_beyond(VALUES_MAX) {
+                let Values { outer, inner } = VALUES_MAX;
+                return Err(not_followed(&format_args!(
+                    "it has more values than the {outer}, and {inner} in those, that are allowed"
+                )));
+            }
         }
         U::decode(request).map(Some).map_err(|error| malformed(&error))
     }
@@ -78,21 +85,9 @@ impl<U: Name + Default> Decoder for StrictDecoder<U> {
 
 /// A request of so many bytes cannot become much.
 const HARMLESS_BYTES: usize = 64 << 10;
-/// Values of a request beside those in messages of which it has many: more than the largest that is allowed, 10,000 messages and 10,000 settlements.
-/// Each may take two bytes as it comes and a hundred as a value, so they are counted before they are made.
-const OUTER_VALUES_MAX: usize = 30_000;
-/// Values in messages of which it has many: 10,000 messages with everything and 64 metadata entries each, and as many settlements.
-const INNER_VALUES_MAX: usize = 800_000;
-
-fn check(values: Option<Values>) -> Result<(), Status> {
-    let values = values.ok_or_else(|| not_followed(&"it cannot be told what its fields are"))?;
-    for (count, max) in [(values.outer, OUTER_VALUES_MAX), (values.inner, INNER_VALUES_MAX)] {
-        if count > max {
-            return Err(not_followed(&format_args!("it has {count} values; at most {max} are allowed")));
-        }
-    }
-    Ok(())
-}
+/// What the largest request that is allowed has: 10,000 messages, each with everything and 64 metadata entries, and 10,000 settlements.
+/// Each value may take two bytes as it comes and a hundred as it is kept, so they are counted before they are made.
+const VALUES_MAX: Values = Values { outer: 30_000, inner: 800_000 };
 
 /// The answer to bytes that are no request.
 pub fn malformed(error: &prost::DecodeError) -> Status {

@@ -35,25 +35,33 @@ struct Inner {
 static SHAPES: &[Shape] = &include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
 
 impl Values {
-    /// Of the message of this name in the contract; `None` if the bytes are no message, or the contract has no such.
-    pub(crate) fn of(message: &[u8], name: &str) -> Option<Values> {
+    /// Of the message of this name in the contract, as far as there are no more than `max`; `None` if the bytes are no message, or the contract has no such.
+    pub(crate) fn of(message: &[u8], name: &str, max: Values) -> Option<Values> {
         let shape = SHAPES.iter().find(|shape| shape.name == name)?;
         let mut values = Values::default();
-        values.add(message, shape, false)?;
+        values.add(message, shape, false, max)?;
         Some(values)
     }
 
-    fn add(&mut self, message: &[u8], shape: &Shape, is_inner: bool) -> Option<()> {
+    fn add(&mut self, message: &[u8], shape: &Shape, is_inner: bool, max: Values) -> Option<()> {
         let mut fields = Fields(message);
         while let Some((number, value)) = fields.next().ok()? {
             *if is_inner { &mut self.inner } else { &mut self.outer } += 1;
+            if self.is_beyond(max) {
+                break;
+            }
             if let Value::Bytes(bytes) = value
                 && let Some(inner) = shape.inner.iter().find(|inner| inner.number == number)
             {
-                self.add(bytes, &SHAPES[inner.shape], is_inner || inner.is_many)?;
+                self.add(bytes, &SHAPES[inner.shape], is_inner || inner.is_many, max)?;
             }
         }
         Some(())
+    }
+
+    /// More than so many.
+    pub(crate) fn is_beyond(self, max: Values) -> bool {
+        self.outer > max.outer || self.inner > max.inner
     }
 }
 
@@ -67,8 +75,10 @@ mod tests {
         settlement,
     };
 
+    const MANY: Values = Values { outer: 1000, inner: 1000 };
+
     fn values<M: Name>(message: &M) -> Values {
-        Values::of(&message.encode_to_vec(), M::NAME).unwrap()
+        Values::of(&message.encode_to_vec(), M::NAME, MANY).unwrap()
     }
 
     #[test]
@@ -95,11 +105,18 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_counted_than_has_to_be() {
+        let settle = SettleRequest { settlements: vec![Settlement::default(); 3000], messages: Vec::new() };
+        assert_eq!(values(&settle), Values { outer: 1001, inner: 0 });
+        assert!(values(&settle).is_beyond(MANY) && !MANY.is_beyond(MANY));
+    }
+
+    #[test]
     fn what_is_no_message_has_no_values() {
         let request = SettleRequest { settlements: vec![Settlement::default()], messages: Vec::new() };
         let mut bytes = request.encode_to_vec();
         bytes.extend([0x0a, 2, 0x0a, 9]);
-        assert_eq!(Values::of(&bytes, "SettleRequest"), None, "a token longer than its settlement");
-        assert_eq!(Values::of(&[], "Unknown"), None);
+        assert_eq!(Values::of(&bytes, "SettleRequest", MANY), None, "a token longer than its settlement");
+        assert_eq!(Values::of(&[], "Unknown", MANY), None);
     }
 }

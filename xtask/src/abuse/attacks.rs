@@ -116,6 +116,23 @@ pub(super) const ATTACKS: &[Attack] = &[
         256,
         sieges::many_streams,
     ),
+    Attack {
+        arguments: &["--memory", "128MiB"],
+        lasts_min: Duration::from_secs(13),
+        wait_max: Duration::from_secs(13),
+        ..siege(
+            "thousands of idle streams from four addresses; the broker may use 128 MiB",
+            "refused beyond what callers share, 32 MiB; whoever holds more than an equal part is closed after ten seconds, and the bystander goes on",
+            80,
+            sieges::idle_streams,
+        )
+    },
+    siege(
+        "steps of consumers that would become 8,388,608 settlements each",
+        "refused before they do",
+        128,
+        sieges::many_values,
+    ),
     siege("1,000 halves of a frame", "memory is what was sent", 160, sieges::half_frames),
     siege("500 header blocks without end", "memory is what was sent", 128, sieges::open_blocks),
     Attack {

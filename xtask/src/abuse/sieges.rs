@@ -166,6 +166,50 @@ pub(super) fn many_streams(arena: &Arena) -> Outcome<Fought> {
     Ok(fought(format!("{streams} streams"), hold(arena, began, &[assailant])))
 }
 
+/// Four addresses open streams, on two connections each, and let them be.
+pub(super) fn idle_streams(arena: &Arena) -> Outcome<Fought> {
+    let began = Instant::now();
+    let mut assailants = Vec::new();
+    for number in 0..8 {
+        let mut assailant = Assailant::connect_from(2 + number % 4, arena.address)?;
+        for number in 0..1000 {
+            assailant.say(&head(number * 2 + 1, "PublishStream"));
+        }
+        assailants.push(assailant);
+    }
+    Ok(fought("8,000 streams", hold(arena, began, &assailants)))
+}
+
+/// Steps of consumers that would be eight million settlements each.
+pub(super) fn many_values(arena: &Arena) -> Outcome<Fought> {
+    let began = Instant::now();
+    let mut assailants = Vec::new();
+    let settle = field(3, &b"\x1a\x00".repeat(8 << 20));
+    let request = message(&settle);
+    for _ in 0..4 {
+        let mut assailant = Assailant::connect(arena.address, &[])?;
+        assailant.say(&head(1, "Consume"));
+        for part in request.chunks(16_384) {
+            assailant.say(&raw::frame(kind::DATA, 0, 1, part));
+        }
+        assailants.push(assailant);
+    }
+    Ok(fought("4 steps of 16 MiB", hold(arena, began, &assailants)))
+}
+
+/// A field of a message, with its length.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    let mut length = bytes.len();
+    while length >= 0x80 {
+        field.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    field.push(length as u8);
+    field.extend_from_slice(bytes);
+    field
+}
+
 pub(super) fn half_frames(arena: &Arena) -> Outcome<Fought> {
     let began = Instant::now();
     let mut assailants = Vec::new();
