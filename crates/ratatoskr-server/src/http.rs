@@ -3,28 +3,28 @@
 //! `/healthz` asks whether the process answers; `/readyz` whether to send it work. A full disk leaves
 //! it ready: reads go on, and publishers are told by status.
 
-mod arrivals;
+mod visits;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use ratatoskr_broker::{Broker, Health};
 use serde::Serialize;
 use tonic::Code;
 
-use crate::access::{Action, Gate};
+use crate::access::{Action, Gate, Visitor};
 use crate::closing::Closing;
 use crate::guard::Guard;
 use crate::metrics;
 use crate::service::health_text;
 use crate::traffic::Traffic;
 
-pub(crate) use arrivals::{Arrivals, Arrived};
+pub(crate) use visits::{Reception, serve};
 
 const INDEX: &str = "ratatoskr
 
@@ -71,7 +71,7 @@ pub(crate) fn router(broker: Broker, traffic: Arc<Traffic>, guard: Guard, closin
 }
 
 /// Lets a request for a page about the whole broker pass, if its caller may have that.
-async fn ask(ConnectInfo(Arrived(visitor)): ConnectInfo<Arrived>, request: Request, next: Next) -> Response {
+async fn ask(Extension(visitor): Extension<Arc<Visitor>>, request: Request, next: Next) -> Response {
     let authorization = request.headers().get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
     let entered =
         Gate::enter(&visitor, authorization, "GET").and_then(|gate| gate.may_anywhere(Action::Admin));

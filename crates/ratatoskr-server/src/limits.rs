@@ -82,8 +82,11 @@ pub const AUDIT_LINES_WAITING_MAX: usize = 4096;
 /// Denials that the audit log shows of one second; the others are counted in one line. Whoever has no credentials must not be able to
 /// fill a disk.
 pub const AUDIT_DENIALS_PER_SECOND: u32 = 200;
-/// TLS handshakes that the HTTP door has under way; further connections wait.
-pub const HANDSHAKES_MAX: usize = 256;
+/// Connections of the HTTP door; whoever comes then has the place of the oldest.
+pub const HTTP_CONNECTIONS_MAX: usize = 256;
+/// A connection of the HTTP door that has not sent a whole request so long after it came, or after the last answer, is closed. Scrapers ask every 15 to
+/// 60 seconds.
+pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How often the files of policy, keys and certificates are looked at for changes.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// Worker threads; more than this is a slip of the keyboard.

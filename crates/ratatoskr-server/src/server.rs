@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Instant;
 use std::{io, thread};
 
-use futures_util::stream::FuturesUnordered;
 use ratatoskr_broker::{Broker, Health, MEMORY_BYTES_DEFAULT, Shares, TopicSettings};
 use ratatoskr_proto::FILE_DESCRIPTOR_SET;
 use ratatoskr_proto::message_broker_server::MessageBrokerServer;
@@ -34,7 +33,7 @@ use crate::closing::{Closer, Closing, closing};
 use crate::door::Worker;
 use crate::guard::Guard;
 use crate::guarded::{Asking, Guarded};
-use crate::http::{Arrivals, Arrived};
+use crate::http::Reception;
 use crate::limits::{ACCEPT_BACKLOG, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, SHUTDOWN_TIMEOUT, WORKERS_MAX};
 use crate::service::{Identity, Service};
 use crate::tls::{Tls, TlsError, TlsFiles};
@@ -331,30 +330,28 @@ impl Front {
         let grpc_listener = TcpListener::from_std(grpc_listener)?;
         let http_listener = TcpListener::from_std(http_listener)?;
         let pages = http::router(broker.clone(), Arc::clone(&traffic), guard.clone(), closing.clone());
-        let pages = pages.into_make_service_with_connect_info::<Arrived>();
-        let arrivals = Arrivals {
-            listener: http_listener,
+        let reception = Reception {
+            pages,
             guard: guard.clone(),
             traffic: Arc::clone(&traffic),
-            shaking: FuturesUnordered::new(),
+            closing: closing.clone(),
         };
-        let http = axum::serve(arrivals, pages).with_graceful_shutdown(closing.clone().closed());
         let serving = async {
-            let (http, (), (), ()) = tokio::join!(
-                http.into_future(),
+            tokio::join!(
+                http::serve(http_listener, reception),
                 worker::accept(grpc_listener, workers, &traffic, closing.clone()),
                 health::report(reporter, broker, closing.clone()),
                 guard.watch(closing.clone()),
             );
-            http
         };
         let time_is_up = async {
             closing.clone().closed().await;
             sleep(SHUTDOWN_TIMEOUT).await;
         };
         tokio::select! {
-            result = serving => result,
-            () = time_is_up => Ok(()),
+            () = serving => {}
+            () = time_is_up => {}
         }
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use ratatoskr_proto::{
 };
 use ratatoskr_server::{Server, ServerOptions, StartError};
 use support::{Fixture, PATIENCE, create, next, publish, subscribe};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -150,6 +151,26 @@ async fn the_http_pages_say_alive_ready_version_and_figures() {
         assert!(page.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {page}");
         assert!(page.contains(text), "{path}: {page}");
     }
+}
+
+#[tokio::test]
+async fn connections_that_ask_for_no_page_keep_nobody_out() {
+    let fixture = Fixture::start();
+    let address = fixture.running.as_ref().unwrap().http_addr();
+    let mut idle = Vec::new();
+    for _ in 0..300 {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+        idle.push(connection);
+    }
+    assert!(fixture.page("/readyz").await.starts_with("HTTP/1.1 200"));
+    // The place of the first went to another, that of the last is still its own.
+    let mut answer = [0; 12];
+    assert_eq!(timeout(PATIENCE, idle[0].read(&mut answer)).await.unwrap().unwrap_or(0), 0);
+    let last = idle.last_mut().unwrap();
+    last.write_all(b"host: localhost\r\n\r\n").await.unwrap();
+    timeout(PATIENCE, last.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
 }
 
 #[tokio::test]
