@@ -245,10 +245,10 @@ impl<T> Connection<T> {
         self.waiting
     }
 
-    /// Bytes in memory of its own: what waits on streams that are not shared, copies that are ready to be written, and a header block that
+    /// Bytes in memory of its own: what waits on streams, or is ready to be written, and is not shared, and a header block that
     /// has not come wholly.
     pub fn buffered(&self) -> usize {
-        self.waiting_own + self.out.copied() + self.begun_block()
+        self.waiting_own + self.out.own() + self.begun_block()
     }
 
     /// Bytes of a header block that has not come wholly.

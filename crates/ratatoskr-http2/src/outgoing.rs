@@ -18,11 +18,19 @@ const KEPT_BYTES_MAX: usize = 16 << 10;
 #[derive(Debug, Default)]
 pub struct Outgoing {
     /// Goes first, in order.
-    whole: VecDeque<Bytes>,
+    whole: VecDeque<Whole>,
     /// What was copied since; goes last.
     tail: BytesMut,
     /// Bytes of all.
     len: usize,
+    /// Bytes of those that are shared with other connections.
+    shared: usize,
+}
+
+#[derive(Debug)]
+struct Whole {
+    bytes: Bytes,
+    is_shared: bool,
 }
 
 impl Outgoing {
@@ -31,9 +39,9 @@ impl Outgoing {
         self.len
     }
 
-    /// Bytes that were copied last: memory of our own.
-    pub fn copied(&self) -> usize {
-        self.tail.len()
+    /// Bytes that are ready and shared with nobody: memory of our own.
+    pub fn own(&self) -> usize {
+        self.len - self.shared
     }
 
     /// True if there are none.
@@ -46,7 +54,7 @@ impl Outgoing {
         let all = self
             .whole
             .iter()
-            .map(|bytes| &bytes[..])
+            .map(|whole| &whole.bytes[..])
             .chain((!self.tail.is_empty()).then_some(&self.tail[..]));
         let mut filled = 0;
         for (slice, bytes) in slices.iter_mut().zip(all) {
@@ -60,10 +68,12 @@ impl Outgoing {
     pub fn advance(&mut self, mut written: usize) {
         self.len -= written;
         while let Some(first) = self.whole.front_mut() {
-            if written < first.len() {
-                return first.advance(written);
+            let part = first.bytes.len().min(written);
+            self.shared -= if first.is_shared { part } else { 0 };
+            if part < first.bytes.len() {
+                return first.bytes.advance(part);
             }
-            written -= first.len();
+            written -= part;
             self.whole.pop_front();
         }
         self.tail.advance(written);
@@ -86,14 +96,45 @@ impl Outgoing {
         self.len += bytes.len();
     }
 
-    pub(crate) fn put(&mut self, bytes: Bytes) {
+    pub(crate) fn put(&mut self, bytes: Bytes, is_shared: bool) {
         if bytes.len() < COPIED_BYTES_MAX {
             return self.copy(&bytes);
         }
         if !self.tail.is_empty() {
-            self.whole.push_back(self.tail.split().freeze());
+            self.whole.push_back(Whole { bytes: self.tail.split().freeze(), is_shared: false });
         }
         self.len += bytes.len();
-        self.whole.push_back(bytes);
+        self.shared += if is_shared { bytes.len() } else { 0 };
+        self.whole.push_back(Whole { bytes, is_shared });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_bytes_are_known_however_they_are_written() {
+        let long = Bytes::from(vec![1; COPIED_BYTES_MAX]);
+        for step in [1, 7, COPIED_BYTES_MAX, 3 * COPIED_BYTES_MAX] {
+            let mut out = Outgoing::default();
+            out.copy(b"head");
+            out.put(long.clone(), true);
+            out.copy(b"head");
+            out.put(long.clone(), false);
+            out.put(Bytes::from_static(b"short"), true);
+            let own = |from: usize| {
+                let shared = 4..4 + COPIED_BYTES_MAX;
+                (from..2 * COPIED_BYTES_MAX + 13).filter(|place| !shared.contains(place)).count()
+            };
+            let mut written = 0;
+            while !out.is_empty() {
+                assert_eq!(out.own(), own(written));
+                let part = step.min(out.len());
+                out.advance(part);
+                written += part;
+            }
+            assert_eq!((out.own(), out.shared), (0, 0));
+        }
     }
 }

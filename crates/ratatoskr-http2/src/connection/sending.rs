@@ -205,7 +205,7 @@ impl<T> Connection<T> {
             let is_last = stream.waiting_bytes == 0 && matches!(stream.ending, Some(Ending::Data));
             let flags = if is_last { flag::END_STREAM } else { 0 };
             self.out.copy(&frame::header(data.len(), kind::DATA, flags, number));
-            self.out.put(data);
+            self.out.put(data, stream.is_shared);
             self.nuisances = self.nuisances.saturating_sub(2);
             if is_last {
                 stream.ending = None;
