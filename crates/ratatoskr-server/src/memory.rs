@@ -21,20 +21,12 @@ use ratatoskr_broker::Broken;
 /// See the file's head.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    scope: Scope,
     bytes_max: usize,
     held: AtomicUsize,
+    /// What whoever wants more is told.
+    refusal: Exhausted,
     /// What is held here is held there as well.
     above: Option<Arc<Budget>>,
-}
-
-/// Whose memory it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// Of all who call.
-    Callers,
-    /// Of all connections of one client.
-    Client,
 }
 
 /// What memory is wanted for.
@@ -76,13 +68,16 @@ pub(crate) enum Exhausted {
 impl Budget {
     /// What all callers share.
     pub(crate) fn of_callers(bytes_max: usize) -> Arc<Budget> {
-        Arc::new(Budget { scope: Scope::Callers, bytes_max, held: AtomicUsize::new(0), above: None })
+        Budget::new(bytes_max, Exhausted::Callers { bytes_max }, None)
     }
 
     /// What one client may have of it.
     pub(crate) fn of_client(bytes_max: usize, callers: &Arc<Budget>) -> Arc<Budget> {
-        let above = Some(Arc::clone(callers));
-        Arc::new(Budget { scope: Scope::Client, bytes_max, held: AtomicUsize::new(0), above })
+        Budget::new(bytes_max, Exhausted::Client { bytes_max }, Some(Arc::clone(callers)))
+    }
+
+    fn new(bytes_max: usize, refusal: Exhausted, above: Option<Arc<Budget>>) -> Arc<Budget> {
+        Arc::new(Budget { bytes_max, held: AtomicUsize::new(0), refusal, above })
     }
 
     /// Refuses as long as nothing is left for this, here or above.
@@ -95,10 +90,7 @@ impl Budget {
             Wish::Little => bytes_max / 8 * 9,
         };
         if self.held() >= bound && !Broken::Budget.is_on() {
-            return Err(match self.scope {
-                Scope::Callers => Exhausted::Callers { bytes_max },
-                Scope::Client => Exhausted::Client { bytes_max },
-            });
+            return Err(self.refusal);
         }
         self.above.as_ref().map_or(Ok(()), |above| above.check(wish))
     }
