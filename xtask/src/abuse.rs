@@ -180,7 +180,8 @@ fn attempt(
     setup.environment.extend(broken_by.map(|word| ("E2E_BROKEN", word.to_owned())));
     let broker = setup.start()?;
     let bystander = Bystander::start(setup.uri());
-    let arena = Arena { address: setup.grpc, uri: setup.uri(), lasts: lasts.max(attack.lasts_min) };
+    let arena =
+        Arena { address: setup.grpc, http: setup.http, uri: setup.uri(), lasts: lasts.max(attack.lasts_min) };
     (attack.prepare)(&arena)?;
     let before = broker.usage()?;
     let began = Instant::now();

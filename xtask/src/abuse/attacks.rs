@@ -14,6 +14,8 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Where an attack takes place.
 pub(super) struct Arena {
     pub(super) address: SocketAddr,
+    /// The door of the pages.
+    pub(super) http: SocketAddr,
     /// The same for ordinary clients.
     pub(super) uri: String,
     pub(super) lasts: Duration,
@@ -154,6 +156,12 @@ pub(super) const ATTACKS: &[Attack] = &[
             |arena| sieges::hoard(arena, 4),
         )
     },
+    siege(
+        "10,000 connections to the HTTP door that never finish a request",
+        "at most 256 are open; pages are served meanwhile",
+        32,
+        sieges::unasked_pages,
+    ),
     Attack {
         lasts_min: Duration::from_secs(13),
         ..siege("prefaces byte by byte", "closed after ten seconds", 32, sieges::slow_prefaces)

@@ -1,12 +1,15 @@
 //! Attacks by persistence: much is begun and nothing ended.
 
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use ratatoskr_http2::raw::{self, flag, kind};
 use ratatoskr_proto::PublishRequest;
 use ratatoskr_proto::message_broker_client::MessageBrokerClient;
 
-use crate::failed::{Failed, Outcome};
+use crate::broker_process::get;
+use crate::failed::{Failed, Outcome, While as _};
 
 use super::assailant::{Assailant, REQUEST, Said, head, message};
 use super::attacks::{Arena, Fought};
@@ -231,6 +234,41 @@ pub(super) fn open_blocks(arena: &Arena) -> Outcome<Fought> {
         assailants.push(assailant);
     }
     Ok(fought("30 MB", hold(arena, began, &assailants)))
+}
+
+pub(super) fn unasked_pages(arena: &Arena) -> Outcome<Fought> {
+    let mut connections = Vec::new();
+    let (mut pages, mut slowest) = (0, Duration::ZERO);
+    for number in 0..10_000 {
+        let mut connection = TcpStream::connect(arena.http).when("connecting to the HTTP door")?;
+        connection.write_all(b"GET /readyz HTTP/1.1\r\n").when("beginning a request")?;
+        connections.push(connection);
+        if number % 100 == 0 {
+            let asked = Instant::now();
+            let answer = get(arena.http, "/readyz").when("asking for a page")?;
+            pages += usize::from(answer.starts_with("HTTP/1.1 200"));
+            slowest = slowest.max(asked.elapsed());
+        }
+    }
+    let open = connections.iter().filter(|connection| is_open(connection)).count();
+    let mut broken = Vec::new();
+    if open > 256 {
+        broken.push(format!("{open} connections are open"));
+    }
+    if pages < 100 {
+        broken.push(format!("{pages} of 100 pages were served"));
+    }
+    let outcome = format!(
+        "{open} still open; {pages} of 100 pages served, the slowest within {} ms",
+        slowest.as_millis()
+    );
+    Ok(Fought { tried: "10,000 connections".into(), outcome, broken })
+}
+
+/// Whether the other end has not closed it.
+fn is_open(mut connection: &TcpStream) -> bool {
+    let silent = connection.set_nonblocking(true).and_then(|()| connection.read(&mut [0]));
+    silent.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
 pub(super) fn slow_prefaces(arena: &Arena) -> Outcome<Fought> {
