@@ -280,6 +280,18 @@ impl Broker {
         self.inner.core.topic(name).map(|topic| topic.stats())
     }
 
+    /// Adds up the bytes that topics hold, by the group each is in, of so many groups. Takes as long as there are topics.
+    pub fn topic_bytes(&self, groups: usize, group_of: impl Fn(&TopicName) -> Option<usize>) -> Vec<u64> {
+        let topics: Vec<_> = self.inner.core.topics.read().values().cloned().collect();
+        let mut bytes = vec![0; groups];
+        for topic in topics {
+            if let Some(group) = group_of(&topic.name).filter(|_| !topic.name.is_schedule()) {
+                bytes[group] += topic.log.extent().bytes;
+            }
+        }
+        bytes
+    }
+
     /// Follows a topic. Reading from disk needs a tokio runtime around the subscription.
     pub fn subscribe(
         &self,

@@ -29,6 +29,7 @@ mod policy;
 mod quota;
 mod rights;
 mod section;
+mod stock;
 mod token;
 mod visitor;
 
@@ -39,7 +40,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use ratatoskr_broker::{Broker, TopicName};
 use tokio::sync::watch;
 
@@ -54,7 +55,9 @@ pub(crate) use audit::Audit;
 pub(crate) use caller::Caller;
 pub(crate) use counts::Counts;
 pub(crate) use gate::Gate;
-pub(crate) use quota::Reservation;
+pub(crate) use quota::{Namespace, Permit};
+pub(crate) use rights::Namespaces;
+pub(crate) use stock::Load;
 pub(crate) use visitor::Visitor;
 
 use caller::By;
@@ -96,6 +99,8 @@ pub(crate) struct Access {
     pub(crate) counts: Counts,
     /// Topics of subscriptions that messages were settled of, by the subscription's number, which is never given twice.
     topics_of: RwLock<HashMap<u32, TopicName>>,
+    /// Held by whoever looks what topics hold, or takes over a policy: one at a time.
+    looking: Mutex<()>,
     /// Whether callers are asked who they are.
     asks: bool,
     /// Time that never goes back, for rates.
@@ -118,22 +123,40 @@ impl Access {
             audit,
             counts: Counts::default(),
             topics_of: RwLock::default(),
+            looking: Mutex::default(),
             started: Instant::now(),
         })
     }
 
-    /// Reads the policy anew. What was in force stays so if that fails.
-    pub(crate) fn reload(&self) -> Result<(), PolicyError> {
+    /// Reads the policy anew. What was in force stays so if that fails. `look` finds out what the topics of its namespaces hold, before
+    /// the first publish is held against that.
+    pub(crate) fn reload(&self, look: impl FnOnce(&Namespaces)) -> Result<(), PolicyError> {
+        let _alone = self.looking.lock();
         let before = self.rules.load();
         let Rules::Policy(policy) = &**before else { return Ok(()) };
         let generation = self.generation() + 1;
         let path = policy.files().first().expect("a policy is read from a file");
         let policy = Policy::read(path, generation, Some(policy))?;
+        look(&policy.namespaces);
         tracing::info!(path = %path.display(), holds = policy.describe(), "the policy file is in force");
         self.rules.store(Arc::new(Rules::Policy(Box::new(policy))));
         self.generation.store(generation, Ordering::Release);
         self.changed.send_replace(generation);
         Ok(())
+    }
+
+    /// Looks what the topics of namespaces hold, for those that may hold only so much. Takes as long as there are topics.
+    pub(crate) fn look(&self, broker: &Broker) {
+        let _alone = self.looking.lock();
+        self.namespaces().look(broker);
+    }
+
+    /// The namespaces of the policy in force.
+    pub(crate) fn namespaces(&self) -> Arc<Namespaces> {
+        match &**self.rules.load() {
+            Rules::Policy(policy) => policy.namespaces.clone(),
+            Rules::Open(_) | Rules::Certificates => Arc::default(),
+        }
     }
 
     /// The files to look at for changes.

@@ -1,7 +1,8 @@
 //! [`Guard`]: who may come in, by what; and the files that say so, watched for changes.
 //!
 //! ```text
-//!   once a second: any file changed? ─┐
+//!   once a second: what do namespaces hold?
+//!                  any file changed? ─┐
 //!   SIGHUP: Running::reload ──────────┴─▶ read anew ─▶ good: in force from the next call or connection on
 //!                                                   └▶ not: logged, counted, nothing changes
 //! ```
@@ -10,6 +11,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use ratatoskr_broker::Broker;
 
 use crate::access::Access;
 use crate::clients::Clients;
@@ -20,6 +23,8 @@ use crate::tls::Tls;
 /// See the file's head. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Guard {
+    /// Whose topics namespaces are made of.
+    pub(crate) broker: Broker,
     pub(crate) access: Arc<Access>,
     /// `None`: without TLS.
     pub(crate) tls: Option<Arc<Tls>>,
@@ -50,6 +55,7 @@ impl Guard {
                 _ = ticks.tick() => {}
             }
             self.access.audit.tick();
+            self.look().await;
             let now = stamps(&self.access.files());
             if std::mem::replace(&mut policy, now.clone()) != now {
                 self.reload_policy();
@@ -63,8 +69,17 @@ impl Guard {
         }
     }
 
+    /// Looks what the topics of namespaces hold; not on this thread, which has doors to mind.
+    async fn look(&self) {
+        if self.access.namespaces().bound_storage() {
+            let (access, broker) = (Arc::clone(&self.access), self.broker.clone());
+            let looked = tokio::task::spawn_blocking(move || access.look(&broker)).await;
+            looked.expect("a look does not panic");
+        }
+    }
+
     fn reload_policy(&self) {
-        if let Err(error) = self.access.reload() {
+        if let Err(error) = self.access.reload(|namespaces| namespaces.look(&self.broker)) {
             self.access.counts.reloads_failed.increment();
             tracing::error!(%error, "the policy file is not taken over; the one before stays in force");
         }

@@ -17,9 +17,9 @@ use ratatoskr_proto::message_broker_server::MessageBroker;
 use tonic::service::Interceptor;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
-use crate::access::{Access, Action, Gate, Peer, Reservation, Visitor};
+use crate::access::{Access, Action, Gate, Load, Peer, Permit, Visitor};
 use crate::consume::ConsumeStream;
-use crate::publish::messages_bytes;
+use crate::publish::message_bytes;
 use crate::service::Service;
 use crate::status;
 
@@ -70,37 +70,33 @@ fn visitor(extensions: &Extensions, access: &Arc<Access>) -> Arc<Visitor> {
     known.unwrap_or_else(|| Arc::new(Visitor::new(access.clone(), Peer::nowhere())))
 }
 
-/// Lets messages for any topics be published, all of them or none.
+/// Lets messages for any topics be published, all of them or none. What it answers is held until they are.
 pub(crate) fn admit(
     gate: &Gate,
     broker: &Broker,
     topic: &str,
     messages: &[wire::PublishRequest],
-) -> Result<Vec<Reservation>, Status> {
+) -> Result<Vec<Permit>, Status> {
     if !gate.asks() {
         return Ok(Vec::new());
     }
     if messages.is_empty() {
         gate.may_anywhere(Action::Publish)?;
     }
-    let mut loads: Vec<(&str, Vec<&wire::PublishRequest>)> = Vec::new();
+    let mut loads: Vec<(&str, Load)> = Vec::new();
     for message in messages {
         let topic = if message.topic.is_empty() { topic } else { &message.topic };
-        match loads.iter_mut().find(|(known, _)| *known == topic) {
-            Some((_, load)) => load.push(message),
-            None => loads.push((topic, vec![message])),
-        }
+        let place = loads.iter().position(|(known, _)| *known == topic).unwrap_or_else(|| {
+            loads.push((topic, Load::default()));
+            loads.len() - 1
+        });
+        loads[place].1.add(message_bytes(message), message.metadata.len(), message.dedup_id.len());
     }
     // Nothing is charged before all may be.
     for (topic, _) in &loads {
         gate.may(Action::Publish, topic)?;
     }
-    let mut places = Vec::new();
-    for (topic, load) in loads {
-        let bytes = load.iter().map(|message| messages_bytes(std::slice::from_ref(*message)) as u64).sum();
-        places.extend(gate.may_publish(broker, topic, load.len() as u64, bytes)?);
-    }
-    Ok(places)
+    loads.iter().map(|(topic, load)| gate.may_publish(broker, topic, load)).collect()
 }
 
 /// A subscription that names a topic of dead letters publishes to it.
@@ -329,7 +325,7 @@ impl MessageBroker for Guarded {
         request: Request<wire::PublishRequest>,
     ) -> Result<Response<wire::PublishResponse>, Status> {
         let gate = self.gate(&request, "Publish")?;
-        let _places = admit(&gate, &self.broker, "", std::slice::from_ref(request.get_ref()))?;
+        let _permits = admit(&gate, &self.broker, "", std::slice::from_ref(request.get_ref()))?;
         self.service.publish(request).await
     }
 
@@ -338,7 +334,7 @@ impl MessageBroker for Guarded {
         request: Request<wire::PublishBatchRequest>,
     ) -> Result<Response<wire::PublishBatchResponse>, Status> {
         let gate = self.gate(&request, "PublishBatch")?;
-        let _places = admit(&gate, &self.broker, &request.get_ref().topic, &request.get_ref().messages)?;
+        let _permits = admit(&gate, &self.broker, &request.get_ref().topic, &request.get_ref().messages)?;
         self.service.publish_batch(request).await
     }
 
@@ -390,7 +386,7 @@ impl MessageBroker for Guarded {
         let gate = self.gate(&request, "Settle")?;
         let settle = request.get_ref();
         may_settle(&gate, &self.broker, settle.settlements.iter().map(|one| &one.token[..]))?;
-        let _places = if settle.messages.is_empty() {
+        let _permits = if settle.messages.is_empty() {
             gate.may_anywhere(Action::Subscribe)?;
             Vec::new()
         } else {

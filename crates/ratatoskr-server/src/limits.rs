@@ -89,6 +89,9 @@ pub const HTTP_CONNECTIONS_MAX: usize = 256;
 pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How often the files of policy, keys and certificates are looked at for changes.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked at how much the topics of namespaces hold, and what a client is told to wait before it tries again where they hold
+/// too much.
+pub const STORED_LOOK: Duration = RELOAD_INTERVAL;
 /// Worker threads; more than this is a slip of the keyboard.
 pub const WORKERS_MAX: usize = 256;
 

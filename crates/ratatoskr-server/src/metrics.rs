@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use ratatoskr_broker::{Broker, Counters, Health, SubscriptionDescription, TopicName, TopicStats};
 
+use crate::access::{Namespace, Namespaces};
 use crate::guard::Guard;
 use crate::limits::{SUBSCRIPTION_METRICS_MAX, TOPIC_METRICS_MAX};
 use crate::traffic::Traffic;
@@ -196,11 +197,7 @@ fn encode_guard(encoder: &mut DescriptorEncoder<'_>, guard: &Guard) -> fmt::Resu
     }
     let audit = guard.access.audit.figures();
     for (name, help, figure) in [
-        (
-            "ratatoskr_quota_refusals",
-            "Publishes and topics beyond a namespace's quotas",
-            counts.exceeded.get(),
-        ),
+        ("ratatoskr_quota_refusals", "What was beyond a namespace's quotas", counts.exceeded.get()),
         (
             "ratatoskr_reload_failures",
             "Changed files that could not be taken over",
@@ -210,11 +207,32 @@ fn encode_guard(encoder: &mut DescriptorEncoder<'_>, guard: &Guard) -> fmt::Resu
     ] {
         encode_counter(encoder, name, help, figure)?;
     }
+    encode_namespaces(encoder, &guard.access.namespaces())?;
     let is_failing = u64::from(audit.is_failing());
     encode_gauge(encoder, "ratatoskr_audit_failing", "1 while the audit log cannot be written", is_failing)?;
     if let Some(tls) = &guard.tls {
         let help = "When the certificate ends, seconds since the Unix epoch";
         encode_gauge(encoder, "ratatoskr_tls_certificate_not_after_seconds", help, tls.not_after_s())?;
+    }
+    Ok(())
+}
+
+/// What namespaces hold, and may, where there is a limit. There are as many as the policy file has.
+fn encode_namespaces(encoder: &mut DescriptorEncoder<'_>, namespaces: &Namespaces) -> fmt::Result {
+    let limited = || {
+        let of = |one: &Arc<Namespace>| one.stored().map(|stored| (one.settings.name.clone(), stored));
+        namespaces.all().iter().filter_map(of)
+    };
+    let metrics: [Metric<(u64, u64)>; 2] = [
+        ("ratatoskr_namespace_stored_bytes", "Bytes the topics of a namespace hold", |(bytes, _)| *bytes),
+        ("ratatoskr_namespace_stored_bytes_max", "Bytes they may hold", |(_, bytes_max)| *bytes_max),
+    ];
+    for (name, help, figure) in metrics {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (namespace, stored) in limited() {
+            ConstGauge::new(figure(&stored) as i64)
+                .encode(metric.encode_family(&[("namespace", &*namespace)])?)?;
+        }
     }
     Ok(())
 }

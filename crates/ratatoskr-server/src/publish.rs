@@ -89,7 +89,8 @@ struct Group {
     messages: Vec<NewMessage>,
 }
 
-fn message_bytes(message: &PublishRequest) -> usize {
+/// Bytes of a message, as the limits count them.
+pub(crate) fn message_bytes(message: &PublishRequest) -> usize {
     let metadata: usize = message.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
     message.payload.len() + message.key.len() + metadata
 }

@@ -133,7 +133,7 @@ impl Server {
             return Err(StartError::TooManyThreads { threads: options.threads });
         }
         let mut threads = Vec::new();
-        let guard = guard(&options, &mut threads)?;
+        let guard = guard(&broker, &options, &mut threads)?;
         let (grpc_listener, grpc_addr) = listen("gRPC", options.grpc)?;
         let (http_listener, http_addr) = listen("HTTP", options.http)?;
         let worker_count = match options.threads {
@@ -267,7 +267,11 @@ fn listen(door: &'static str, address: SocketAddr) -> Result<(StdTcpListener, So
 }
 
 /// Reads what says who may come in.
-fn guard(options: &ServerOptions, threads: &mut Vec<thread::JoinHandle<()>>) -> Result<Guard, StartError> {
+fn guard(
+    broker: &Broker,
+    options: &ServerOptions,
+    threads: &mut Vec<thread::JoinHandle<()>>,
+) -> Result<Guard, StartError> {
     let audit = match &options.audit_log {
         None => Audit::to_log(),
         Some(path) => {
@@ -278,9 +282,11 @@ fn guard(options: &ServerOptions, threads: &mut Vec<thread::JoinHandle<()>>) -> 
         }
     };
     let access = Arc::new(Access::new(&options.access, audit)?);
+    // Known before the first publish can come.
+    access.look(broker);
     let tls = options.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
     let clients = Clients::new(options.client_limits.clone(), options.callers_memory);
-    Ok(Guard { access, tls, clients })
+    Ok(Guard { broker: broker.clone(), access, tls, clients })
 }
 
 /// All gRPC services: the contract, health, and reflection in both versions that clients ask for.

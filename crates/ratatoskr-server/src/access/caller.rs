@@ -10,6 +10,7 @@ use super::denied::Denied;
 use super::peer::CertificateNames;
 use super::quota::Namespace;
 use super::rights::Rights;
+use super::stock::{Load, Underway};
 use super::token::TokenDigest;
 
 /// What is never shown.
@@ -119,16 +120,16 @@ impl Caller {
     }
 
     /// Whether so much may be published to a topic now; if so, it is charged to the topic's namespace.
-    pub(crate) fn may_publish(&self, topic: &str, messages: u64, bytes: u64, now: u64) -> Result<(), Denied> {
-        let Some(rights) = &self.rights else { return Ok(()) };
+    pub(crate) fn may_publish(&self, topic: &str, load: &Load, now: u64) -> Result<Option<Underway>, Denied> {
+        let Some(rights) = &self.rights else { return Ok(None) };
         let standing = rights.on(topic);
         if !standing.actions.contains(Action::Publish) {
             return Err(self.denied(Action::Publish, topic));
         }
         match standing.namespace {
-            None => Ok(()),
+            None => Ok(None),
             Some(namespace) => namespace
-                .take(messages, bytes, now)
+                .take(load, now)
                 .map_err(|what| Denied::Exceeded { namespace: namespace.settings.name.clone(), what }),
         }
     }

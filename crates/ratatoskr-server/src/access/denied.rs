@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::action::Action;
 use super::quota::Exceeded;
+use crate::limits::STORED_LOOK;
 
 /// Why somebody is not known, may not, or has had enough.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,10 +104,7 @@ impl Denied {
     /// After what time the same call may be allowed, if waiting helps.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Denied::Exceeded {
-                what: Exceeded::Messages { retry_after, .. } | Exceeded::Bytes { retry_after, .. },
-                ..
-            } => Some(*retry_after),
+            Denied::Exceeded { what, .. } => what.retry_after(),
             _ => None,
         }
     }
@@ -138,6 +136,13 @@ fn exceeded(what: &Exceeded) -> String {
         }
         Exceeded::Topics { topics_max } => {
             format!("has {topics_max} topics, as many as it may; delete one first")
+        }
+        Exceeded::Stored { bytes_max, bytes } => {
+            format!(
+                "holds {bytes} of the {bytes_max} bytes it may, and this does not fit; purge topics, shorten their retention, delete some \
+                 or raise stored_bytes_max; try again in {} ms",
+                millis(STORED_LOOK)
+            )
         }
     }
 }

@@ -9,7 +9,8 @@ use tonic::Status;
 use super::audit::{Entry, Outcome};
 use super::caller::Caller;
 use super::denied::Denied;
-use super::quota::Reservation;
+use super::quota::{Permit, Reservation};
+use super::stock::Load;
 use super::visitor::Visitor;
 use super::{Access, Action, now_s};
 use crate::status;
@@ -67,18 +68,12 @@ impl Gate {
         self.caller.may_see(topic).map_err(|denied| self.refuse(topic, &denied))
     }
 
-    /// Lets a publish pass, and charges it. What it answers is held until the publish is done: the place of a topic it makes.
-    pub(crate) fn may_publish(
-        &self,
-        broker: &Broker,
-        topic: &str,
-        messages: u64,
-        bytes: u64,
-    ) -> Result<Option<Reservation>, Status> {
+    /// Lets a publish pass, and charges it. What it answers is held until the publish is done.
+    pub(crate) fn may_publish(&self, broker: &Broker, topic: &str, load: &Load) -> Result<Permit, Status> {
         let denied = |denied: Denied| self.refuse(topic, &denied);
         let place = self.make_room(broker, topic).map_err(denied)?;
-        self.caller.may_publish(topic, messages, bytes, self.access().now()).map_err(denied)?;
-        Ok(place)
+        let underway = self.caller.may_publish(topic, load, self.access().now()).map_err(denied)?;
+        Ok(Permit { place, _underway: underway })
     }
 
     /// Lets messages be settled that subscriptions of these numbers handed out. Those that are gone have nothing to settle.

@@ -40,7 +40,7 @@ pub(crate) struct Policy {
     by_token: HashMap<TokenDigest, Arc<Caller>>,
     by_certificate: HashMap<String, Arc<Caller>>,
     roles: HashMap<String, Arc<Role>>,
-    namespaces: Arc<Namespaces>,
+    pub(super) namespaces: Arc<Namespaces>,
     jwt: Option<Issuer>,
     jwt_rights: Mutex<HashMap<JwtKey, Arc<Rights>>>,
     /// Which of the policies since the start this is.
@@ -83,11 +83,18 @@ impl Policy {
         &self.files
     }
 
-    /// How many identities have a token or a certificate.
+    /// How much of what it holds.
     pub(super) fn describe(&self) -> String {
         let jwt = if self.jwt.is_some() { ", JWTs of one issuer" } else { "" };
         let (tokens, names) = (self.by_token.len(), self.by_certificate.len());
-        format!("{tokens} tokens, {names} certificate names, {} roles{jwt}", self.roles.len())
+        let namespaces = match self.namespaces.all() {
+            [] => String::new(),
+            all => format!(
+                ", namespaces {}",
+                all.iter().map(|one| one.describe()).collect::<Vec<_>>().join(", ")
+            ),
+        };
+        format!("{tokens} tokens, {names} certificate names, {} roles{jwt}{namespaces}", self.roles.len())
     }
 
     /// The caller a token or JWT stands for.
@@ -250,11 +257,10 @@ fn read_namespaces(file: &mut Section<'_>, before: Option<&Policy>) -> Result<Na
             topics_max: section.count("topics_max")?,
             publish_messages_per_second: section.count("publish_messages_per_second")?,
             publish_bytes_per_second: section.bytes("publish_bytes_per_second")?,
+            stored_bytes_max: section.bytes("stored_bytes_max")?,
         };
         section.finish()?;
-        let kept = before.and_then(|before| before.namespaces.named(name));
-        let kept = kept.filter(|kept| kept.settings == settings).cloned();
-        all.push(kept.unwrap_or_else(|| Arc::new(Namespace::new(settings))));
+        all.push(Namespace::after(settings, before.and_then(|before| before.namespaces.named(name))));
     }
     Ok(Namespaces::new(all))
 }

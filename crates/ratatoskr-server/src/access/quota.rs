@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   rates ──▶ a Bucket each
+//!   stored_bytes_max ──▶ a Stock, counted on, and put right once a second
 //!   topics_max ──▶ topics there are + topics being made, looked at only when one is to be made
 //! ```
 //!
@@ -15,7 +16,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use ratatoskr_broker::TopicName;
 
+use super::stock::{Load, Stock, Underway};
 use crate::bucket::Bucket;
+use crate::limits::STORED_LOOK;
 
 /// What a namespace is made of; two of the same are the same namespace to a new policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub(crate) struct NamespaceSettings {
     pub(crate) publish_messages_per_second: Option<u64>,
     /// Bytes published a second: payloads, keys and metadata.
     pub(crate) publish_bytes_per_second: Option<u64>,
+    /// Bytes its topics may hold together.
+    pub(crate) stored_bytes_max: Option<u64>,
 }
 
 /// See the file's head.
@@ -38,6 +43,8 @@ pub(crate) struct Namespace {
     pub(crate) settings: NamespaceSettings,
     messages: Option<Bucket>,
     bytes: Option<Bucket>,
+    /// What its topics hold. Shared with the namespace of the next policy, if it is of the same topics.
+    pub(super) stock: Arc<Stock>,
     /// Topics that are being made: counted with those there are, so that two at a time do not pass the limit.
     making: Mutex<HashSet<TopicName>>,
 }
@@ -64,6 +71,36 @@ pub enum Exceeded {
         /// The limit.
         topics_max: u64,
     },
+    /// Bytes stored.
+    Stored {
+        /// The limit.
+        bytes_max: u64,
+        /// What there is, and what is on its way.
+        bytes: u64,
+    },
+}
+
+impl Exceeded {
+    /// After what time there may be room, if waiting helps.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Exceeded::Messages { retry_after, .. } | Exceeded::Bytes { retry_after, .. } => {
+                Some(*retry_after)
+            }
+            // Retention may remove something any time.
+            Exceeded::Stored { .. } => Some(STORED_LOOK),
+            Exceeded::Topics { .. } => None,
+        }
+    }
+}
+
+/// What a publish holds until it is done.
+#[derive(Debug, Default)]
+pub(crate) struct Permit {
+    /// The place of the topic it makes.
+    pub(crate) place: Option<Reservation>,
+    /// What it may add to what is stored.
+    pub(super) _underway: Option<Underway>,
 }
 
 impl Namespace {
@@ -71,17 +108,49 @@ impl Namespace {
         Namespace {
             messages: settings.publish_messages_per_second.map(Bucket::new),
             bytes: settings.publish_bytes_per_second.map(Bucket::new),
+            stock: Arc::default(),
             making: Mutex::default(),
             settings,
         }
+    }
+
+    /// The same one as before, with what it has used up, if its settings are the same. What its topics hold stays known as long as they
+    /// are the same topics.
+    pub(super) fn after(settings: NamespaceSettings, before: Option<&Arc<Namespace>>) -> Arc<Namespace> {
+        match before {
+            Some(before) if before.settings == settings => Arc::clone(before),
+            Some(before) if before.settings.prefix == settings.prefix => {
+                Arc::new(Namespace { stock: Arc::clone(&before.stock), ..Namespace::new(settings) })
+            }
+            _ => Arc::new(Namespace::new(settings)),
+        }
+    }
+
+    /// The bytes its topics hold, and may hold; `None` without a limit.
+    pub(crate) fn stored(&self) -> Option<(u64, u64)> {
+        self.settings.stored_bytes_max.map(|bytes_max| (self.stock.bytes(), bytes_max))
+    }
+
+    /// In words: its topics, and its quotas.
+    pub(super) fn describe(&self) -> String {
+        let settings = &self.settings;
+        let quotas = [
+            ("topics_max", settings.topics_max),
+            ("publish_messages_per_second", settings.publish_messages_per_second),
+            ("publish_bytes_per_second", settings.publish_bytes_per_second),
+            ("stored_bytes_max", settings.stored_bytes_max),
+        ];
+        let given = quotas.iter().filter_map(|(name, quota)| quota.map(|quota| format!(", {name} {quota}")));
+        format!("{} ({}*{})", settings.name, settings.prefix, given.collect::<String>())
     }
 
     pub(crate) fn has(&self, topic: &str) -> bool {
         topic.starts_with(&*self.settings.prefix)
     }
 
-    /// Lets messages through, or says when to come back. Either both rates are charged or none.
-    pub(crate) fn take(&self, messages: u64, bytes: u64, now: u64) -> Result<(), Exceeded> {
+    /// Lets messages through, or says what there is too much of. Either all quotas are charged or none. What it answers is held until
+    /// the messages are stored.
+    pub(crate) fn take(&self, load: &Load, now: u64) -> Result<Option<Underway>, Exceeded> {
         if let Some(bucket) = &self.messages {
             let (per_second, retry_after) = (bucket.per_second(), bucket.wait(now));
             if !retry_after.is_zero() {
@@ -94,14 +163,21 @@ impl Namespace {
                 return Err(Exceeded::Bytes { per_second, retry_after });
             }
         }
+        let underway = match self.settings.stored_bytes_max {
+            None => None,
+            Some(bytes_max) => {
+                let taken = self.stock.take(load, bytes_max);
+                Some(taken.map_err(|bytes| Exceeded::Stored { bytes_max, bytes })?)
+            }
+        };
         let charge = |bucket: &Option<Bucket>, units| {
             if let Some(bucket) = bucket {
                 bucket.take(units, now);
             }
         };
-        charge(&self.messages, messages);
-        charge(&self.bytes, bytes);
-        Ok(())
+        charge(&self.messages, load.messages);
+        charge(&self.bytes, load.bytes);
+        Ok(underway)
     }
 
     /// Sets a place for a new topic aside until the answer is dropped. `topics` names all there are.
@@ -149,7 +225,12 @@ mod tests {
             topics_max: topics,
             publish_messages_per_second: messages,
             publish_bytes_per_second: bytes,
+            stored_bytes_max: None,
         }))
+    }
+
+    fn load(messages: u64, bytes: u64) -> Load {
+        Load { messages, bytes, ..Load::default() }
     }
 
     #[test]
@@ -158,7 +239,7 @@ mod tests {
         let start = 5 * NANOS_PER_SECOND;
         // Somebody who tries every 100 µs for 20 seconds.
         let tries = (0..200_000).map(|n| start + n * 100_000);
-        let passed = tries.filter(|&now| acme.take(1, 0, now).is_ok()).count();
+        let passed = tries.filter(|&now| acme.take(&load(1, 0), now).is_ok()).count();
         // Twenty seconds' worth, and the one second that may come at once.
         assert!((2099..=2101).contains(&passed), "{passed}");
     }
@@ -166,20 +247,22 @@ mod tests {
     #[test]
     fn a_batch_beyond_the_rate_passes_and_is_paid_off() {
         let acme = namespace(None, None, Some(1000));
-        acme.take(1, 5000, 0).unwrap();
-        let Err(Exceeded::Bytes { per_second: 1000, retry_after }) = acme.take(1, 1, 0) else { panic!() };
+        acme.take(&load(1, 5000), 0).unwrap();
+        let Err(Exceeded::Bytes { per_second: 1000, retry_after }) = acme.take(&load(1, 1), 0) else {
+            panic!()
+        };
         assert_eq!(retry_after.as_millis(), 4000);
         let then = retry_after.as_nanos() as u64;
-        assert!(acme.take(1, 1, then - NANOS_PER_SECOND / 10).is_err());
-        acme.take(1, 1, then).unwrap();
+        assert!(acme.take(&load(1, 1), then - NANOS_PER_SECOND / 10).is_err());
+        acme.take(&load(1, 1), then).unwrap();
     }
 
     #[test]
     fn what_one_rate_refuses_the_other_is_not_charged_for() {
         let acme = namespace(None, Some(10), Some(10));
-        acme.take(1, 1000, 0).unwrap();
+        acme.take(&load(1, 1000), 0).unwrap();
         for _ in 0..100 {
-            assert!(matches!(acme.take(1, 1, 1), Err(Exceeded::Bytes { .. })));
+            assert!(matches!(acme.take(&load(1, 1), 1), Err(Exceeded::Bytes { .. })));
         }
         assert!(acme.messages.as_ref().unwrap().wait(1).is_zero());
     }

@@ -63,8 +63,18 @@ impl Namespaces {
         self.0.iter().find(|namespace| &*namespace.settings.name == name)
     }
 
+    /// All, those with the longest prefixes first.
+    pub(crate) fn all(&self) -> &[Arc<Namespace>] {
+        &self.0
+    }
+
+    /// Where in [`Namespaces::all`] the one of a topic stands.
+    pub(super) fn place_of(&self, topic: &str) -> Option<usize> {
+        self.0.iter().position(|namespace| namespace.has(topic))
+    }
+
     fn of(&self, topic: &str) -> Option<&Arc<Namespace>> {
-        self.0.iter().find(|namespace| namespace.has(topic))
+        self.place_of(topic).map(|place| &self.0[place])
     }
 }
 
@@ -140,6 +150,7 @@ mod tests {
             topics_max: None,
             publish_messages_per_second: None,
             publish_bytes_per_second: None,
+            stored_bytes_max: None,
         }))
     }
 

@@ -41,13 +41,13 @@ fn a_visitor_is_remembered_until_the_policy_changes() {
     let mut gate = Gate::enter(&visitor, shown, "Publish").unwrap();
     assert!(gate.caller().may(Action::Publish, "orders.us").is_ok());
     std::fs::write(file.path(), policy(&token, "")).unwrap();
-    access.reload().unwrap();
+    access.reload(|_| {}).unwrap();
     gate.renew().unwrap();
     assert!(gate.caller().may(Action::Publish, "orders.us").is_err());
     assert!(!Arc::ptr_eq(&first, &visitor.caller(shown).unwrap()));
 
     std::fs::write(file.path(), "").unwrap();
-    access.reload().unwrap();
+    access.reload(|_| {}).unwrap();
     assert_eq!(gate.renew().unwrap_err().code(), tonic::Code::Unauthenticated);
     assert_eq!(visitor.caller(shown).unwrap_err(), Denied::UnknownToken);
 }
@@ -86,6 +86,8 @@ fn the_cost_of_a_decision() {
         each
     };
     let caller = visitor.caller(Some(header.as_bytes())).unwrap();
+    let mut load = Load::default();
+    load.add(256, 0, 0);
     let enter = nanoseconds(
         "enter, caller known",
         Box::new(|| {
@@ -95,13 +97,13 @@ fn the_cost_of_a_decision() {
     let may = nanoseconds(
         "may publish, topic known",
         Box::new(|| {
-            caller.may_publish("orders.us", 1, 256, 0).unwrap();
+            caller.may_publish("orders.us", &load, 0).unwrap();
         }),
     );
     nanoseconds(
         "may publish, topic known, with a rate",
         Box::new(|| {
-            caller.may_publish("orders.eu.one", 1, 256, access.now()).unwrap();
+            caller.may_publish("orders.eu.one", &load, access.now()).unwrap();
         }),
     );
     nanoseconds(

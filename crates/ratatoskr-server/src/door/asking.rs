@@ -1,7 +1,7 @@
 //! What the short way asks before it takes a call: nothing, where nobody is asked who they are.
 //!
 //! ```text
-//!   head ──enter──▶ Asked ──message, batch, step──▶ the short way, or the long one with places set aside, or a refusal
+//!   head ──enter──▶ Asked ──message, batch, step──▶ the short way or the long one, or a refusal
 //! ```
 //!
 //! The long way through tonic's routes has `guarded.rs` for the same.
@@ -12,7 +12,7 @@ use ratatoskr_broker::Broker;
 use ratatoskr_proto::{BatchView, PublishView};
 use tonic::Status;
 
-use crate::access::{Action, Gate, Reservation};
+use crate::access::{Action, Gate, Load, Permit};
 use crate::door::link::Link;
 use crate::door::route::Route;
 use crate::door::{Worker, decoding};
@@ -21,8 +21,34 @@ use crate::guarded::admit;
 /// Who makes a call; `None` where nobody is asked.
 pub(super) type Asked = Option<Box<Gate>>;
 
-/// How a request that is let in goes on. `None`: the short way. Else the long way, with the places of topics it makes.
-pub(super) type Way = Option<Vec<Reservation>>;
+/// How a request that is let in goes on, with what it holds until it is done.
+pub(super) enum Way {
+    /// The short way, if it is plain.
+    Short(Permit),
+    /// The long way: a topic is to be made, or there are several.
+    Long { _permits: Vec<Permit> },
+}
+
+impl Way {
+    fn of(permit: Permit) -> Way {
+        if permit.place.is_none() { Way::Short(permit) } else { Way::Long { _permits: vec![permit] } }
+    }
+
+    fn unasked() -> Way {
+        Way::Short(Permit::default())
+    }
+
+    /// The short way with a draft, if there is both.
+    pub(super) fn with<T>(self, draft: impl FnOnce() -> Option<T>) -> Result<(T, Permit), Way> {
+        match self {
+            Way::Short(permit) => match draft() {
+                Some(draft) => Ok((draft, permit)),
+                None => Err(Way::Short(permit)),
+            },
+            long @ Way::Long { .. } => Err(long),
+        }
+    }
+}
 
 /// Lets a call in, by its head, if it is known who makes it.
 pub(super) fn enter(worker: &Worker, link: &Link, route: Route) -> Result<Asked, Status> {
@@ -43,34 +69,35 @@ pub(super) fn enter(worker: &Worker, link: &Link, route: Route) -> Result<Asked,
 
 /// Lets a `Publish` in.
 pub(super) fn message(asked: &Asked, broker: &Broker, request: &Bytes) -> Result<Way, Status> {
-    let Some(gate) = asked else { return Ok(None) };
+    let Some(gate) = asked else { return Ok(Way::unasked()) };
     if let Some(view) = PublishView::read(request) {
-        let place = gate.may_publish(broker, view.topic, 1, weight(&view))?;
-        return Ok(place.map(|place| vec![place]));
+        let mut load = Load::default();
+        count(&mut load, &view);
+        return gate.may_publish(broker, view.topic, &load).map(Way::of);
     }
     let message = decoding::message(request)?;
-    admit(gate, broker, "", std::slice::from_ref(&message)).map(Some)
+    admit(gate, broker, "", std::slice::from_ref(&message)).map(|permits| Way::Long { _permits: permits })
 }
 
 /// Lets a `PublishBatch` in.
 pub(super) fn batch(asked: &Asked, broker: &Broker, request: &Bytes) -> Result<Way, Status> {
-    let Some(gate) = asked else { return Ok(None) };
+    let Some(gate) = asked else { return Ok(Way::unasked()) };
     if let Some(load) = BatchView::read_batch(request).as_ref().and_then(load_of) {
-        return load.admit(gate, broker);
+        return gate.may_publish(broker, load.0, &load.1).map(Way::of);
     }
     let batch = decoding::batch(request)?;
-    admit(gate, broker, &batch.topic, &batch.messages).map(Some)
+    admit(gate, broker, &batch.topic, &batch.messages).map(|permits| Way::Long { _permits: permits })
 }
 
 /// Lets a step of a `PublishStream` in, by the policy of now.
 pub(super) fn step(asked: &mut Asked, broker: &Broker, request: &Bytes) -> Result<Way, Status> {
-    let Some(gate) = asked else { return Ok(None) };
+    let Some(gate) = asked else { return Ok(Way::unasked()) };
     gate.renew()?;
     if let Some(load) = BatchView::read_step(request).as_ref().and_then(load_of) {
-        return load.admit(gate, broker);
+        return gate.may_publish(broker, load.0, &load.1).map(Way::of);
     }
     let step = decoding::step(request)?;
-    admit(gate, broker, &step.topic, &step.messages).map(Some)
+    admit(gate, broker, &step.topic, &step.messages).map(|permits| Way::Long { _permits: permits })
 }
 
 /// Ends when a subscriber may read no more.
@@ -81,38 +108,23 @@ pub(super) fn revoked(asked: Asked, topic: &str) -> BoxFuture<'static, Status> {
     }
 }
 
-/// Messages for one topic.
-struct Load<'a> {
-    topic: &'a str,
-    messages: u64,
-    bytes: u64,
-}
-
-impl Load<'_> {
-    fn admit(&self, gate: &Gate, broker: &Broker) -> Result<Way, Status> {
-        let place = gate.may_publish(broker, self.topic, self.messages, self.bytes)?;
-        Ok(place.map(|place| vec![place]))
-    }
-}
-
-/// What a batch weighs, if it is plain and has messages for one topic only.
-fn load_of<'a>(batch: &BatchView<'a>) -> Option<Load<'a>> {
-    let mut load: Option<Load<'a>> = None;
+/// What a batch weighs, and on which topic, if it is plain and has messages for one only.
+fn load_of<'a>(batch: &BatchView<'a>) -> Option<(&'a str, Load)> {
+    let mut load: Option<(&'a str, Load)> = None;
     for message in batch.messages() {
         let view = PublishView::read(message)?;
         let topic = if view.topic.is_empty() { batch.topic } else { view.topic };
-        let load = load.get_or_insert(Load { topic, messages: 0, bytes: 0 });
-        if load.topic != topic {
+        let (known, load) = load.get_or_insert((topic, Load::default()));
+        if *known != topic {
             return None;
         }
-        load.messages += 1;
-        load.bytes += weight(&view);
+        count(load, &view);
     }
     load
 }
 
-/// Bytes of a message, as the limits count them.
-fn weight(view: &PublishView<'_>) -> u64 {
+/// Adds a message to a load.
+fn count(load: &mut Load, view: &PublishView<'_>) {
     let metadata: usize = view.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-    (view.payload.len() + view.key.len() + metadata) as u64
+    load.add(view.payload.len() + view.key.len() + metadata, view.metadata.len(), view.dedup_id.len());
 }

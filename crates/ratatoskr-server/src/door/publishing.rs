@@ -17,6 +17,7 @@ use ratatoskr_http2::{Ending, StreamId};
 use ratatoskr_proto::{BatchView, PublishBatchResponse, PublishView, ReceiptParts};
 use tonic::Status;
 
+use crate::access::Permit;
 use crate::convert::{durability_to_wire, number, refused};
 use crate::door::Worker;
 use crate::door::asking::{self, Asked};
@@ -36,11 +37,10 @@ pub(super) fn single(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, req
         Ok(way) => way,
         Err(status) => return refuse(link, stream, &status),
     };
-    if way.is_none()
-        && let Some(draft) = draft_single(&worker.broker, request)
-    {
-        return submit(worker, link, draft, (stream, Kind::Single));
-    }
+    let way = match way.with(|| draft_single(&worker.broker, request)) {
+        Ok(short) => return submit(worker, link, short, (stream, Kind::Single)),
+        Err(way) => way,
+    };
     let held = link.hold(request.len());
     let request = match decoding::message(request) {
         Ok(request) => request,
@@ -53,8 +53,13 @@ pub(super) fn single(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, req
     });
 }
 
-fn submit(worker: &Worker, link: &Rc<Link>, draft: Draft, (stream, kind): (StreamId, Kind)) {
-    let waiting = Waiting { link: Rc::clone(link), stream, kind };
+fn submit(
+    worker: &Worker,
+    link: &Rc<Link>,
+    (draft, permit): (Draft, Permit),
+    (stream, kind): (StreamId, Kind),
+) {
+    let waiting = Waiting { link: Rc::clone(link), stream, kind, _permit: permit };
     match worker.tickets.submit(draft, waiting, &worker.traffic) {
         Ok(None) => {}
         Ok(Some(task)) => calls::hold(link, stream, None, task),
@@ -69,11 +74,14 @@ pub(super) fn batch(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, requ
         Err(status) => return refuse(link, stream, &status),
     };
     let draft =
-        BatchView::read_batch(request).and_then(|view| draft_batch(&worker.broker, &view, request.len()));
-    if let (None, Some(draft)) = (&way, draft) {
-        let kind = Kind::Batch(draft.count());
-        return submit(worker, link, draft, (stream, kind));
-    }
+        || BatchView::read_batch(request).and_then(|view| draft_batch(&worker.broker, &view, request.len()));
+    let way = match way.with(draft) {
+        Ok(short) => {
+            let kind = Kind::Batch(short.0.count());
+            return submit(worker, link, short, (stream, kind));
+        }
+        Err(way) => way,
+    };
     let held = link.hold(request.len());
     let request = match decoding::batch(request) {
         Ok(request) => request,

@@ -264,14 +264,18 @@ fn begin_step(
     request: &Bytes,
     way: Way,
 ) -> Result<Option<Task>, Status> {
-    if way.is_none()
-        && let Some(view) = BatchView::read_step(request)
-        && let Some(draft) = draft_batch(&worker.broker, &view, request.len())
-    {
-        let kind = Kind::Step { number, sequence: view.sequence, count: draft.count() };
-        let waiting = Waiting { link: Rc::clone(link), stream, kind };
-        return worker.tickets.submit(draft, waiting, &worker.traffic);
-    }
+    let draft = || {
+        let view = BatchView::read_step(request)?;
+        draft_batch(&worker.broker, &view, request.len()).map(|draft| (draft, view.sequence))
+    };
+    let way = match way.with(draft) {
+        Ok(((draft, sequence), permit)) => {
+            let kind = Kind::Step { number, sequence, count: draft.count() };
+            let waiting = Waiting { link: Rc::clone(link), stream, kind, _permit: permit };
+            return worker.tickets.submit(draft, waiting, &worker.traffic);
+        }
+        Err(way) => way,
+    };
     let step = decoding::step(request)?;
     let (broker, held) = (worker.broker.clone(), link.hold(request.len()));
     let mut publishing = Box::pin(async move {

@@ -15,6 +15,7 @@ use slab::Slab;
 use tokio::task::spawn_local;
 use tonic::Status;
 
+use crate::access::Permit;
 use crate::door::calls::Task;
 use crate::door::link::Link;
 use crate::door::{Worker, publishing, stream};
@@ -26,6 +27,8 @@ pub(super) struct Waiting {
     pub(super) link: Rc<Link>,
     pub(super) stream: StreamId,
     pub(super) kind: Kind,
+    /// Held until it is answered.
+    pub(super) _permit: Permit,
 }
 
 /// What it is.
@@ -105,7 +108,8 @@ impl Tickets {
 }
 
 fn answer_one(worker: &Rc<Worker>, waiting: Waiting, outcome: Result<Published, PublishError>) {
-    let Waiting { link, stream, kind } = waiting;
+    // What it was let in with is stored by now, or never will be.
+    let Waiting { link, stream, kind, _permit: _ } = waiting;
     match kind {
         Kind::Single => publishing::answer_single(worker, &link, stream, outcome),
         Kind::Batch(count) => publishing::answer_batch(worker, &link, stream, count, outcome),

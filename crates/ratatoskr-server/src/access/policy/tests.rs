@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use super::*;
+use crate::access::stock::Load;
 use crate::access::token::new_token;
 
 fn file(text: &str) -> tempfile::NamedTempFile {
@@ -104,6 +105,18 @@ fn mistakes_are_told_with_their_line_and_the_nearest_right_word() {
             "FILE:3: namespaces.a.publish_bytes_per_second: unit \"parsec\" is unknown",
         ),
         (
+            "[namespaces.a]\nprefix = \"a.\"\nstored_bytes_max = \"10 parsec\"\n".to_owned(),
+            "FILE:3: namespaces.a.stored_bytes_max: unit \"parsec\" is unknown",
+        ),
+        (
+            "[namespaces.a]\nprefix = \"a.\"\nstored_bytes_max = 0\n".to_owned(),
+            "FILE:3: namespaces.a.stored_bytes_max is no size of 1 byte or more",
+        ),
+        (
+            "[namespaces.a]\nprefix = \"a.\"\nstored_byte_max = 1\n".to_owned(),
+            "FILE:3: unknown key namespaces.a.stored_byte_max; did you mean stored_bytes_max?",
+        ),
+        (
             "[namespaces.a]\nprefix = \"a.\"\n[namespaces.b]\nprefix = \"a.\"\n".to_owned(),
             "FILE:4: namespace \"a\" has this prefix already",
         ),
@@ -135,6 +148,12 @@ fn a_missing_jwks_file_is_named() {
     assert!(error.contains("gone.json cannot be read"), "{error}");
 }
 
+fn load(messages: u64) -> Load {
+    let mut load = Load::default();
+    (0..messages).for_each(|_| load.add(1, 0, 0));
+    load
+}
+
 #[test]
 fn what_a_namespace_has_used_up_survives_a_new_policy() {
     let text = |rate: u64| {
@@ -144,9 +163,36 @@ fn what_a_namespace_has_used_up_survives_a_new_policy() {
     };
     let (first, same, other) = (file(&text(1)), file(&text(1)), file(&text(2)));
     let first = Policy::read(first.path(), 0, None).unwrap();
-    first.namespaces.named("a").unwrap().take(5, 0, 0).unwrap();
+    first.namespaces.named("a").unwrap().take(&load(5), 0).unwrap();
     let same = Policy::read(same.path(), 1, Some(&first)).unwrap();
-    assert!(same.namespaces.named("a").unwrap().take(1, 0, 0).is_err());
+    assert!(same.namespaces.named("a").unwrap().take(&load(1), 0).is_err());
     let other = Policy::read(other.path(), 2, Some(&same)).unwrap();
-    assert!(other.namespaces.named("a").unwrap().take(1, 0, 0).is_ok(), "a new rate begins anew");
+    assert!(other.namespaces.named("a").unwrap().take(&load(1), 0).is_ok(), "a new rate begins anew");
+}
+
+#[test]
+fn what_a_namespace_holds_stays_known_as_long_as_it_is_of_the_same_topics() {
+    let text = |prefix: &str, bytes_max: u64| {
+        format!("[namespaces.a]\nprefix = \"{prefix}\"\nstored_bytes_max = {bytes_max}\n")
+    };
+    let after = |before: Option<&Policy>, text: String| Policy::read(file(&text).path(), 0, before).unwrap();
+    let first = after(None, text("a.", 1000));
+    let stored = |policy: &Policy| policy.namespaces.named("a").unwrap().stored().unwrap();
+    let underway = first.namespaces.named("a").unwrap().take(&load(1), 0).unwrap();
+    assert!(underway.is_some());
+    let (bytes, 1000) = stored(&first) else { panic!() };
+    assert!(bytes > 0);
+    let raised = after(Some(&first), text("a.", 2000));
+    assert_eq!(stored(&raised), (bytes, 2000));
+    assert_eq!(stored(&after(Some(&raised), text("b.", 2000))), (0, 2000));
+}
+
+#[test]
+fn a_policy_is_told_in_a_sentence_with_its_namespaces_and_their_quotas() {
+    let text = "[namespaces.a]\nprefix = \"a.\"\ntopics_max = 7\nstored_bytes_max = \"1KiB\"\n[namespaces.b]\nprefix = \"bb.\"\n";
+    assert_eq!(
+        read(text).unwrap().describe(),
+        "0 tokens, 0 certificate names, 0 roles, namespaces b (bb.*), a (a.*, topics_max 7, stored_bytes_max 1024)"
+    );
+    assert_eq!(read("").unwrap().describe(), "0 tokens, 0 certificate names, 0 roles");
 }
