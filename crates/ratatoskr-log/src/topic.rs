@@ -211,11 +211,19 @@ impl TopicLog {
     pub fn extent(&self) -> TopicExtent {
         let state = self.state.read();
         let in_segments: u64 = state.segments.iter().map(|segment| segment.bytes).sum();
+        let in_memory = if self.is_in_memory() {
+            state.tail_bytes
+        } else if state.first > state.flushed {
+            // What was removed before it came into a segment is held no more, though it may be written yet.
+            let from = state.tail.partition_point(|chunk| chunk.end() <= state.first);
+            state.tail.range(from..).map(|chunk| chunk.bytes.len()).sum()
+        } else {
+            state.unflushed_bytes
+        };
         TopicExtent {
             first: state.first,
             next: state.next,
-            bytes: in_segments
-                + if self.is_in_memory() { state.tail_bytes } else { state.unflushed_bytes } as u64,
+            bytes: in_segments + in_memory as u64,
             segments: state.segments.len(),
         }
     }
