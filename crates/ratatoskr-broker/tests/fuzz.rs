@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ratatoskr_broker::{Broker, BrokerConfig, Filter, FilterFacts, NewMessage, TopicName, examine_on};
 use ratatoskr_log::{Disk, OpenMode};
-use ratatoskr_sim::{SimClock, SimDisk, Target, fuzz};
+use ratatoskr_sim::{Shape, SimClock, SimDisk, Target, fuzz};
 
 const ROOT: &str = "/data";
 const PAGE_BYTES: usize = 4096;
@@ -89,7 +89,13 @@ fn read_changed(name: &'static str, disk: &SimDisk, path: &str) {
     if is_journal {
         bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1);
     }
-    let target = Target { name, package: env!("CARGO_MANIFEST_DIR"), corpus: vec![bytes], inputs: 200 };
+    let target = Target {
+        name,
+        package: env!("CARGO_MANIFEST_DIR"),
+        corpus: vec![bytes],
+        shape: Shape::Bytes,
+        inputs: 200,
+    };
     let mut noticed = 0;
     let played = fuzz(target, |input| {
         let disk = disk.kill();
@@ -147,7 +153,13 @@ impl FilterFacts for Facts {
 #[test]
 fn whatever_a_filter_says_it_is_read_or_refused() {
     let corpus = include_str!("fuzz/filters.txt").lines().map(|line| line.as_bytes().to_vec()).collect();
-    let target = Target { name: "filters", package: env!("CARGO_MANIFEST_DIR"), corpus, inputs: 20_000 };
+    let target = Target {
+        name: "filters",
+        package: env!("CARGO_MANIFEST_DIR"),
+        corpus,
+        shape: Shape::Bytes,
+        inputs: 20_000,
+    };
     let (mut read, mut refused) = (0, 0);
     let played = fuzz(target, |input| match Filter::parse(&String::from_utf8_lossy(input)) {
         Ok(filter) => {

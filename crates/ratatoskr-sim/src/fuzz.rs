@@ -17,7 +17,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::Mutator;
+use crate::{Mutator, Shape};
 
 /// What is given inputs.
 pub struct Target<'a> {
@@ -27,6 +27,8 @@ pub struct Target<'a> {
     pub package: &'a str,
     /// Inputs that are right; at least one.
     pub corpus: Vec<Vec<u8>>,
+    /// What its inputs look like.
+    pub shape: Shape,
     /// How many inputs are tried when nobody says otherwise.
     pub inputs: u64,
 }
@@ -50,7 +52,7 @@ pub fn fuzz(mut target: Target<'_>, mut judge: impl FnMut(&[u8])) -> u64 {
         if seconds.is_some_and(|seconds| started.elapsed() >= seconds) {
             break;
         }
-        let input = Mutator::new(&target.corpus, number).next_input();
+        let input = Mutator::new(&target.corpus, target.shape, number).next_input();
         let _named = Named { target: &target, number, input: &input };
         judge(&input);
         played += 1;

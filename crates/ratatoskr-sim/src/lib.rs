@@ -29,6 +29,7 @@
 mod clock;
 mod disk;
 mod faults;
+mod fields;
 mod fuzz;
 mod handle;
 mod mutator;
@@ -41,6 +42,6 @@ pub use clock::SimClock;
 pub use disk::SimDisk;
 pub use faults::Lie;
 pub use fuzz::{Target, fuzz};
-pub use mutator::Mutator;
+pub use mutator::{Mutator, Shape};
 pub use promises::{Broken, Event, Loss, Promises, State, TopicState};
 pub use tree::Survival;
