@@ -24,9 +24,6 @@ use crate::limits::SERVED_CALL_BYTES;
 /// What a connection remembers with each stream. Dropped when the stream is gone, however that came.
 #[derive(Default)]
 pub(crate) enum Call {
-    /// Nothing has begun.
-    #[default]
-    New,
     /// `Publish` or `PublishBatch` whose request has not come wholly.
     Gathering {
         /// Which one.
@@ -36,7 +33,8 @@ pub(crate) enum Call {
         /// What has come.
         request: Requests,
     },
-    /// It is with the broker.
+    /// What comes for it means nothing: it has not begun, or is with the broker.
+    #[default]
     Waiting,
     /// `PublishStream`.
     Steps(Box<Steps>),
@@ -176,7 +174,7 @@ pub(super) fn take_data(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, 
             drop(http2);
             stream::take_data(worker, link, stream, data, is_end);
         }
-        Call::New | Call::Waiting => http2.release(stream, data.len()),
+        Call::Waiting => http2.release(stream, data.len()),
     }
 }
 
