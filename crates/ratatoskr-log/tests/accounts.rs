@@ -96,6 +96,23 @@ fn a_memory_topic_that_goes_takes_its_bytes_along() {
 }
 
 #[test]
+fn what_was_removed_before_its_flush_is_held_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = open_log(folder.path(), 4 << 20);
+    let topic = create(&mut opened, "a");
+    append(&mut opened, &topic, &vec![7; 100 << 10]);
+    append(&mut opened, &topic, &vec![7; 50 << 10]);
+    let both = topic.extent().bytes;
+    opened.log.stage_trim(&topic, 1);
+    opened.log.commit().unwrap();
+    let one = topic.extent().bytes;
+    assert!((50 << 10..both / 2).contains(&one), "{one} of {both}");
+    opened.log.stage_trim(&topic, 2);
+    opened.log.commit().unwrap();
+    assert_eq!((topic.extent().bytes, topic.extent().segments), (0, 0));
+}
+
+#[test]
 fn a_trim_ahead_of_the_flush_leaves_no_segment_behind() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = open_log(folder.path(), 4 << 20);
