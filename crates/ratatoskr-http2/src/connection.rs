@@ -251,6 +251,11 @@ impl<T> Connection<T> {
         self.waiting_own + self.out.own() + self.begun_block()
     }
 
+    /// Bytes that wait, or are ready to be written, and are shared with others.
+    pub fn shared(&self) -> usize {
+        self.waiting - self.waiting_own + self.out.shared()
+    }
+
     /// Bytes of a header block that has not come wholly.
     pub fn begun_block(&self) -> usize {
         self.block.as_ref().map_or(0, |block| block.bytes.len())

@@ -49,6 +49,11 @@ impl Outgoing {
         self.len == 0
     }
 
+    /// The rest: bytes that others share.
+    pub fn shared(&self) -> usize {
+        self.shared
+    }
+
     /// Fills in what can be written in one go; how many slices were filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let all = self

@@ -55,6 +55,8 @@ pub(crate) struct Client {
     /// Changed only while `Clients::here` is locked.
     connections: AtomicU64,
     calls: AtomicU64,
+    /// Bytes that wait on its connections and are shared with others: all callers hold them, and it is one of those who do.
+    shared: AtomicU64,
     rate: Option<Bucket>,
 }
 
@@ -136,6 +138,7 @@ impl Clients {
             memory: Budget::of_client(bytes_max, &self.memory),
             connections: AtomicU64::new(0),
             calls: AtomicU64::new(0),
+            shared: AtomicU64::new(0),
             rate: self.limits.calls_per_second.map(Bucket::new),
         })
     }
@@ -150,12 +153,13 @@ impl Client {
 }
 
 impl Seat {
-    /// True if others are refused for want of memory, and its client holds an equal part of all there is, or more.
+    /// True if others are refused for want of memory, and its client holds an equal part of all there is, or more; alone or with others.
     pub(crate) fn is_greedy(&self) -> bool {
         let all = &self.clients.memory;
         all.check(Wish::Begin).is_err() && {
             let clients = self.clients.here.lock().len();
-            self.client.memory.held() >= all.bytes_max() / 8 * 7 / clients.max(1)
+            let held = self.client.memory.held() + self.client.shared.load(Ordering::Relaxed) as usize;
+            held >= all.bytes_max() / 8 * 7 / clients.max(1)
         }
     }
 
@@ -186,11 +190,12 @@ impl Seat {
 
     /// A connection had so many calls open, and has now so many.
     pub(crate) fn count_calls(&self, before: u64, now: u64) {
-        if now >= before {
-            self.client.calls.fetch_add(now - before, Ordering::Relaxed);
-        } else {
-            self.client.calls.fetch_sub(before - now, Ordering::Relaxed);
-        }
+        count(&self.client.calls, before, now);
+    }
+
+    /// The same of bytes that wait on it and are shared with others.
+    pub(crate) fn count_shared(&self, before: usize, now: usize) {
+        count(&self.client.shared, before as u64, now as u64);
     }
 }
 
@@ -204,6 +209,14 @@ impl Drop for Seat {
         if !self.client.is_wanted(self.clients.now()) {
             here.remove(&self.address);
         }
+    }
+}
+
+fn count(sum: &AtomicU64, before: u64, now: u64) {
+    if now >= before {
+        sum.fetch_add(now - before, Ordering::Relaxed);
+    } else {
+        sum.fetch_sub(before - now, Ordering::Relaxed);
     }
 }
 

@@ -66,7 +66,7 @@ async fn feed(
     let end = loop {
         let next = async {
             link.room_for_more(stream).await;
-            follower.next_frames(&worker.guard.clients.memory).await
+            follower.next_frames(link.memory(), &worker.guard.clients.memory).await
         };
         let batch = tokio::select! {
             biased;
@@ -155,18 +155,19 @@ fn follow(broker: &Broker, request: SubscribeRequest) -> Result<Follower, Status
 }
 
 impl Follower {
-    async fn next_frames(&mut self, memory: &Arc<Budget>) -> Result<Bytes, SubscriptionEnd> {
+    /// What nobody else is sent is its client's to hold, and the rest all callers'.
+    async fn next_frames(&mut self, own: &Arc<Budget>, all: &Arc<Budget>) -> Result<Bytes, SubscriptionEnd> {
         let Follower { subscription, receipt, is_new } = self;
         if *is_new {
             let messages = subscription.next_batch().await?;
             *is_new = false;
-            return Ok(counted(frames(&messages, *receipt, subscription.reference()), memory));
+            return Ok(counted(frames(&messages, *receipt, subscription.reference()), own));
         }
         if subscription.takes_all() {
             subscription.arrived().await?;
-            return shared_frames(subscription, *receipt, memory).await;
+            return shared_frames(subscription, *receipt, all).await;
         }
         let messages = subscription.next_batch().await?;
-        Ok(counted(frames(&messages, *receipt, ""), memory))
+        Ok(counted(frames(&messages, *receipt, ""), own))
     }
 }

@@ -44,8 +44,10 @@ pub(crate) struct Link {
     pub(super) seat: Seat,
     /// What this connection counts for, as of the last look.
     held: RefCell<Held>,
-    /// Open calls counted with the client, as of the last look.
+    /// Open calls counted with the client, as of the last look …
     calls: Cell<u64>,
+    /// … and bytes that wait here and are shared with others.
+    shared: Cell<usize>,
     /// Whether it gives memory back that others want.
     flow: Cell<Flow>,
     /// It came when there was no room for it: until a call is let in, it has no longer than a connection that says nothing.
@@ -114,6 +116,7 @@ impl Link {
             held: RefCell::new(Held::new(&seat.client.memory, CONNECTION_BYTES)),
             seat,
             calls: Cell::new(0),
+            shared: Cell::new(0),
             flow: Cell::default(),
         })
     }
@@ -170,7 +173,13 @@ impl Link {
 
     /// Counts what this connection holds now, and the calls on it.
     pub(super) fn count(&self) {
-        let open = self.http2.borrow().stream_count();
+        let (open, shared) = {
+            let http2 = self.http2.borrow();
+            (http2.stream_count(), http2.shared())
+        };
+        if shared.abs_diff(self.shared.get()) >= HELD_STEP_BYTES || shared == 0 {
+            self.seat.count_shared(self.shared.replace(shared), shared);
+        }
         self.seat.count_calls(self.calls.replace(open as u64), open as u64);
         let cargo = self.cargo();
         let flow = self.flow.get();
@@ -277,6 +286,7 @@ impl Link {
             self.is_cut.set(true);
             // So that no further connection is closed for what this one gives back.
             self.held.borrow_mut().set(0);
+            self.seat.count_shared(self.shared.take(), 0);
             return self.wake();
         }
         let mut http2 = self.http2();
@@ -307,6 +317,7 @@ impl Link {
     pub(super) fn end(&self) {
         self.end_calls();
         self.count();
+        self.seat.count_shared(self.shared.take(), 0);
         *self.backflow.waker.lock() = None;
     }
 
