@@ -19,11 +19,13 @@ use ratatoskr_proto as wire;
 use ratatoskr_proto::{OutgoingMessage, OutgoingMessages};
 use tonic::Status;
 
+use crate::answers::AnswerMemory;
 use crate::closing::Closing;
 use crate::consume::join;
 use crate::convert::subscriptions::{receipt_of, start_or, window_from_wire};
 use crate::encoding::encode_delivered;
 use crate::limits::{PULL_BYTES_MAX, PULL_MESSAGES_MAX, PULL_WAIT_MAX};
+use crate::memory::Held;
 use crate::served::Served;
 use crate::status;
 use crate::subscriptions::name_from_wire;
@@ -33,7 +35,8 @@ pub(crate) async fn pull(
     broker: &Broker,
     request: wire::PullRequest,
     closing: &Closing,
-) -> Result<OutgoingMessages, Status> {
+    memory: &AnswerMemory,
+) -> Result<(OutgoingMessages, Held), Status> {
     let name = name_from_wire(request.name.as_ref())?;
     let messages = match request.messages_max {
         0 => 1,
@@ -58,13 +61,23 @@ pub(crate) async fn pull(
     member.leave_in_order();
     let receipt = receipt_of(broker, &name.topic);
     let mut response = Response::default();
+    let mut held = memory.hold(0)?;
     let mut patience = Box::pin(tokio::time::sleep(wait.max(PULL_GRACE)));
     while response.pulled.messages.len() < messages as usize {
         tokio::select! {
             biased;
             () = closing.clone().closed() => return Err(status::shutting_down()),
             batch = member.next_batch() => {
-                let rest = response.add(batch.map_err(status::member_end)?, receipt);
+                let batch = batch.map_err(status::member_end)?;
+                if let Err(refusal) = memory.check() {
+                    member.put_back(batch);
+                    if response.pulled.messages.is_empty() {
+                        return Err(refusal);
+                    }
+                    break;
+                }
+                let rest = response.add(batch, receipt);
+                held.set(response.bytes);
                 if !rest.is_empty() {
                     member.put_back(rest);
                     break;
@@ -76,7 +89,7 @@ pub(crate) async fn pull(
         patience.as_mut().reset(tokio::time::Instant::now() + PULL_GRACE);
     }
     member.detach();
-    Ok(response.pulled)
+    Ok((response.pulled, held))
 }
 
 /// The response of a pull, and what it weighs.

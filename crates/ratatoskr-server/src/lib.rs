@@ -15,6 +15,7 @@
 //! the broker's, and that is all.
 
 pub mod access;
+mod answers;
 mod bucket;
 mod clients;
 mod closing;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use ratatoskr_broker::limits::LISTED_BYTES_MAX;
 use ratatoskr_broker::{Broker, Health, TopicSettings};
 use ratatoskr_proto as wire;
 use ratatoskr_proto::message_broker_server::MessageBroker;
@@ -11,9 +12,11 @@ use tokio_stream::Pending;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::Gate;
+use crate::answers::{AnswerMemory, answer};
 use crate::closing::Closing;
 use crate::consume::ConsumeStream;
 use crate::convert::{durability_to_wire, number};
+use crate::limits::LISTED_NAME_BYTES;
 use crate::{consume, fetch, publish, settle, status, subscribe, subscriptions, topics};
 
 /// What `DescribeBroker` tells beyond the broker's own figures, and what new topics start from.
@@ -100,9 +103,11 @@ impl MessageBroker for Service {
 
     async fn list_topics(
         &self,
-        _request: Request<wire::ListTopicsRequest>,
+        request: Request<wire::ListTopicsRequest>,
     ) -> Result<Response<wire::ListTopicsResponse>, Status> {
-        Ok(Response::new(topics::list(&self.broker)))
+        let names = self.broker.counters().topics as usize;
+        let held = AnswerMemory::of(&request).hold(names * LISTED_NAME_BYTES)?;
+        Ok(answer(topics::list(&self.broker), held))
     }
 
     async fn topic_exists(
@@ -207,7 +212,9 @@ impl MessageBroker for Service {
         &self,
         request: Request<wire::ListSubscriptionsRequest>,
     ) -> Result<Response<wire::ListSubscriptionsResponse>, Status> {
-        subscriptions::list(&self.broker, request.get_ref()).map(Response::new)
+        let names = self.broker.counters().subscriptions as usize;
+        let held = AnswerMemory::of(&request).hold(names * LISTED_NAME_BYTES)?;
+        subscriptions::list(&self.broker, request.get_ref()).map(|list| answer(list, held))
     }
 
     async fn describe_subscription(
@@ -218,7 +225,9 @@ impl MessageBroker for Service {
     }
 
     async fn pull(&self, request: Request<wire::PullRequest>) -> Result<Response<OutgoingMessages>, Status> {
-        fetch::pull(&self.broker, request.into_inner(), &self.closing).await.map(Response::new)
+        let memory = AnswerMemory::of(&request);
+        let pulled = fetch::pull(&self.broker, request.into_inner(), &self.closing, &memory).await;
+        pulled.map(|(messages, held)| answer(messages, held))
     }
 
     async fn ack(&self, request: Request<wire::AckRequest>) -> Result<Response<wire::AckResponse>, Status> {
@@ -243,7 +252,8 @@ impl MessageBroker for Service {
         &self,
         request: Request<wire::PeekSubscriptionRequest>,
     ) -> Result<Response<wire::PeekSubscriptionResponse>, Status> {
-        subscriptions::peek(&self.broker, request.into_inner()).await.map(Response::new)
+        let held = AnswerMemory::of(&request).hold(LISTED_BYTES_MAX)?;
+        subscriptions::peek(&self.broker, request.into_inner()).await.map(|peeked| answer(peeked, held))
     }
 
     async fn save_subscription(
@@ -257,7 +267,9 @@ impl MessageBroker for Service {
         &self,
         request: Request<wire::ListDeadLettersRequest>,
     ) -> Result<Response<wire::ListDeadLettersResponse>, Status> {
-        subscriptions::list_dead_letters(&self.broker, request.into_inner()).await.map(Response::new)
+        let held = AnswerMemory::of(&request).hold(LISTED_BYTES_MAX)?;
+        let letters = subscriptions::list_dead_letters(&self.broker, request.into_inner()).await;
+        letters.map(|letters| answer(letters, held))
     }
 
     async fn resolve_dead_letters(

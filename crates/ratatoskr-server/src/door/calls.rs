@@ -11,6 +11,7 @@ use ratatoskr_http2::{ErrorCode, StreamId};
 use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 use tonic::Status;
 
+use crate::answers::AnswerMemory;
 use crate::door::Worker;
 use crate::door::asking::{self, Asked};
 use crate::door::body::{BodySender, request_body};
@@ -113,6 +114,7 @@ fn serve(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
         return drop(call);
     };
     request.extensions_mut().insert(Arc::clone(&link.visitor));
+    request.extensions_mut().insert(AnswerMemory(Arc::clone(link.memory())));
     let held = link.hold(SERVED_CALL_BYTES);
     let serving = tonic_call::serve(worker.routes.clone(), Rc::clone(link), stream, request);
     spawn(link, stream, sender, async move {

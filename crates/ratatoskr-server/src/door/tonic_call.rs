@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
@@ -22,6 +23,7 @@ use tonic::service::Routes;
 use crate::door::body::RequestBody;
 use crate::door::link::Link;
 use crate::door::timeout;
+use crate::memory::Held;
 
 /// The request as tonic wants it; `None` if it cannot be one.
 pub(super) fn request(fields: &Fields, body: Option<RequestBody>) -> Option<Request<Body>> {
@@ -55,7 +57,9 @@ pub(super) async fn serve(routes: Routes, link: Rc<Link>, stream: StreamId, requ
 async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Request<Body>) {
     let ready = poll_fn(|context| tonic::codegen::Service::<Request<Body>>::poll_ready(&mut routes, context));
     let Ok(()) = ready.await;
-    let Ok(response) = routes.call(request).await;
+    let Ok(mut response) = routes.call(request).await;
+    // Until all of it is with the connection, which counts it then.
+    let _held = response.extensions_mut().remove::<Arc<Held>>();
     let waiting = link.http2().waiting();
     if waiting >= CONNECTION_WAITING_BYTES_MAX {
         // It would wait for room, and be kept for that time.
@@ -70,7 +74,7 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
     link.http2().send_headers(stream, |fields| write_head(fields, head.status.as_str(), &head.headers));
     link.wake();
     loop {
-        link.room(stream).await;
+        link.room_for_more(stream).await;
         let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
         let frame = match frame {
             None => return link.http2().end(stream, Ending::Data),
