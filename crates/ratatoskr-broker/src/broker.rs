@@ -265,6 +265,12 @@ impl Broker {
         names
     }
 
+    /// How many topics are counted by `is_counted`. Takes as long as there are topics.
+    pub fn count_topics(&self, is_counted: impl Fn(&TopicName) -> bool) -> usize {
+        let topics = self.inner.core.topics.read();
+        topics.keys().filter(|name| !name.is_schedule() && is_counted(name)).count()
+    }
+
     /// True when there is such a topic.
     pub fn topic_exists(&self, name: &TopicName) -> bool {
         self.inner.core.topics.read().contains_key(name)

@@ -52,7 +52,8 @@ pub(crate) use request::{Refused, Request};
 pub use resolving::Resolution;
 pub(crate) use resolving::{NotResolved, Resolving};
 pub use settings::{
-    SubscriptionName, SubscriptionNameError, SubscriptionRef, SubscriptionSettings, SubscriptionSettingsError,
+    SubscriptionName, SubscriptionNameError, SubscriptionRef, SubscriptionSettings,
+    SubscriptionSettingsError, dead_letter_topic,
 };
 pub use start::{JoinOptions, Seek};
 pub use token::{TOKEN_BYTES, Token};

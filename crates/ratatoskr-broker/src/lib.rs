@@ -53,7 +53,7 @@ pub use durable::{
     DEAD_TOPIC, DeadLetter, DeadLetterQuery, Delivered, Fate, JoinOptions, Member, MemberDescription,
     MemberEnd, Outcome, OutcomeError, Resolution, Seek, SettleError, SubscriptionDescription,
     SubscriptionError, SubscriptionName, SubscriptionNameError, SubscriptionRef, SubscriptionSettings,
-    SubscriptionSettingsError, TOKEN_BYTES, Token, Trace, TraceStep, Window, WindowSetter,
+    SubscriptionSettingsError, TOKEN_BYTES, Token, Trace, TraceStep, Window, WindowSetter, dead_letter_topic,
 };
 pub use error::{
     CreateTopicError, DeleteTopicError, OpenError, PublishError, PurgeTopicError, ShutdownError,

@@ -35,7 +35,7 @@ pub(crate) struct SubscriptionFlags {
     /// Each delay is changed by chance by at most this share of itself [default: 0.1]
     #[arg(long, value_name = "SHARE")]
     retry_jitter: Option<f64>,
-    /// The topic of dead letters [default: TOPIC.SUBSCRIPTION.dlq]
+    /// The topic of dead letters [default: TOPIC.SUBSCRIPTION.dlq, dots of SUBSCRIPTION as _]
     #[arg(long, value_name = "TOPIC")]
     dead_letter_topic: Option<String>,
     /// Messages one member may hold unsettled [default: 1000]

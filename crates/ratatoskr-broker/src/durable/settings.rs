@@ -80,6 +80,12 @@ impl fmt::Display for SubscriptionRef {
     }
 }
 
+/// Where dead letters go unless a subscription's settings say otherwise. Dots of its name become underscores, so that the topic can be told from the
+/// name: whoever may work through one topic must not be able to write among another's dead letters.
+pub fn dead_letter_topic(topic: &str, subscription: &str) -> String {
+    format!("{topic}.{}.dlq", subscription.replace('.', "_"))
+}
+
 /// Settings of one durable subscription.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -100,7 +106,7 @@ pub struct SubscriptionSettings {
     pub retry_multiplier: f64,
     /// Each delay is changed by chance by at most this share of itself, 0 to 1. Default 0.1.
     pub retry_jitter: f64,
-    /// Where dead letters go; `None` for `<topic>.<subscription>.dlq`. Not the subscription's own topic.
+    /// Where dead letters go; `None` for [`dead_letter_topic`]. Not the subscription's own topic.
     pub dead_letter_topic: Option<String>,
     /// Messages one member may hold unsettled. Default 1,000.
     pub member_outstanding_max: u32,
@@ -230,7 +236,7 @@ impl SubscriptionSettings {
         if let Some(topic) = &self.dead_letter_topic {
             return TopicName::parse(topic).map_err(SubscriptionSettingsError::DeadLetterTopic);
         }
-        let topic = format!("{}.{}.dlq", name.topic, name.name);
+        let topic = dead_letter_topic(name.topic.as_str(), name.name.as_str());
         TopicName::parse(&topic)
             .map_err(|_| SubscriptionSettingsError::DeadLetterTopicTooLong { bytes: topic.len() })
     }
@@ -304,6 +310,8 @@ mod tests {
     fn dead_letters_go_beside_their_topic() {
         let settings = SubscriptionSettings::default();
         assert_eq!(settings.dead_letters(&name()).unwrap().as_str(), "orders.billing.dlq");
+        assert_eq!(dead_letter_topic("orders", "eu.pay"), "orders.eu_pay.dlq");
+        assert_ne!(dead_letter_topic("orders", "eu.pay"), dead_letter_topic("orders.eu", "pay"));
         let long = SubscriptionRef { name: SubscriptionName::parse(&"s".repeat(250)).unwrap(), ..name() };
         let error = settings.validate(&long).unwrap_err();
         assert!(error.to_string().contains("name of 261 bytes"), "{error}");

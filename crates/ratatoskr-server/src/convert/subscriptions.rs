@@ -2,7 +2,7 @@
 
 use ratatoskr_broker::{
     Broker, DeadLetter, Durability, Message, Outcome, Start, SubscriptionDescription, SubscriptionSettings,
-    Token, TopicName, Window,
+    Token, TopicName, Window, dead_letter_topic,
 };
 use ratatoskr_proto as wire;
 use ratatoskr_proto::settlement::Outcome as WireOutcome;
@@ -61,7 +61,7 @@ pub(crate) fn settings_to_wire(
     topic: &str,
     name: &str,
 ) -> wire::SubscriptionSettings {
-    let dead_letters = settings.dead_letter_topic.clone().unwrap_or_else(|| format!("{topic}.{name}.dlq"));
+    let dead_letters = settings.dead_letter_topic.clone().unwrap_or_else(|| dead_letter_topic(topic, name));
     wire::SubscriptionSettings {
         filter: Some(settings.filter.clone()),
         ordered: Some(settings.ordered),
