@@ -369,6 +369,55 @@ async fn nobody_settles_what_others_were_handed() {
 }
 
 #[tokio::test]
+async fn who_may_no_more_settles_no_more_on_a_stream_of_before() {
+    let wide =
+        "[roles.worker]\nallow = [{ actions = [\"subscribe\"], topics = [\"orders\", \"payments\"] }]\n";
+    let narrow = "[roles.worker]\nallow = [{ actions = [\"subscribe\"], topics = [\"orders\"] }]\n";
+    let identities = [("worker", "roles = [\"worker\"]"), ("root", "roles = [\"everything\"]")];
+    let policy = PolicyFile::new(&identities, &format!("{ROLES}{wide}"));
+    let fixture = policy.serve();
+    let mut root = policy.client(&fixture, "root").await;
+    support_create(&mut root, "orders").await;
+    assert!(root.publish(message("payments", "x")).await.unwrap().into_inner().success);
+    let pull = wire::PullRequest {
+        name: Some(subscription("payments")),
+        messages_max: 1,
+        wait_ms: 20_000,
+        ..Default::default()
+    };
+    let handed = root.pull(pull).await.unwrap().into_inner().messages.remove(0);
+
+    let mut worker = policy.client(&fixture, "worker").await;
+    let (steps, asked) = tokio::sync::mpsc::channel(4);
+    let step = |step| wire::ConsumeRequest { step: Some(step) };
+    let open = wire::ConsumeOpen { name: Some(subscription("orders")), ..Default::default() };
+    steps.send(step(Step::Open(open))).await.unwrap();
+    let asked = tokio_stream::wrappers::ReceiverStream::new(asked);
+    let mut consuming = worker.consume(asked).await.unwrap().into_inner();
+    consuming.message().await.unwrap();
+    policy.write(&identities, &format!("{ROLES}{narrow}"));
+    until("the policy is in force", async || {
+        let peek =
+            wire::PeekSubscriptionRequest { name: Some(subscription("payments")), ..Default::default() };
+        worker.peek_subscription(peek).await.is_err_and(|status| status.code() == Code::PermissionDenied)
+    })
+    .await;
+    let acks = vec![handed.token.clone()];
+    let settle = wire::ConsumeSettle { sequence: 1, acks, settlements: Vec::new() };
+    steps.send(step(Step::Settle(settle))).await.unwrap();
+    let status = loop {
+        match consuming.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the stream ended well"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+    let ack = wire::AckRequest { token: handed.token, success: true, ..Default::default() };
+    assert!(root.ack(ack).await.unwrap().into_inner().acknowledged, "it was still there");
+}
+
+#[tokio::test]
 async fn dead_letters_go_only_where_their_sender_may_publish() {
     let both = "[roles.both]\nallow = [{ actions = [\"subscribe\", \"manage\"], topics = [\"orders\"] }]\n";
     let policy = PolicyFile::new(&[("billing", "roles = [\"both\"]")], both);
@@ -407,7 +456,11 @@ publish_bytes_per_second = 1000
 #[tokio::test]
 async fn a_tenant_reaches_nothing_beyond_its_namespace_and_has_its_quota_of_topics() {
     let policy = PolicyFile::new(
-        &[("tenant", "roles = [\"everything\"]\nnamespace = \"acme\""), ("root", "roles = [\"everything\"]")],
+        &[
+            ("tenant", "roles = [\"everything\"]\nnamespace = \"acme\""),
+            ("other", "roles = [\"everything\"]\nnamespace = \"bytes\""),
+            ("root", "roles = [\"everything\"]"),
+        ],
         &format!("{TENANTS}{ROLES}"),
     );
     let fixture = policy.serve();
@@ -433,6 +486,12 @@ async fn a_tenant_reaches_nothing_beyond_its_namespace_and_has_its_quota_of_topi
         let info = status.get_details_error_info().unwrap();
         assert_eq!((info.reason.as_str(), &*info.metadata["namespace"]), ("TOPIC_QUOTA_EXCEEDED", "acme"));
         assert!(status.get_details_retry_info().is_none(), "waiting does not help");
+    }
+    // Who may not publish there does not learn that there is no room.
+    let mut other = policy.client(&fixture, "other").await;
+    for topic in ["acme.two", "acme.six"] {
+        let status = other.publish(message(topic, "x")).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied, "{status}");
     }
     assert_eq!(fixture.broker.list_topics().len(), 2);
     let deleted = tenant.delete_topic(wire::DeleteTopicRequest { name: "acme.one".into() }).await.unwrap();

@@ -120,7 +120,7 @@ impl Listener {
 
     /// Sees to a request; answers settlements, which need room first.
     fn look_at(
-        &self,
+        &mut self,
         request: Result<Option<wire::ConsumeRequest>, Status>,
     ) -> Result<Option<wire::ConsumeSettle>, Ending> {
         let refused = |field, error: &dyn std::fmt::Display| Ending::Refused(status::bad_field(field, error));
@@ -136,6 +136,8 @@ impl Listener {
             Some(Ask::Settle(step)) => {
                 let others = step.settlements.iter().map(|settlement| &settlement.token[..]);
                 let tokens = step.acks.iter().map(|token| &token[..]).chain(others);
+                // Who may no more since the stream was opened may not here either.
+                self.telling.gate.renew().map_err(Ending::Refused)?;
                 may_settle(&self.telling.gate, &self.broker, tokens).map_err(Ending::Refused)?;
                 Ok(Some(step))
             }
