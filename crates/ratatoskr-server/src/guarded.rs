@@ -8,6 +8,7 @@
 //! gate goes along in the request's extensions, and is asked there. Calls on the short way have `door/asking.rs`. What each action allows is
 //! told to people in docs/access.md.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ratatoskr_broker::{Broker, MessageId, Token};
@@ -83,10 +84,10 @@ pub(crate) fn admit(
     if messages.is_empty() {
         gate.may_anywhere(Action::Publish)?;
     }
-    let mut loads: Vec<(&str, Load)> = Vec::new();
+    let (mut loads, mut places) = (Vec::<(&str, Load)>::new(), HashMap::new());
     for message in messages {
         let topic = if message.topic.is_empty() { topic } else { &message.topic };
-        let place = loads.iter().position(|(known, _)| *known == topic).unwrap_or_else(|| {
+        let place = *places.entry(topic).or_insert_with(|| {
             loads.push((topic, Load::default()));
             loads.len() - 1
         });

@@ -71,7 +71,7 @@ impl Gate {
     /// Lets a publish pass, and charges it. What it answers is held until the publish is done.
     pub(crate) fn may_publish(&self, broker: &Broker, topic: &str, load: &Load) -> Result<Permit, Status> {
         let denied = |denied: Denied| self.refuse(topic, &denied);
-        let place = self.make_room(broker, topic).map_err(denied)?;
+        let place = self.make_room(broker, topic, Action::Publish).map_err(denied)?;
         let underway = self.caller.may_publish(topic, load, self.access().now()).map_err(denied)?;
         Ok(Permit { place, _underway: underway })
     }
@@ -101,11 +101,11 @@ impl Gate {
     /// Lets a topic be made, as far as its namespace has room. What it answers is held until the topic is there.
     pub(crate) fn may_make(&self, broker: &Broker, topic: &str) -> Result<Option<Reservation>, Status> {
         self.may(Action::Manage, topic)?;
-        self.make_room(broker, topic).map_err(|denied| self.refuse(topic, &denied))
+        self.make_room(broker, topic, Action::Manage).map_err(|denied| self.refuse(topic, &denied))
     }
 
-    /// What cannot be a topic's name is refused elsewhere, and takes no room.
-    fn make_room(&self, broker: &Broker, topic: &str) -> Result<Option<Reservation>, Denied> {
+    /// What cannot be a topic's name is refused elsewhere, and takes no room. Who may not make the topic does not learn whether there is any.
+    fn make_room(&self, broker: &Broker, topic: &str, by: Action) -> Result<Option<Reservation>, Denied> {
         let Some(namespace) = self.caller.namespace_of(topic) else { return Ok(None) };
         if namespace.settings.topics_max.is_none() {
             return Ok(None);
@@ -114,8 +114,9 @@ impl Gate {
         if broker.topic_exists(&name) {
             return Ok(None);
         }
+        self.caller.may(by, topic)?;
         let exceeded = |what| Denied::Exceeded { namespace: namespace.settings.name.clone(), what };
-        namespace.make_room(&name, || broker.list_topics()).map_err(exceeded)
+        namespace.make_room(&name, |is_counted| broker.count_topics(is_counted)).map_err(exceeded)
     }
 
     /// Takes over a policy that has come since; whoever is unknown to it is let in no more.
