@@ -15,6 +15,8 @@ use super::attacks::{Arena, Fought};
 /// Said in one go.
 const BATCH: u32 = 200;
 const ALL: u8 = flag::END_HEADERS | flag::END_STREAM;
+/// Whoever says more than so many that are no calls, which are answered, is told to stop.
+const NUISANCES_MAX: u64 = 60_000;
 /// So many client streams are never used up.
 const STREAMS_MAX: u32 = 1 << 29;
 
@@ -67,7 +69,11 @@ fn flood(arena: &Arena, what: &str, first: &[u8], make: impl Fn(u32) -> Vec<u8>)
     let mut outcome: Vec<_> = farewells.iter().map(|(reason, times)| format!("{times} × {reason}")).collect();
     outcome.push(format!("{} answers, {} resets", count(answers[0]), count(answers[1])));
     let tried = format!("{} {what}, {} MB, {connections} connections", count(units), bytes / 1_000_000);
-    Ok(Fought { tried, outcome: outcome.join("; "), broken: Vec::new() })
+    let mut broken = Vec::new();
+    if farewells.is_empty() && units > NUISANCES_MAX && answers[0] < units / 2 {
+        broken.push(format!("{} {what}, and nobody was told to stop", count(units)));
+    }
+    Ok(Fought { tried, outcome: outcome.join("; "), broken })
 }
 
 fn stream(number: u32) -> u32 {

@@ -116,17 +116,25 @@ pub(super) fn crumbs(arena: &Arena) -> Outcome<Fought> {
     Ok(fought(format!("{crumbs} frames of a byte"), hold(arena, began, &[assailant])))
 }
 
-/// A topic with large messages, for those who read them and do not.
+/// Topics with messages, for those who read them and do not.
 pub(super) fn large_messages(arena: &Arena) -> Outcome {
+    fill(arena, "large", 8, 900_000)
+}
+
+pub(super) fn many_large_messages(arena: &Arena) -> Outcome {
+    fill(arena, "many", 120, 32_000)
+}
+
+fn fill(arena: &Arena, topic: &str, count: usize, bytes: usize) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failed::new(error.to_string()))?;
     runtime.block_on(async {
         let failed = |error: &dyn std::fmt::Display| Failed::new(error.to_string());
         let mut client =
             MessageBrokerClient::connect(arena.uri.clone()).await.map_err(|error| failed(&error))?;
-        for _ in 0..8 {
-            let payload = vec![b'x'; 900_000].into();
-            let message = PublishRequest { topic: "large".into(), payload, ..PublishRequest::default() };
+        for _ in 0..count {
+            let payload = vec![b'x'; bytes].into();
+            let message = PublishRequest { topic: topic.into(), payload, ..PublishRequest::default() };
             client.publish(message).await.map_err(|error| failed(&error))?;
         }
         Ok(())
@@ -146,6 +154,55 @@ pub(super) fn shut_windows(arena: &Arena) -> Outcome<Fought> {
         assailant.say(&call);
     }
     Ok(fought("1,000 calls", hold(arena, began, &[assailant])))
+}
+
+/// Each asks for the messages from another place on, and gives no room to send them.
+pub(super) fn scattered_readers(arena: &Arena) -> Outcome<Fought> {
+    let began = Instant::now();
+    // INITIAL_WINDOW_SIZE 0
+    let mut assailant = Assailant::connect(arena.address, &[(4, 0)])?;
+    for number in 0..900 {
+        // topic "many", start: offset
+        let start = [0x18, (number % 100) as u8];
+        let subscribe = [field(1, b"many"), field(3, &start)].concat();
+        let stream = number * 2 + 1;
+        assailant.say(&[head(stream, "Subscribe"), last(stream, &message(&subscribe))].concat());
+    }
+    Ok(fought("900 calls", hold(arena, began, &[assailant])).has_to_close())
+}
+
+/// All but the last byte of many calls, and then the last bytes.
+pub(super) fn lists_at_once(arena: &Arena) -> Outcome<Fought> {
+    let began = Instant::now();
+    // name { topic "many", subscription "s" }, messages_max 1,000
+    let name = [field(1, b"many"), field(2, b"s")].concat();
+    let peek = message(&[field(1, &name), vec![0x10, 0xe8, 0x07]].concat());
+    let (first, rest) = peek.split_at(peek.len() - 1);
+    let mut assailants = Vec::new();
+    for _ in 0..40 {
+        let mut assailant = Assailant::connect(arena.address, &[(4, 0)])?;
+        if assailants.is_empty() {
+            let create = message(&field(1, &name));
+            assailant.say(&[head(25, "CreateSubscription"), last(25, &create)].concat());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        for number in 0..12 {
+            let stream = number * 2 + 31;
+            assailant
+                .say(&[head(stream, "PeekSubscription"), raw::frame(kind::DATA, 0, stream, first)].concat());
+        }
+        assailants.push(assailant);
+    }
+    for assailant in &mut assailants {
+        let rests: Vec<_> = (0..12).flat_map(|number| last(number * 2 + 31, rest)).collect();
+        assailant.say(&rests);
+    }
+    Ok(fought("480 calls", hold(arena, began, &assailants)))
+}
+
+/// The end of a call's request.
+fn last(stream: u32, bytes: &[u8]) -> Vec<u8> {
+    raw::frame(kind::DATA, flag::END_STREAM, stream, bytes)
 }
 
 pub(super) fn many_streams(arena: &Arena) -> Outcome<Fought> {
@@ -180,7 +237,7 @@ pub(super) fn idle_streams(arena: &Arena) -> Outcome<Fought> {
         }
         assailants.push(assailant);
     }
-    Ok(fought("8,000 streams", hold(arena, began, &assailants)))
+    Ok(fought("8,000 streams", hold(arena, began, &assailants)).has_to_close())
 }
 
 /// Steps of consumers that would be eight million settlements each.
