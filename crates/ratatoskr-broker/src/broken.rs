@@ -49,6 +49,8 @@ pub enum Broken {
     Buffers,
     /// Callers' memory has no bound.
     Budget,
+    /// Who holds memory that others want, and does not move, is left alone.
+    Stuck,
     /// Subscribers that went are still counted.
     Leavers,
     /// The wall clock is believed whatever it says.

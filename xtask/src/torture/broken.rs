@@ -38,6 +38,7 @@ pub(crate) const ALL: &[Broken] = &[
     Broken { word: "tail", noticed_by: "slow-reader", complaint: "slow readers cost" },
     Broken { word: "buffers", noticed_by: "idle-connections", complaint: "each costs" },
     Broken { word: "budget", noticed_by: "hoard", complaint: "memory grew by" },
+    Broken { word: "stuck", noticed_by: "hoard", complaint: "nobody was closed" },
     Broken { word: "leavers", noticed_by: "storm", complaint: "until those who went are gone" },
     Broken { word: "doctor", noticed_by: "doctor", complaint: TEST_FAILED },
     Broken { word: "wall", noticed_by: "panic", complaint: TEST_FAILED },

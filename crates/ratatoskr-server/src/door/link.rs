@@ -8,6 +8,7 @@ use std::task::{Poll, Waker};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
+use ratatoskr_broker::Broken;
 use ratatoskr_http2::{Announced, Connection, ErrorCode, Role, StreamId};
 use tonic::Status;
 
@@ -269,7 +270,8 @@ impl Link {
         let flow = self.flow.get();
         let has_moved = sent - flow.sent >= STUCK_BYTES_MIN as u64
             || flow.highest >= flow.lowest + STUCK_BYTES_MIN
-            || held < STUCK_BYTES_MIN;
+            || held < STUCK_BYTES_MIN
+            || Broken::Stuck.is_on();
         if has_moved {
             self.flow.set(Flow { highest: cargo, lowest: cargo, sent, stuck_s: 0 });
             return false;
