@@ -310,21 +310,26 @@ async fn a_batch_with_one_message_for_a_forbidden_topic_publishes_none() {
     assert_eq!(fixture.broker.list_topics(), []);
 }
 
-#[tokio::test]
-async fn nobody_settles_what_others_were_handed() {
-    let policy =
-        PolicyFile::new(&[("root", "roles = [\"everything\"]"), ("thief", "roles = [\"subscribe\"]")], ROLES);
-    let fixture = policy.serve();
-    let mut root = policy.client(&fixture, "root").await;
-    let published = root.publish(message("payments", "one")).await.unwrap().into_inner();
-    assert!(published.success);
+/// A message of `payments`, leased.
+async fn handed_payment(client: &mut Client) -> wire::Message {
+    let published = client.publish(message("payments", "one")).await.unwrap().into_inner();
+    assert!(published.success, "{}", published.error);
     let pull = wire::PullRequest {
         name: Some(subscription("payments")),
         messages_max: 1,
         wait_ms: 20_000,
         ..Default::default()
     };
-    let handed = root.pull(pull).await.unwrap().into_inner().messages.remove(0);
+    client.pull(pull).await.unwrap().into_inner().messages.remove(0)
+}
+
+#[tokio::test]
+async fn nobody_settles_what_others_were_handed() {
+    let policy =
+        PolicyFile::new(&[("root", "roles = [\"everything\"]"), ("thief", "roles = [\"subscribe\"]")], ROLES);
+    let fixture = policy.serve();
+    let mut root = policy.client(&fixture, "root").await;
+    let handed = handed_payment(&mut root).await;
 
     // The token is no secret: somebody may have guessed it.
     let mut thief = policy.client(&fixture, "thief").await;
@@ -378,14 +383,7 @@ async fn who_may_no_more_settles_no_more_on_a_stream_of_before() {
     let fixture = policy.serve();
     let mut root = policy.client(&fixture, "root").await;
     support_create(&mut root, "orders").await;
-    assert!(root.publish(message("payments", "x")).await.unwrap().into_inner().success);
-    let pull = wire::PullRequest {
-        name: Some(subscription("payments")),
-        messages_max: 1,
-        wait_ms: 20_000,
-        ..Default::default()
-    };
-    let handed = root.pull(pull).await.unwrap().into_inner().messages.remove(0);
+    let handed = handed_payment(&mut root).await;
 
     let mut worker = policy.client(&fixture, "worker").await;
     let (steps, asked) = tokio::sync::mpsc::channel(4);

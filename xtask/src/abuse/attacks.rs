@@ -108,7 +108,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     siege(
         "requests of 16 MiB, cut, on 1,000 streams",
         "refused beyond 68 MiB of a connection",
-        192,
+        // Room for a request doubles as it grows, and is there twice while it moves.
+        224,
         sieges::cut_requests,
     ),
     siege("lengths of 4 GiB on 20,000 streams", "each refused at its prefix", 128, sieges::lying_lengths),
@@ -130,12 +131,12 @@ pub(super) const ATTACKS: &[Attack] = &[
     ),
     Attack {
         arguments: &["--memory", "128MiB"],
-        lasts_min: Duration::from_secs(20),
+        lasts_min: Duration::from_secs(16),
         wait_max: Duration::from_secs(13),
         prepare: sieges::many_large_messages,
         ..siege(
             "900 subscribers that read nothing, each at a place of its own; the broker may use 128 MiB",
-            "refused beyond half of what callers share; closed after ten seconds, and the bystander goes on",
+            "closed after ten seconds, and the bystander goes on",
             80,
             sieges::scattered_readers,
         )
@@ -152,7 +153,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         arguments: &["--memory", "128MiB"],
-        lasts_min: Duration::from_secs(20),
+        lasts_min: Duration::from_secs(16),
         wait_max: Duration::from_secs(13),
         ..siege(
             "thousands of idle streams from four addresses; the broker may use 128 MiB",
@@ -180,7 +181,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         arguments: &["--memory", "128MiB"],
-        lasts_min: Duration::from_secs(20),
+        lasts_min: Duration::from_secs(16),
         wait_max: Duration::from_secs(13),
         ..siege(
             "that gigabyte from four addresses",
