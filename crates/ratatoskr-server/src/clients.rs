@@ -213,9 +213,10 @@ impl Drop for Seat {
 }
 
 fn count(sum: &AtomicU64, before: u64, now: u64) {
-    if now >= before {
+    // Mostly nothing has changed, and the number is shared by threads.
+    if now > before {
         sum.fetch_add(now - before, Ordering::Relaxed);
-    } else {
+    } else if now < before {
         sum.fetch_sub(before - now, Ordering::Relaxed);
     }
 }
