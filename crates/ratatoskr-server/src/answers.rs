@@ -13,26 +13,35 @@ use tonic::{Request, Response, Status};
 
 use crate::memory::{Budget, Held, Wish};
 use crate::status;
+use crate::traffic::Traffic;
 
 /// See the file's head. The door puts it into a request's extensions.
 #[derive(Clone)]
-pub(crate) struct AnswerMemory(pub(crate) Arc<Budget>);
+pub(crate) struct AnswerMemory {
+    /// What its client may hold.
+    pub(crate) budget: Arc<Budget>,
+    /// Counts refusals.
+    pub(crate) traffic: Arc<Traffic>,
+}
 
 impl AnswerMemory {
-    /// What the client of a request may hold.
+    /// That of a request.
     pub(crate) fn of<T>(request: &Request<T>) -> AnswerMemory {
         request.extensions().get::<AnswerMemory>().cloned().expect("the door knows whose a request is")
     }
 
     /// Refuses an answer as long as nothing is left.
     pub(crate) fn check(&self) -> Result<(), Status> {
-        self.0.check(Wish::GoOn).map_err(|exhausted| status::no_memory(&exhausted))
+        self.budget.check(Wish::GoOn).map_err(|exhausted| {
+            self.traffic.calls_without_memory.increment();
+            status::no_memory(&exhausted)
+        })
     }
 
     /// Counts so many bytes, unless nothing is left.
     pub(crate) fn hold(&self, bytes: usize) -> Result<Held, Status> {
         self.check()?;
-        Ok(Held::new(&self.0, bytes))
+        Ok(Held::new(&self.budget, bytes))
     }
 }
 

@@ -10,6 +10,7 @@ use ratatoskr_broker::{Broker, BrokerConfig, MEMORY_BYTES_MIN};
 use ratatoskr_http2::hpack::{Decoder, Fields};
 use ratatoskr_http2::raw::{self, Heard, flag, kind};
 use ratatoskr_http2::{ErrorCode, limits::NUISANCES_PER_TICK_MAX};
+use ratatoskr_proto::{CreateSubscriptionRequest, PeekSubscriptionRequest, SubscriptionName};
 use ratatoskr_server::ClientLimits;
 use support::{Fixture, PATIENCE, create, publish};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -372,6 +373,40 @@ async fn a_stream_that_ended_while_its_window_was_shut_takes_no_further_steps() 
 }
 
 /// Begins a publish of 1 MiB on a stream of its own, and sends 10 KiB of it.
+/// A message as gRPC frames it.
+fn framed(message: &impl prost::Message) -> Vec<u8> {
+    [&[0][..], &(message.encoded_len() as u32).to_be_bytes(), &message.encode_to_vec()].concat()
+}
+
+#[tokio::test]
+async fn answers_nobody_reads_are_refused_before_they_are_made() {
+    let fixture = Fixture::start_with(|options| options.callers_memory = 8 << 20);
+    let mut client = fixture.client_from(2).await;
+    publish(&mut client, "orders", &"x".repeat(900_000)).await;
+    let name = SubscriptionName { topic: "orders".into(), subscription: "billing".into() };
+    let create = CreateSubscriptionRequest { name: Some(name.clone()), ..Default::default() };
+    client.create_subscription(create).await.unwrap();
+    let peek = framed(&PeekSubscriptionRequest { name: Some(name), messages_max: 1 });
+    let mut hand = Hand::greeted(&fixture, &[(4, 0)]).await;
+    // Let in one by one; they end together.
+    let (first, last) = peek.split_at(peek.len() - 1);
+    for stream in (1..20).step_by(2) {
+        hand.say([head(stream, "PeekSubscription", &[]), data(stream, 0, first)].concat()).await;
+    }
+    let ends = (1..20).step_by(2).flat_map(|stream| data(stream, flag::END_STREAM, last));
+    hand.say(ends.collect::<Vec<_>>()).await;
+    let (mut answers, mut refusals) = (0, 0);
+    while answers < 10 {
+        let heard = hand.frame().await.expect("the server has closed");
+        answers += u32::from(heard.kind == kind::HEADERS);
+        refusals += u32::from(heard.kind == kind::HEADERS && heard.flags & flag::END_STREAM != 0);
+    }
+    // Half of 8 MiB holds one that is being made, and four that are.
+    assert!((5..=9).contains(&refusals), "{refusals}");
+    let counted = format!("ratatoskr_calls_without_memory_total {refusals}\n");
+    assert!(fixture.page("/metrics").await.contains(&counted));
+}
+
 fn beginning_of_a_request(stream: u32) -> Vec<u8> {
     let prefix = [&[0][..], &(1_u32 << 20).to_be_bytes()].concat();
     [head(stream, "Publish", &[]), data(stream, 0, &[&prefix[..], &[b'x'; 10 << 10]].concat())].concat()

@@ -114,7 +114,8 @@ fn serve(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
         return drop(call);
     };
     request.extensions_mut().insert(Arc::clone(&link.visitor));
-    request.extensions_mut().insert(AnswerMemory(Arc::clone(link.memory())));
+    let (budget, traffic) = (Arc::clone(link.memory()), Arc::clone(&worker.traffic));
+    request.extensions_mut().insert(AnswerMemory { budget, traffic });
     let held = link.hold(SERVED_CALL_BYTES);
     let serving = tonic_call::serve(worker.routes.clone(), Rc::clone(link), stream, request);
     spawn(link, stream, sender, async move {

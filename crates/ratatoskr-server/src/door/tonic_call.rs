@@ -58,8 +58,7 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
     let ready = poll_fn(|context| tonic::codegen::Service::<Request<Body>>::poll_ready(&mut routes, context));
     let Ok(()) = ready.await;
     let Ok(mut response) = routes.call(request).await;
-    // Until all of it is with the connection, which counts it then.
-    let _held = response.extensions_mut().remove::<Arc<Held>>();
+    let mut memory = response.extensions_mut().remove::<Arc<Held>>();
     let waiting = link.http2().waiting();
     if waiting >= CONNECTION_WAITING_BYTES_MAX {
         // It would wait for room, and be kept for that time.
@@ -82,7 +81,14 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
             Some(Ok(frame)) => frame,
         };
         match frame.into_data() {
-            Ok(data) => link.http2().send_data(stream, data),
+            Ok(data) => {
+                link.http2().send_data(stream, data);
+                // It comes in one piece, which the connection counts from now on.
+                if let Some(memory) = memory.take() {
+                    link.count();
+                    drop(memory);
+                }
+            }
             Err(frame) => {
                 let trailers = frame.into_trailers().unwrap_or_default();
                 return link.http2().end(stream, Ending::Trailers(pairs(&trailers)));
