@@ -26,13 +26,15 @@ pub(super) struct Arena {
 pub(super) struct Fought {
     pub(super) tried: String,
     pub(super) outcome: String,
+    /// Connections that the broker closed.
+    pub(super) closed: usize,
     pub(super) broken: Vec<String>,
 }
 
 impl Fought {
     /// Some of the connections have to have been closed.
     pub(super) fn has_to_close(mut self) -> Fought {
-        if self.outcome.contains("; 0 of ") {
+        if self.closed == 0 {
             self.broken.push("nobody was closed".into());
         }
         self

@@ -73,7 +73,7 @@ fn flood(arena: &Arena, what: &str, first: &[u8], make: impl Fn(u32) -> Vec<u8>)
     if farewells.is_empty() && units > NUISANCES_MAX && answers[0] < units / 2 {
         broken.push(format!("{} {what}, and nobody was told to stop", count(units)));
     }
-    Ok(Fought { tried, outcome: outcome.join("; "), broken })
+    Ok(Fought { tried, outcome: outcome.join("; "), broken, ..Fought::default() })
 }
 
 fn stream(number: u32) -> u32 {
@@ -193,6 +193,7 @@ fn foreign(arena: &Arena, hello: &[u8]) -> Outcome<Fought> {
         tried: format!("{} connections", count(connections)),
         outcome: format!("{} closed", count(closed)),
         broken,
+        ..Fought::default()
     })
 }
 
@@ -236,7 +237,7 @@ fn deaf(arena: &Arena, make: impl Fn(u32) -> Vec<u8>) -> Outcome<Fought> {
         Said::Closed => "closed",
     };
     let tried = format!("{} frames, {} MB", count(number.into()), bytes / 1_000_000);
-    Ok(Fought { tried, outcome: outcome.into(), broken: Vec::new() })
+    Ok(Fought { tried, outcome: outcome.into(), ..Fought::default() })
 }
 
 pub(super) fn deaf_pings(arena: &Arena) -> Outcome<Fought> {

@@ -16,7 +16,7 @@ use super::attacks::{Arena, Fought};
 use super::floods::bomb;
 
 /// Keeps connections open until the time is over, and asks how they are.
-fn hold(arena: &Arena, began: Instant, assailants: &[Assailant]) -> String {
+fn hold(arena: &Arena, began: Instant, assailants: &[Assailant]) -> Fought {
     while began.elapsed() < arena.lasts {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -24,21 +24,21 @@ fn hold(arena: &Arena, began: Instant, assailants: &[Assailant]) -> String {
     let closed = assailants.iter().filter(|assailant| assailant.ear.is_closed()).count();
     let farewell = assailants.iter().find_map(|assailant| assailant.ear.farewell());
     let farewell = farewell.map_or_else(String::new, |code| format!(" ({code:?})"));
-    format!(
+    let outcome = format!(
         "{} answers, {} resets; {closed} of {} connections closed{farewell}",
         sum(kind::HEADERS),
         sum(kind::RST_STREAM),
         assailants.len()
-    )
+    );
+    Fought { outcome, closed, ..Fought::default() }
 }
 
 pub(super) fn nothing(arena: &Arena) -> Fought {
-    let outcome = hold(arena, Instant::now(), &[]);
-    Fought { outcome, ..Fought::default() }
+    hold(arena, Instant::now(), &[])
 }
 
-fn fought(tried: impl Into<String>, outcome: String) -> Fought {
-    Fought { tried: tried.into(), outcome, broken: Vec::new() }
+fn fought(tried: impl Into<String>, held: Fought) -> Fought {
+    Fought { tried: tried.into(), ..held }
 }
 
 pub(super) fn cut_requests(arena: &Arena) -> Outcome<Fought> {
@@ -319,7 +319,7 @@ pub(super) fn unasked_pages(arena: &Arena) -> Outcome<Fought> {
         "{open} still open; {pages} of 100 pages served, the slowest within {} ms",
         slowest.as_millis()
     );
-    Ok(Fought { tried: "10,000 connections".into(), outcome, broken })
+    Ok(Fought { tried: "10,000 connections".into(), outcome, broken, ..Fought::default() })
 }
 
 /// Whether the other end has not closed it.
@@ -347,5 +347,5 @@ pub(super) fn slow_prefaces(arena: &Arena) -> Outcome<Fought> {
     }
     let open = assailants.iter().filter(|assailant| !assailant.ear.is_closed()).count();
     let broken = if open == 0 { vec![] } else { vec![format!("{open} connections are still open")] };
-    Ok(Fought { tried: "100 connections".into(), outcome: hold(arena, began, &assailants), broken })
+    Ok(Fought { broken, ..fought("100 connections", hold(arena, began, &assailants)) })
 }
