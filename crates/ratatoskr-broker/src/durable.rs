@@ -25,6 +25,7 @@ mod lanes;
 mod letters;
 mod member;
 mod ranges;
+mod registration;
 mod request;
 mod resolving;
 mod settings;

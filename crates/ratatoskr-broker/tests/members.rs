@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ratatoskr_broker::{
@@ -136,4 +138,56 @@ async fn a_token_leads_to_its_topic_until_the_subscription_is_gone() {
         broker.delete_subscription(&name).await.unwrap();
         assert_eq!(broker.topic_of_subscription(number), None);
     }
+}
+
+/// Polls a future so often at most, each time it is woken. `None` when it was not ready by then.
+async fn polled<T>(mut future: Pin<Box<impl Future<Output = T>>>, polls: usize) -> Option<T> {
+    let mut left = polls;
+    let poll_next = move |context: &mut Context<'_>| {
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(ready) => Poll::Ready(Some(ready)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    };
+    std::future::poll_fn(poll_next).await
+}
+
+/// Waits until a subscription is there; how many members it has.
+async fn member_count(broker: &Broker) -> u32 {
+    let described = async {
+        loop {
+            if let Ok(description) = broker.describe_subscription(&name()).await {
+                return description.member_count;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), described).await.expect("it is created in time")
+}
+
+#[tokio::test]
+async fn a_join_that_is_given_up_at_any_point_leaves_no_member_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    broker.publish(&name().topic, NewMessage::new("one")).await.unwrap();
+    // Once with a subscription that the join creates, once with one that is there.
+    for is_created in [true, false] {
+        for polls in 1.. {
+            if is_created && broker.describe_subscription(&name()).await.is_ok() {
+                broker.delete_subscription(&name()).await.unwrap();
+            }
+            let joined = polled(Box::pin(join(&broker)), polls).await;
+            // What was asked of the broker before it is done, for it does one thing after the other.
+            assert_eq!(member_count(&broker).await, u32::from(joined.is_some()), "after {polls} polls");
+            if let Some(member) = joined {
+                assert!(polls > 1, "nothing was given up");
+                member.close();
+                break;
+            }
+        }
+    }
+    let mut member = join(&broker).await;
+    assert_eq!(next(&mut member, 1).await[0].attempt, 1, "somebody was given the message");
 }

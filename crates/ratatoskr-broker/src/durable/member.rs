@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::event::{Leaving, MemberId, Outcome, Window};
+use super::registration::Registration;
 use super::request::{Fate, Request, SettleError};
 use super::settings::SubscriptionSettings;
 use super::shelf::Shelf;
@@ -71,11 +72,10 @@ pub enum MemberEnd {
 /// One consumer of a durable subscription. Dropping it without [`Member::close`] counts as vanishing.
 pub struct Member {
     core: Arc<Core>,
+    /// Takes it out of the subscription when it is dropped.
+    registration: Registration,
     topic: Arc<Topic>,
-    subscription: u32,
-    seat: Arc<Seat>,
     settings: Arc<SubscriptionSettings>,
-    leaving: Leaving,
     /// Taken out of the seat, to be opened.
     parcels: VecDeque<Parcel>,
     /// Messages of them that are being read.
@@ -172,14 +172,14 @@ impl Seat {
 
 impl Member {
     pub(crate) fn new(
-        core: Arc<Core>,
+        mut registration: Registration,
         topic: Arc<Topic>,
-        subscription: u32,
-        seat: Arc<Seat>,
         settings: Arc<SubscriptionSettings>,
     ) -> Member {
-        let (leaving, parcels, reading, put_off) = (Leaving::Vanished, VecDeque::new(), None, Vec::new());
-        Member { core, topic, subscription, seat, settings, leaving, parcels, reading, put_off }
+        registration.leaving = Leaving::Vanished;
+        let (core, parcels, reading, put_off) =
+            (registration.core.clone(), VecDeque::new(), None, Vec::new());
+        Member { core, registration, topic, settings, parcels, reading, put_off }
     }
 
     /// The subscription's settings when the member joined.
@@ -189,7 +189,7 @@ impl Member {
 
     /// The next deliveries, at least one; waits for them. Dropping the future loses nothing.
     pub async fn next_batch(&mut self) -> Result<Vec<Delivered>, MemberEnd> {
-        let seat = self.seat.clone();
+        let seat = self.registration.seat.clone();
         loop {
             let mut woken = pin!(seat.wake.notified());
             woken.as_mut().enable();
@@ -227,7 +227,8 @@ impl Member {
 
     /// Changes what it may hold, from elsewhere.
     pub fn window_setter(&self) -> WindowSetter {
-        WindowSetter { core: self.core.clone(), subscription: self.subscription, member: self.seat.id }
+        let Registration { core, subscription, seat, .. } = &self.registration;
+        WindowSetter { core: core.clone(), subscription: *subscription, member: seat.id }
     }
 
     /// Settles deliveries: see [`crate::Broker::settle`].
@@ -245,16 +246,16 @@ impl Member {
 
     /// When it is dropped it will have gone in order, as with [`Member::close`].
     pub fn leave_in_order(&mut self) {
-        self.leaving = Leaving::InOrder;
+        self.registration.leaving = Leaving::InOrder;
     }
 
     /// Goes, and what it holds stays leased until it is settled or the lease ends.
     pub fn detach(mut self) {
-        self.leaving = Leaving::Detached;
+        self.registration.leaving = Leaving::Detached;
     }
 
     fn take_parcels(&mut self) -> Result<(), MemberEnd> {
-        let mut outbox = self.seat.outbox.lock();
+        let mut outbox = self.registration.seat.outbox.lock();
         if let Some(end) = outbox.end {
             return Err(end);
         }
@@ -271,7 +272,7 @@ impl Member {
         }
         if !outbox.parcels.is_empty() {
             // There is more than one batch: the next look finds it without being woken again.
-            self.seat.wake();
+            self.registration.seat.wake();
         }
         Ok(())
     }
@@ -394,11 +395,7 @@ fn read_together(topic: &Topic, mut offsets: Vec<u64>) -> Vec<(u64, Found)> {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let (subscription, member) = (self.subscription, self.seat.id);
-        let leaving = self.leaving;
         let put_off = self.put_off.iter().flat_map(|(_, tokens)| tokens.iter().copied());
-        let unseen = self.parcels.iter().map(|parcel| parcel.token).chain(put_off).collect();
-        // A closed inbox means the broker stops: nobody holds anything any more.
-        let _ = self.core.courier.push(Request::Leave { subscription, member, leaving, unseen });
+        self.registration.unseen = self.parcels.iter().map(|parcel| parcel.token).chain(put_off).collect();
     }
 }

@@ -9,6 +9,7 @@ use super::describe::SubscriptionDescription;
 use super::event::{Outcome, Window};
 use super::happening::Happening;
 use super::member::{Member, Seat};
+use super::registration::Registration;
 use super::request::{DoneReply, Fate, Move, Request, SettleError, SubscriptionError};
 use super::settings::{SubscriptionRef, SubscriptionSettings};
 use super::token::Token;
@@ -193,12 +194,10 @@ impl Broker {
         };
         let (core, topic) = (self.core(), self.topic_of(name)?);
         let id = LAST_MEMBER.fetch_add(1, Ordering::Relaxed) + 1;
-        let seat = Arc::new(Seat::new(id, member, self.now_ms()));
-        let (reply, answer) = oneshot::channel();
-        let request = Request::Join { subscription, seat: seat.clone(), window, reply };
-        core.courier.push(request).map_err(|_| core.closed())?;
-        match answer.await.map_err(|_| core.closed())? {
-            Some(settings) => Ok(Member::new(core.clone(), topic, subscription, seat, settings)),
+        let seat = Seat::new(id, member, self.now_ms());
+        let registration = Registration::new(core.clone(), subscription, seat);
+        match registration.ask(window).await? {
+            Some(settings) => Ok(Member::new(registration, topic, settings)),
             None => Err(SubscriptionError::NotFound(name.clone())),
         }
     }

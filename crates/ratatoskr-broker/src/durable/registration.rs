@@ -1,0 +1,58 @@
+//! [`Registration`]: a member's place in its subscription, from before it is asked for until it is given up.
+//!
+//! ```text
+//!   Registration::new ──ask──▶ Join ─┐
+//!                                    ├─▶ courier, in this order
+//!   drop, at whatever point ─▶ Leave ┘
+//! ```
+//!
+//! Invariant: whoever asks the courier to add a member owns the value whose drop takes it away again. A caller that gives up while it is
+//! being let in leaves nobody behind that messages could be leased to.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::event::{Leaving, Window};
+use super::member::Seat;
+use super::request::Request;
+use super::settings::SubscriptionSettings;
+use super::token::Token;
+use crate::core::Core;
+use crate::error::Unavailable;
+
+/// See the file's head.
+pub(crate) struct Registration {
+    pub(crate) core: Arc<Core>,
+    pub(crate) subscription: u32,
+    pub(crate) seat: Arc<Seat>,
+    /// How it ends. Until there is a member that could have seen a message: in order.
+    pub(crate) leaving: Leaving,
+    /// Deliveries taken out of the seat that nobody saw.
+    pub(crate) unseen: Vec<Token>,
+}
+
+impl Registration {
+    pub(crate) fn new(core: Arc<Core>, subscription: u32, seat: Seat) -> Registration {
+        let (seat, leaving, unseen) = (Arc::new(seat), Leaving::InOrder, Vec::new());
+        Registration { core, subscription, seat, leaving, unseen }
+    }
+
+    /// Asks for the place. `None` when the subscription is gone.
+    pub(crate) async fn ask(&self, window: Window) -> Result<Option<Arc<SubscriptionSettings>>, Unavailable> {
+        let Registration { core, subscription, seat, .. } = self;
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Join { subscription: *subscription, seat: seat.clone(), window, reply };
+        core.courier.push(request).map_err(|_| core.closed())?;
+        answer.await.map_err(|_| core.closed())
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let (subscription, member, leaving) = (self.subscription, self.seat.id, self.leaving);
+        let unseen = std::mem::take(&mut self.unseen);
+        // A closed inbox means the broker stops: nobody holds anything any more.
+        let _ = self.core.courier.push(Request::Leave { subscription, member, leaving, unseen });
+    }
+}
