@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::{
     Clock, Disk, DiskLock, Log, LogOptions, Opened, RealClock, RealDisk, RecoveryReport, Scribe,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::broken::Broken;
 use crate::calendar::Calendar;
@@ -35,6 +35,7 @@ use crate::error::{
 use crate::id::IdMask;
 use crate::inbox::Inbox;
 use crate::ledger::BrokerLedger;
+use crate::limits::EXPIRED_UNSEEN_MAX;
 use crate::memory::{MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, Shares};
 use crate::name::TopicName;
 use crate::postbox::Postboxes;
@@ -175,6 +176,7 @@ impl Broker {
             courier: Inbox::new(shares.inbox),
             schedule_number: AtomicU32::new(0),
             books,
+            expired_subscriptions: broadcast::Sender::new(EXPIRED_UNSEEN_MAX),
             dedup,
             health: watch::Sender::new(Health::Serving),
             tally: Tally::default(),

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::{Clock, LogCounts, Moment};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::broken::Broken;
 use crate::calendar::{Calendar, DOUBT_MS};
 use crate::command::Command;
 use crate::dedup::Dedup;
-use crate::durable::{Books, Request};
+use crate::durable::{Books, Request, SubscriptionRef};
 use crate::error::Unavailable;
 use crate::id::IdMask;
 use crate::inbox::Inbox;
@@ -116,6 +116,8 @@ pub(crate) struct Core {
     pub(crate) schedule_number: AtomicU32,
     /// What durable subscriptions must not forget.
     pub(crate) books: Arc<Books>,
+    /// Tells whoever watches of subscriptions that nobody used any more.
+    pub(crate) expired_subscriptions: broadcast::Sender<SubscriptionRef>,
     /// Which ids publishers gave lately.
     pub(crate) dedup: Arc<Dedup>,
     pub(crate) health: watch::Sender<Health>,

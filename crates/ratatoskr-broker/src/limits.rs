@@ -58,6 +58,8 @@ pub const SETTLEMENTS_MAX: usize = 10_000;
 pub const LISTED_BYTES_MAX: usize = 3 << 20;
 /// Durable subscriptions that may exist at a time.
 pub const SUBSCRIPTIONS_MAX: usize = 100_000;
+/// Expired subscriptions that somebody who watches for them need not have looked at yet.
+pub(crate) const EXPIRED_UNSEEN_MAX: usize = 1000;
 /// States of one subscription that can be saved.
 pub const SAVED_MAX: usize = 16;
 /// Bytes of a publisher's own id of a message.

@@ -236,23 +236,34 @@ impl Courier {
             if !desk.seats.is_empty() {
                 desk.used_ms = now.steady_ms;
                 self.touched.insert(desk.number);
+            } else if desk.delivery.census().leased > 0 {
+                // Somebody works on what a member fetched before it left.
+                desk.used_ms = now.steady_ms;
             } else if desk
                 .settings
                 .expiry_ms
                 .is_some_and(|expiry| desk.used_ms.saturating_add(expiry) < now.steady_ms)
             {
+                // Not asked for again while this is on its way.
+                desk.used_ms = now.steady_ms;
                 unused.push(desk.number);
             }
         }
         for number in unused {
-            let (reply, _) = tokio::sync::oneshot::channel();
-            self.change(number, reply, After::Delete, |desk| {
-                tracing::info!(subscription = %desk.name, "a subscription goes: it was not used for as long as its expiry says");
-                desk.used_ms = now.steady_ms;
-                Ok(Happening::Deleted { number })
-            });
+            let deleted = vec![Happening::Deleted { number }];
+            self.send(deleted, Vec::new(), Vec::new(), After::Expire(number));
         }
         self.send_round(true);
+    }
+
+    /// A subscription that nobody used is gone: said in the log, and to whoever watches.
+    fn expired(&mut self, number: u32) {
+        let Some(desk) = self.desks.get(&number) else { return };
+        let (name, expiry_ms) = (desk.name.clone(), desk.settings.expiry_ms);
+        tracing::info!(topic = %name.topic, subscription = %name.name, expiry_ms, "a subscription was deleted: nobody used it for as long as its expiry says");
+        self.close_desk(number, MemberEnd::SubscriptionDeleted);
+        // An error means that nobody watches.
+        let _ = self.core.expired_subscriptions.send(name);
     }
 
     /// Gives each subscription that is worked through an equal part of what is left; it keeps what it has.

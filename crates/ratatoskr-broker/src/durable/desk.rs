@@ -76,7 +76,7 @@ pub(crate) struct Desk {
     looked_at: u64,
     passed: u64,
     hasher: RandomState,
-    /// When it last had a member, steady time.
+    /// When it last had a member, a lease or a settlement, steady time.
     pub(crate) used_ms: u64,
 }
 

@@ -76,6 +76,8 @@ pub struct Member {
     registration: Registration,
     topic: Arc<Topic>,
     settings: Arc<SubscriptionSettings>,
+    /// There was no subscription before it joined.
+    pub(super) has_created: bool,
     /// Taken out of the seat, to be opened.
     parcels: VecDeque<Parcel>,
     /// Messages of them that are being read.
@@ -179,12 +181,17 @@ impl Member {
         registration.leaving = Leaving::Vanished;
         let (core, parcels, reading, put_off) =
             (registration.core.clone(), VecDeque::new(), None, Vec::new());
-        Member { core, registration, topic, settings, parcels, reading, put_off }
+        Member { core, registration, topic, settings, has_created: false, parcels, reading, put_off }
     }
 
     /// The subscription's settings when the member joined.
     pub fn settings(&self) -> &SubscriptionSettings {
         &self.settings
+    }
+
+    /// True when joining has created the subscription.
+    pub fn has_created(&self) -> bool {
+        self.has_created
     }
 
     /// The next deliveries, at least one; waits for them. Dropping the future loses nothing.

@@ -171,6 +171,14 @@ pub(crate) enum Purpose {
     Carry(Vec<Due>),
 }
 
+/// The join that creates a subscription because there is none.
+pub(crate) struct CreatedBy {
+    /// The name the member gave itself.
+    pub(crate) member: String,
+    /// To be called once the subscription is there, whether or not anybody still waits for it. Must not block.
+    pub(crate) note: Box<dyn FnOnce() + Send>,
+}
+
 /// See the file's head.
 pub(crate) enum Request {
     Create {
@@ -178,6 +186,8 @@ pub(crate) enum Request {
         name: SubscriptionName,
         origin: u64,
         settings: SubscriptionSettings,
+        /// `None`: somebody asked for just this.
+        created_by: Option<CreatedBy>,
         reply: DoneReply,
     },
     Change {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 use super::describe::SubscriptionDescription;
 use super::event::{Outcome, Window};
 use super::happening::Happening;
 use super::member::{Member, Seat};
 use super::registration::Registration;
-use super::request::{DoneReply, Fate, Move, Request, SettleError, SubscriptionError};
+use super::request::{CreatedBy, DoneReply, Fate, Move, Request, SettleError, SubscriptionError};
 use super::settings::{SubscriptionRef, SubscriptionSettings};
 use super::token::Token;
 use crate::broker::Broker;
@@ -56,13 +56,29 @@ impl Broker {
         start: Start,
         settings: SubscriptionSettings,
     ) -> Result<SubscriptionDescription, SubscriptionError> {
+        self.create(name, (start, settings), None).await?;
+        self.describe_subscription(name).await
+    }
+
+    async fn create(
+        &self,
+        name: &SubscriptionRef,
+        (start, settings): (Start, SubscriptionSettings),
+        created_by: Option<CreatedBy>,
+    ) -> Result<(), SubscriptionError> {
         let settings = settings.validate(name)?;
         let topic = self.topic_of(name)?;
         let origin = place(&topic, start).map_err(SubscriptionError::Start)?;
         let name_of = name.name.clone();
-        self.ask_courier(name, |reply| Request::Create { topic, name: name_of, origin, settings, reply })
-            .await?;
-        self.describe_subscription(name).await
+        self.ask_courier(name, |reply| Request::Create {
+            topic,
+            name: name_of,
+            origin,
+            settings,
+            created_by,
+            reply,
+        })
+        .await
     }
 
     /// Changes a subscription's settings, given what they are at that moment. Returns once the change is on disk.
@@ -75,6 +91,12 @@ impl Broker {
         let change = Box::new(change);
         self.ask_courier(name, |reply| Request::Change { subscription, change, reply }).await?;
         self.describe_subscription(name).await
+    }
+
+    /// Tells of subscriptions that were deleted because nobody used them for as long as their `expiry_ms` says, from now on. Somebody who
+    /// is 1,000 behind misses some, and is told how many.
+    pub fn watch_expired_subscriptions(&self) -> broadcast::Receiver<SubscriptionRef> {
+        self.core().expired_subscriptions.subscribe()
     }
 
     /// Deletes a subscription with all it remembers; its members end. Returns once this is on disk.
@@ -172,32 +194,49 @@ impl Broker {
         self.ask_courier(name, |reply| Request::Note { happening, reply }).await
     }
 
-    /// Joins a subscription as one of its members.
+    /// Joins a subscription as one of its members. [`Member::has_created`] tells whether that has created it.
     pub async fn join(
         &self,
         name: &SubscriptionRef,
         options: JoinOptions,
     ) -> Result<Member, SubscriptionError> {
+        self.join_noting(name, options, || {}).await
+    }
+
+    /// [`Broker::join`]. If that creates the subscription, `note` is called once it is on disk, even if the future is dropped before. It
+    /// is called on a thread of the broker's that must not wait.
+    pub async fn join_noting(
+        &self,
+        name: &SubscriptionRef,
+        options: JoinOptions,
+        note: impl FnOnce() + Send + 'static,
+    ) -> Result<Member, SubscriptionError> {
         let JoinOptions { member, window, create } = options;
         if member.len() > SUBSCRIBER_ID_BYTES_MAX {
             return Err(SubscriptionError::MemberNameTooLong { bytes: member.len() });
         }
-        let subscription = match (self.find_subscription(name), create) {
-            (Err(SubscriptionError::NotFound(_)), Some((start, settings))) => {
-                match self.create_subscription(name, start, settings).await {
+        let (subscription, has_created) = match (self.find_subscription(name), create) {
+            (Err(SubscriptionError::NotFound(_)), Some(create)) => {
+                let created_by = CreatedBy { member: member.clone(), note: Box::new(note) };
+                match self.create(name, create, Some(created_by)).await {
+                    Ok(()) => (self.find_subscription(name)?, true),
                     // Two joined a new one at the same time.
-                    Ok(_) | Err(SubscriptionError::AlreadyExists(_)) => self.find_subscription(name)?,
+                    Err(SubscriptionError::AlreadyExists(_)) => (self.find_subscription(name)?, false),
                     Err(error) => return Err(error),
                 }
             }
-            (found, _) => found?,
+            (found, _) => (found?, false),
         };
         let (core, topic) = (self.core(), self.topic_of(name)?);
         let id = LAST_MEMBER.fetch_add(1, Ordering::Relaxed) + 1;
         let seat = Seat::new(id, member, self.now_ms());
         let registration = Registration::new(core.clone(), subscription, seat);
         match registration.ask(window).await? {
-            Some(settings) => Ok(Member::new(registration, topic, settings)),
+            Some(settings) => {
+                let mut member = Member::new(registration, topic, settings);
+                member.has_created = has_created;
+                Ok(member)
+            }
             None => Err(SubscriptionError::NotFound(name.clone())),
         }
     }

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::request::{DoneReply, Fate, SettleError, SettleReply};
+use super::request::{CreatedBy, DoneReply, Fate, SettleError, SettleReply};
 use super::settings::SubscriptionName;
 use crate::command::{Appended, Reply};
 use crate::schedule::Due;
@@ -39,10 +39,13 @@ pub(super) enum After {
         number: u32,
         topic: Arc<Topic>,
         name: SubscriptionName,
+        created_by: Option<CreatedBy>,
         reply: DoneReply,
     },
     Change(u32, DoneReply),
     Delete(u32, DoneReply),
+    /// Nobody used the subscription for as long as its expiry says: it is deleted.
+    Expire(u32),
     /// The subscription stands elsewhere now.
     Restart(u32, DoneReply),
     Tell(u32, DoneReply),

@@ -7,7 +7,7 @@ use crate::command::{AppendError, Appended, Command, Records};
 use crate::durable::event::Event;
 use crate::durable::happening::Happening;
 use crate::durable::member::MemberEnd;
-use crate::durable::request::{Fate, Refused, Request, SubscriptionError};
+use crate::durable::request::{CreatedBy, Fate, Refused, Request, SubscriptionError};
 use crate::durable::settings::SubscriptionRef;
 use crate::durable::tickets::{After, Asker, Booked};
 use crate::error::{PublishError, Unavailable};
@@ -61,10 +61,14 @@ impl Courier {
         }
         match after {
             After::Nothing => {}
-            After::Create { number, topic, name, reply } => {
+            After::Create { number, topic, name, created_by, reply } => {
                 self.open_desk(number, &topic);
                 // Its topic may have been deleted in the very same block.
                 let is_there = self.desks.contains_key(&number);
+                if let Some(CreatedBy { member, note }) = created_by.filter(|_| is_there) {
+                    tracing::info!(topic = %topic.name, subscription = %name, member, "a subscription was created because a member joined and there was none");
+                    note();
+                }
                 let gone = || SubscriptionError::TopicNotFound(topic.name.clone());
                 let _ = reply.send(if is_there { Ok(number) } else { Err(gone()) });
                 let name_of = SubscriptionRef { topic: topic.name.clone(), name: name.clone() };
@@ -83,6 +87,7 @@ impl Courier {
                 self.close_desk(number, MemberEnd::SubscriptionDeleted);
                 let _ = reply.send(Ok(number));
             }
+            After::Expire(number) => self.expired(number),
             After::Restart(number, reply) => {
                 self.finish_move(number, now);
                 let _ = reply.send(Ok(number));
@@ -125,7 +130,8 @@ impl Courier {
             }
         }
         match after {
-            After::Nothing => {}
+            // One that is not used is looked at again after its expiry.
+            After::Nothing | After::Expire(_) => {}
             After::Create { topic, name, reply, .. } => {
                 let error = if topic.log.is_deleted() || matches!(reason, AppendError::TopicGone { .. }) {
                     SubscriptionError::TopicNotFound(topic.name.clone())

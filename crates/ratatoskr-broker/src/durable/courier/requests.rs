@@ -14,7 +14,8 @@ use crate::durable::event::{Event, Leaving, Outcome};
 use crate::durable::happening::{Created, Happening};
 use crate::durable::member::MemberEnd;
 use crate::durable::request::{
-    DoneReply, Fate, Move, Request, SettleError, SettleReply, SubscriptionChange, SubscriptionError,
+    CreatedBy, DoneReply, Fate, Move, Request, SettleError, SettleReply, SubscriptionChange,
+    SubscriptionError,
 };
 use crate::durable::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings};
 use crate::durable::tickets::{After, Asker};
@@ -71,7 +72,7 @@ impl Courier {
     /// What is asked now and then.
     fn handle_rare(&mut self, request: Request, now: Moment) {
         match request {
-            Request::Create { topic, name, origin, settings, reply } => {
+            Request::Create { topic, name, origin, settings, created_by, reply } => {
                 let created = Created {
                     number: 0,
                     topic: topic.log.number,
@@ -80,7 +81,7 @@ impl Courier {
                     settings,
                     origin,
                 };
-                self.create(topic, name, created, reply);
+                self.create((topic, name, created), created_by, reply);
             }
             Request::Change { subscription, change, reply } => {
                 self.change_settings(subscription, change, reply);
@@ -145,7 +146,12 @@ impl Courier {
         }
     }
 
-    fn create(&mut self, topic: Arc<Topic>, name: SubscriptionName, mut created: Created, reply: DoneReply) {
+    fn create(
+        &mut self,
+        (topic, name, mut created): (Arc<Topic>, SubscriptionName, Created),
+        created_by: Option<CreatedBy>,
+        reply: DoneReply,
+    ) {
         let number = topic.log.number;
         let name_of = SubscriptionRef { topic: topic.name.clone(), name: name.clone() };
         if let Some(others) = self.creating.get_mut(&(number, name.clone())) {
@@ -160,7 +166,7 @@ impl Courier {
             self.last_number += 1;
             created.number = self.last_number;
             self.creating.insert((number, name.clone()), Vec::new());
-            let after = After::Create { number: created.number, topic, name, reply };
+            let after = After::Create { number: created.number, topic, name, created_by, reply };
             return self.send(vec![Happening::Created(created)], Vec::new(), Vec::new(), after);
         };
         let _ = reply.send(Err(refusal));
@@ -230,11 +236,12 @@ impl Courier {
         asker: Option<Asker>,
         now: Moment,
     ) -> Option<Settling> {
+        let desk = self.desks.get_mut(&token.subscription)?;
+        desk.used_ms = now.steady_ms;
         if token.start != self.start {
             // Of an earlier start: its leases are all over.
-            return self.desks.contains_key(&token.subscription).then_some(Settling::Stale);
+            return Some(Settling::Stale);
         }
-        self.desks.contains_key(&token.subscription).then_some(())?;
         let settled = self.guarded(token.subscription, now, |desk| desk.settle(token, outcome, asker, now));
         Some(settled.unwrap_or(Settling::Stale))
     }
