@@ -111,6 +111,7 @@ impl Waiting {
                 let _ = reply.send(Err(reason.into()));
             }
             Answer::Purge(_, reply) => {
+                self.topic.purge_failed();
                 let _ = reply.send(Err(reason.into()));
             }
             Answer::Create(None) | Answer::Trim => {}

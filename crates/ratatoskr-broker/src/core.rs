@@ -53,6 +53,8 @@ pub struct Counters {
     pub delivered_messages: u64,
     /// Bytes of them, payloads only.
     pub delivered_bytes: u64,
+    /// Messages that retention removed before a durable subscription had settled them, once per subscription.
+    pub retention_unsettled_messages: u64,
     /// Group commits of the journal.
     pub commits: u64,
     /// Bytes of them.
@@ -93,6 +95,7 @@ pub(crate) struct Tally {
     pub(crate) publish_refused: AtomicU64,
     pub(crate) delivered_messages: AtomicU64,
     pub(crate) delivered_bytes: AtomicU64,
+    pub(crate) retention_unsettled_messages: AtomicU64,
     pub(crate) sync_micros_total: AtomicU64,
     pub(crate) topic_restarts: AtomicU64,
     pub(crate) subscriptions: AtomicU64,
@@ -214,6 +217,7 @@ impl Core {
             publish_refused: count(&self.tally.publish_refused),
             delivered_messages: count(&self.tally.delivered_messages),
             delivered_bytes: count(&self.tally.delivered_bytes),
+            retention_unsettled_messages: count(&self.tally.retention_unsettled_messages),
             commits: log.blocks,
             committed_bytes: log.block_bytes,
             syncs: log.syncs,

@@ -229,6 +229,7 @@ impl Sequencer {
         } else if first <= extent.first {
             let _ = reply.send(Ok(0));
         } else {
+            topic.note_purge(first);
             self.log.stage_trim(&topic.log, first);
             self.wait_for(topic, Answer::Purge(first - extent.first, reply));
         }

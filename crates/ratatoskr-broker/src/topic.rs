@@ -21,6 +21,8 @@ pub(crate) struct Topic {
     pub(crate) name: TopicName,
     pub(crate) log: Arc<TopicLog>,
     settings: RwLock<Arc<TopicSettings>>,
+    /// What an operator purged since the broker started lies before this offset: it was passed over, and has not expired.
+    purged_before: AtomicU64,
     /// Wakes every subscriber.
     pub(crate) changed: Notify,
     /// Those at work on it that the courier looks after: durable subscriptions.
@@ -85,6 +87,7 @@ impl Topic {
             name,
             log,
             settings: RwLock::new(Arc::new(TopicSettings::default())),
+            purged_before: AtomicU64::new(0),
             changed: Notify::new(),
             durable,
             growth_told: AtomicBool::new(false),
@@ -140,6 +143,20 @@ impl Topic {
         let _ = subscriber.credit.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
         self.changed.notify_waiters();
         true
+    }
+
+    /// Everything before an offset is about to be purged. To be called before it is: whoever finds it gone knows why.
+    pub(crate) fn note_purge(&self, before: u64) {
+        self.purged_before.fetch_max(before, Ordering::AcqRel);
+    }
+
+    /// A purge came to nothing: what is still there goes by retention, if it goes.
+    pub(crate) fn purge_failed(&self) {
+        self.purged_before.fetch_min(self.log.extent().first, Ordering::AcqRel);
+    }
+
+    pub(crate) fn purged_before(&self) -> u64 {
+        self.purged_before.load(Ordering::Acquire)
     }
 
     /// One durable subscription more (or, with -1, less) is at work.

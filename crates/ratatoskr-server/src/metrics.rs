@@ -32,6 +32,11 @@ const COUNTERS: &[Metric<Counters>] = &[
     ("ratatoskr_publish_refused", "Messages refused", |c| c.publish_refused),
     ("ratatoskr_delivered_messages", "Messages delivered, once per subscriber", |c| c.delivered_messages),
     ("ratatoskr_delivered_bytes", "Bytes of delivered messages, once per subscriber", |c| c.delivered_bytes),
+    (
+        "ratatoskr_retention_unsettled_messages",
+        "Messages removed by retention before a subscription had settled them, once per subscription",
+        |c| c.retention_unsettled_messages,
+    ),
     ("ratatoskr_journal_commits", "Group commits of the journal", |c| c.commits),
     ("ratatoskr_journal_committed_bytes", "Bytes committed to the journal", |c| c.committed_bytes),
     ("ratatoskr_journal_syncs", "Times the journal was synced", |c| c.syncs),

@@ -26,7 +26,7 @@ use super::event::Event;
 use super::happening::Happening;
 use super::member::MemberEnd;
 use super::request::{DoneReply, Request};
-use super::settings::SubscriptionName;
+use super::settings::{SubscriptionName, SubscriptionRef};
 use super::tickets::{After, Tickets};
 use super::trace::Memory;
 use crate::core::{Alarm, Core, Tally};
@@ -233,6 +233,11 @@ impl Courier {
         self.share_memory();
         let mut unused = Vec::new();
         for desk in self.desks.values_mut() {
+            if desk.topic.log.is_in_memory() {
+                // It removes the oldest messages by itself, with each one it takes.
+                desk.must_look_for_removed();
+                self.touched.insert(desk.number);
+            }
             if !desk.seats.is_empty() {
                 desk.used_ms = now.steady_ms;
                 self.touched.insert(desk.number);
@@ -304,11 +309,13 @@ impl Courier {
     fn take_turn(&mut self, number: u32, now: Moment) {
         let turn = self.behind_wall(number, now, |desk| {
             desk.apply(Event::Tick, now);
+            let removed = desk.take_removed(now);
             let (cold, more) = desk.feed(now);
             desk.wake();
-            (cold, more, desk.take_burials(), desk.delivery.next_due_ms())
+            (cold, more, desk.take_burials(), (desk.delivery.next_due_ms(), removed))
         });
-        let Some((cold, more, burials, due_ms)) = turn else { return };
+        let Some((cold, more, burials, (due_ms, removed))) = turn else { return };
+        self.note_removed(number, removed);
         if let Some(read) = cold {
             self.read_cold(number, read);
         }
@@ -320,6 +327,14 @@ impl Courier {
             self.touched.insert(number);
         }
         self.schedule(number, due_ms);
+    }
+
+    /// Says that retention was faster than a subscription: nobody else would.
+    fn note_removed(&self, number: u32, messages: u64) {
+        let Some(desk) = self.desks.get(&number).filter(|_| messages > 0) else { return };
+        let SubscriptionRef { topic, name } = &desk.name;
+        tracing::warn!(%topic, subscription = %name, messages, "retention removed messages before the subscription had settled them");
+        Tally::add(&self.core.tally.retention_unsettled_messages, messages);
     }
 
     fn schedule(&mut self, number: u32, due_ms: Option<u64>) {

@@ -40,9 +40,9 @@ pub struct SubscriptionDescription {
     pub acked: u64,
     /// Messages moved to the dead letters.
     pub dead: u64,
-    /// Messages that went unsettled: by their time to live, by retention, or by damage.
+    /// Messages that went unsettled: by their time to live, by retention, or by damage. Counted when they go.
     pub expired: u64,
-    /// Messages passed over: filtered out, addressed to others, or skipped.
+    /// Messages passed over: filtered out, addressed to others, skipped, or purged.
     pub passed: u64,
     /// Deliveries beyond the first of their message, since the broker started.
     pub redelivered: u64,
@@ -104,9 +104,17 @@ pub(super) fn describe(desk: &Desk, books: &Books, now: Moment) -> Option<Subscr
         redelivered: desk.delivery.redelivered(),
         members: members.collect(),
         member_count: desk.seats.len() as u32,
-        why: why(desk, next, now),
+        why: and_expired(why(desk, next, now), counts.expired),
         saved,
     })
+}
+
+/// Who asks why nothing comes learns what never will.
+fn and_expired(why: String, expired: u64) -> String {
+    if why.is_empty() || expired == 0 {
+        return why;
+    }
+    format!("{why}; {expired} messages expired before they were settled, by retention or their time to live")
 }
 
 /// Why nothing is being delivered at this moment; the first reason that holds.

@@ -13,6 +13,7 @@
 //! its way through the journal that the book does not show yet, so meanwhile it settles nothing (tokens are stale) and books nothing.
 
 mod feeding;
+mod removed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
@@ -72,6 +73,10 @@ pub(crate) struct Desk {
     pub(super) passages: Vec<Passage>,
     to_wake: BTreeSet<MemberId>,
     effects: Vec<Effect<Record>>,
+    /// The topic's first offset may be another than it knows.
+    looks_for_removed: bool,
+    /// Unsettled messages that retention has removed, since the courier last asked.
+    removed: u64,
     /// Passed over since it was opened, and looked at.
     looked_at: u64,
     passed: u64,
@@ -129,6 +134,9 @@ impl Desk {
             passages: Vec::new(),
             to_wake: BTreeSet::new(),
             effects: Vec::new(),
+            // The topic may have been trimmed since the book was written, or the subscription moved to before its first offset.
+            looks_for_removed: true,
+            removed: 0,
             looked_at: 0,
             passed: 0,
             hasher: RandomState::new(),

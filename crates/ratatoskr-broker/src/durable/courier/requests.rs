@@ -303,10 +303,7 @@ impl Courier {
         let of_topic = self.desks.values().filter(|desk| desk.topic.log.number == topic);
         let numbers: Vec<u32> = of_topic.map(|desk| desk.number).collect();
         for number in numbers {
-            self.guarded(number, now, |desk| {
-                let first = desk.topic.log.extent().first;
-                desk.apply(Event::Trimmed { first }, now);
-            });
+            self.guarded(number, now, |desk| desk.messages_removed(now));
         }
     }
 

@@ -117,21 +117,18 @@ impl Desk {
         Fed { offset: record.offset, not_before_ms, letter, cargo: record }
     }
 
-    fn read_to(&mut self, to: u64, messages: Vec<Fed<Record>>, now: Moment) {
+    pub(super) fn read_to(&mut self, to: u64, messages: Vec<Fed<Record>>, now: Moment) {
         self.apply(Event::Feed { to, messages }, now);
         if !self.recall.settled.is_empty() {
             self.recall.settled.remove_before(to);
         }
     }
 
-    /// What retention or damage took before it was settled is counted as expired, and said aloud.
+    /// What damage took before it was settled is counted as expired, and said aloud.
     fn pass_unreadable(&mut self, error: &ReadError, now: Moment) {
         let cursor = self.delivery.cursor();
         let to = match error {
-            ReadError::Trimmed { first, .. } => {
-                tracing::warn!(subscription = %self.name, from = cursor, to = first, "messages went by retention before they were settled");
-                *first
-            }
+            ReadError::Trimmed { .. } => return self.messages_removed(now),
             ReadError::Damaged { offset, resume, path, position } => {
                 tracing::error!(subscription = %self.name, offset, resume, path = %path.display(), position, "damaged messages cannot be delivered");
                 *resume
