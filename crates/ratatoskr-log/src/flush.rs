@@ -48,12 +48,12 @@ struct OpenSegment {
 }
 
 /// What a flush touched: the checkpoint has to sync it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Flushed {
-    /// Bases of the segments written to.
-    pub(crate) bases: Vec<u64>,
+    /// Bases of the segments written to, and the handles they were written through.
+    pub(crate) segments: Vec<(u64, Arc<dyn DiskFile>)>,
     /// True when a file or the folder is new.
-    pub(crate) new_names: bool,
+    pub(crate) has_new_names: bool,
     /// Bytes moved.
     pub(crate) bytes: usize,
 }
@@ -124,8 +124,8 @@ impl SegmentWriter {
         open.segment.bytes += bytes as u64;
         open.segment.next = last_offset + 1;
         flush.topic.flushed(open.segment, bytes);
-        if flushed.bases.last() != Some(&open.segment.base) {
-            flushed.bases.push(open.segment.base);
+        if flushed.segments.last().is_none_or(|(base, _)| *base != open.segment.base) {
+            flushed.segments.push((open.segment.base, open.file.clone()));
         }
         flushed.bytes += bytes;
         Ok(())
@@ -146,7 +146,7 @@ fn open_for(
     {
         return Ok(open);
     }
-    flushed.new_names = true;
+    flushed.has_new_names = true;
     create(topic, directory, chunk.first)
 }
 

@@ -63,6 +63,7 @@ mod segment;
 mod shared;
 mod spares;
 mod topic;
+mod unsynced;
 
 pub use clock::{Clock, Moment, RealClock};
 pub use disk::{Disk, DiskFile, DiskLock, OpenMode, RealDisk, SECTOR_BYTES};

@@ -36,9 +36,12 @@ use crate::scribe::{Scribe, remove_folder};
 use crate::segment::{Belonging, belongs};
 use crate::shared::{Shared, Task};
 use crate::topic::{TopicLog, TopicStart};
+use crate::unsynced::UnsyncedSegments;
 
 /// Replayed records are moved into segments when so many bytes of them are in memory.
 const REPLAYED_BYTES_MAX: usize = 1 << 20;
+/// Segments that wait to be synced, each with a file handle; with more of them some are synced before the next checkpoint.
+const UNSYNCED_SEGMENTS_MAX: usize = 256;
 
 /// An open log.
 pub struct Opened {
@@ -115,17 +118,14 @@ pub fn open_with(
     replay.begin_journal(directory);
     let replayed = crate::replay::replay(&disk, &layout, start, &mut |block| replay.apply_block(block))?;
     let mut report = replay.report(&replayed);
-    let (topics, next_topic, flushed) = (replay.topics, replay.next_topic, replay.flushed);
+    let (topics, next_topic, unsynced) = (replay.topics, replay.next_topic, replay.unsynced);
     report.damage = check_segments(&disk, &topics);
 
     let shared = Arc::new(Shared::new(disk, clock, options, ledger, (directory, facts.id_mask)));
     let unflushed = topics.values().map(|topic| topic.unflushed_bytes()).sum();
     shared.unflushed_bytes.store(unflushed, Ordering::Relaxed);
     *shared.topics.write() = topics;
-    let mut scribe = Scribe::new(shared.clone());
-    for (topic, flushed) in flushed {
-        scribe.note(&topic, &flushed);
-    }
+    let mut scribe = Scribe::new(shared.clone(), unsynced);
     let facts = Facts {
         next_sequence: replayed.next_sequence,
         journal_start: replayed.last_file + 1,
@@ -230,7 +230,7 @@ pub(crate) struct Replay {
     /// True once the disk was found full, or nothing is to be written at all.
     has_no_room: bool,
     /// What was moved into segments; the checkpoint at the end has to sync it.
-    flushed: Vec<(Arc<TopicLog>, Flushed)>,
+    unsynced: UnsyncedSegments,
     gathered: Vec<u8>,
     ledger: Arc<dyn Ledger>,
 }
@@ -249,7 +249,7 @@ impl Replay {
             unflushed: BTreeSet::new(),
             unflushed_bytes: 0,
             has_no_room: false,
-            flushed: Vec::new(),
+            unsynced: UnsyncedSegments::new(UNSYNCED_SEGMENTS_MAX),
             gathered: Vec::new(),
             ledger,
         }
@@ -304,9 +304,7 @@ impl Replay {
             let result = SegmentWriter::default().flush(flush, &mut flushed);
             self.gathered.clear();
             topic.evict(u64::MAX);
-            if flushed.bytes > 0 {
-                self.flushed.push((topic.clone(), flushed));
-            }
+            self.unsynced.note(topic, &flushed)?;
             match result {
                 // What comes later in the journal may make room: until then it stays in memory.
                 Err(error) if error.is_full() => self.has_no_room = true,

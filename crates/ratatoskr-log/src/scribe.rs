@@ -8,7 +8,7 @@
 //! put the task back and try again later; any other failure ends all acknowledging
 //! (the journal writer sees it before its next write).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use crate::block::Entry;
 use crate::checkpoint::CheckpointWriter;
-use crate::disk::OpenMode;
 use crate::error::LogError;
 use crate::flush::{Flush, Flushed, SegmentWriter};
 use crate::layout::{index_file, segment_file};
@@ -24,6 +23,7 @@ use crate::segment::SegmentReader;
 use crate::shared::{Boundary, BoundaryTopic, Shared, Task};
 use crate::spares::Haste;
 use crate::topic::{Promise, TopicLog};
+use crate::unsynced::UnsyncedSegments;
 
 /// Topics whose newest segment stays open between flushes; two file handles each.
 const OPEN_WRITERS_MAX: usize = 128;
@@ -31,10 +31,8 @@ const OPEN_WRITERS_MAX: usize = 128;
 /// The background half of a log. Owned by one thread, or driven by hand in a simulation.
 pub struct Scribe {
     shared: Arc<Shared>,
-    /// Segments written to since the last checkpoint, by topic number and base.
-    dirty: BTreeMap<(u32, u64), Arc<TopicLog>>,
-    /// Topics with new file names since the last checkpoint.
-    new_names: BTreeMap<u32, Arc<TopicLog>>,
+    /// What the next checkpoint has to sync.
+    unsynced: UnsyncedSegments,
     /// Numbers of topics with an open segment, the one opened first at the front.
     opened: VecDeque<u32>,
     /// Their open segments, by number.
@@ -43,15 +41,9 @@ pub struct Scribe {
 }
 
 impl Scribe {
-    pub(crate) fn new(shared: Arc<Shared>) -> Scribe {
-        Scribe {
-            shared,
-            dirty: BTreeMap::new(),
-            new_names: BTreeMap::new(),
-            opened: VecDeque::new(),
-            writers: HashMap::new(),
-            gathered: Vec::new(),
-        }
+    /// `unsynced` is what a replay has written to.
+    pub(crate) fn new(shared: Arc<Shared>, unsynced: UnsyncedSegments) -> Scribe {
+        Scribe { shared, unsynced, opened: VecDeque::new(), writers: HashMap::new(), gathered: Vec::new() }
     }
 
     /// Waits for work, at most so long. False once the log is closed.
@@ -121,7 +113,7 @@ impl Scribe {
             self.close_writer(topic.number);
         }
         self.shared.remove_unflushed(flushed.bytes);
-        self.note(topic, &flushed);
+        self.unsynced.note(topic, &flushed)?;
         if result.is_ok() && flushed.bytes > 0 {
             self.keep_open(topic.number);
             // A trim may have been ahead of the flush.
@@ -148,16 +140,6 @@ impl Scribe {
         }
     }
 
-    /// Remembers what the next checkpoint has to sync.
-    pub(crate) fn note(&mut self, topic: &Arc<TopicLog>, flushed: &Flushed) {
-        for base in &flushed.bases {
-            self.dirty.insert((topic.number, *base), topic.clone());
-        }
-        if flushed.new_names {
-            self.new_names.insert(topic.number, topic.clone());
-        }
-    }
-
     /// Bounds the number of open files: the topics that were opened first are closed.
     fn keep_open(&mut self, number: u32) {
         if !self.opened.contains(&number) {
@@ -181,7 +163,7 @@ impl Scribe {
         for BoundaryTopic { topic, next, .. } in &boundary.topics {
             self.flush(topic, *next)?;
         }
-        self.sync_segments()?;
+        self.unsynced.sync_all(&*self.shared.disk, &self.shared.layout)?;
         self.write_checkpoint(boundary)?;
         self.shared.journal_start.store(start, Ordering::Release);
         self.shared.checkpoint_queued.store(false, Ordering::Release);
@@ -198,37 +180,6 @@ impl Scribe {
             }
         }
         Ok(())
-    }
-
-    fn sync_segments(&mut self) -> Result<(), LogError> {
-        while let Some(((number, base), topic)) = self.dirty.pop_first() {
-            let path = segment_file(&topic.folder, base);
-            let synced = self.shared.disk.open(&path, OpenMode::Write).and_then(|file| file.sync_data());
-            match synced {
-                Ok(()) => {}
-                // Trimmed or deleted since.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => {
-                    self.dirty.insert((number, base), topic);
-                    return Err(LogError::Io { action: "sync", path, source: error });
-                }
-            }
-        }
-        if self.new_names.is_empty() {
-            return Ok(());
-        }
-        while let Some((_, topic)) = self.new_names.pop_first() {
-            match self.shared.disk.sync_dir(&topic.folder) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(LogError::Io { action: "sync", path: topic.folder.clone(), source: error });
-                }
-                _ => {}
-            }
-        }
-        let topics = self.shared.layout.topics();
-        // Names that may not be durable must not be counted on: like a failed sync of content, this is the end.
-        let failed = |source| LogError::Io { action: "sync", path: topics.clone(), source };
-        self.shared.disk.sync_dir(&topics).map_err(failed)
     }
 
     fn write_checkpoint(&self, boundary: &Boundary) -> Result<(), LogError> {
@@ -271,7 +222,7 @@ impl Scribe {
         }
         self.close_writer(topic.number);
         for segment in trimmed {
-            self.dirty.remove(&(topic.number, segment.base));
+            self.unsynced.forget(topic.number, segment.base);
             self.remove_file(&segment_file(&topic.folder, segment.base))?;
             self.remove_file(&index_file(&topic.folder, segment.base))?;
         }
@@ -280,6 +231,7 @@ impl Scribe {
 
     fn remove_topic(&mut self, topic: &Arc<TopicLog>) -> Result<(), LogError> {
         self.close_writer(topic.number);
+        self.unsynced.forget_topic(topic.number);
         self.shared.remove_unflushed(topic.forget());
         remove_folder(&self.shared, &topic.folder)
     }

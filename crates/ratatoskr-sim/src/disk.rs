@@ -12,7 +12,7 @@
 //! times with different luck; the old one, with its handles and locks, belongs to the dead process.
 //! Invariant: the same calls give the same trace and the same crashes; nothing here draws from anything but a seed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,9 +37,19 @@ pub(crate) struct Machine {
     pub(crate) tree: Tree,
     pub(crate) faults: Faults,
     pub(crate) locked: BTreeSet<NodeId>,
+    /// Files that are open, by a number of each handle.
+    handles: BTreeMap<u64, Handle>,
+    next_handle: u64,
     /// Operations so far.
     operations: u64,
     trace: Vec<String>,
+}
+
+/// What the machine knows of an open file.
+struct Handle {
+    node: NodeId,
+    /// A write of the file has failed on its way to the disk, and the handle's next sync reports it.
+    has_lost_writes: bool,
 }
 
 impl Default for SimDisk {
@@ -55,7 +65,15 @@ impl SimDisk {
     }
 
     fn with(tree: Tree, faults: Faults) -> SimDisk {
-        let machine = Machine { tree, faults, locked: BTreeSet::new(), operations: 0, trace: Vec::new() };
+        let machine = Machine {
+            tree,
+            faults,
+            locked: BTreeSet::new(),
+            handles: BTreeMap::new(),
+            next_handle: 0,
+            operations: 0,
+            trace: Vec::new(),
+        };
         SimDisk { machine: Arc::new(Mutex::new(machine)) }
     }
 
@@ -106,6 +124,13 @@ impl SimDisk {
         self.machine.lock().faults.fail_write(nth);
     }
 
+    /// Lets the `nth` write from now (1 is the next) succeed, and then fail on its way to the disk: it, and all else its file has not
+    /// synced, is dropped. As on Linux every handle that is open on the file then hears of it at its next sync, once; a handle
+    /// that is opened later never does.
+    pub fn fail_write_back(&self, nth: u64) {
+        self.machine.lock().faults.fail_write_back(nth);
+    }
+
     /// Makes every read of a file fail.
     pub fn fail_reads(&self, path: impl Into<PathBuf>) {
         self.machine.lock().faults.unreadable.insert(path.into());
@@ -151,10 +176,6 @@ impl SimDisk {
     pub fn delete(&self, path: &Path) -> io::Result<()> {
         self.machine.lock().tree.lose_file(path)
     }
-
-    fn open_at(&self, node: NodeId, path: &Path) -> Arc<dyn DiskFile> {
-        Arc::new(SimFile { machine: self.machine.clone(), node, path: path.to_owned() })
-    }
 }
 
 impl Machine {
@@ -174,6 +195,29 @@ impl Machine {
     pub(crate) fn check_power(&self) -> io::Result<()> {
         let off = self.faults.cut_after.is_some_and(|after| self.operations > after);
         if off { Err(no_power()) } else { Ok(()) }
+    }
+
+    fn open(&mut self, node: NodeId) -> u64 {
+        self.next_handle += 1;
+        self.handles.insert(self.next_handle, Handle { node, has_lost_writes: false });
+        self.next_handle
+    }
+
+    pub(crate) fn close(&mut self, handle: u64) {
+        self.handles.remove(&handle);
+    }
+
+    /// What a file has not synced fails on its way to the disk.
+    pub(crate) fn lose_writes(&mut self, node: NodeId) {
+        self.tree.content_mut(node).drop_unsynced();
+        for handle in self.handles.values_mut().filter(|handle| handle.node == node) {
+            handle.has_lost_writes = true;
+        }
+    }
+
+    /// True once for each handle that was open when writes of its file were lost.
+    pub(crate) fn take_lost_writes(&mut self, handle: u64) -> bool {
+        self.handles.get_mut(&handle).is_some_and(|handle| std::mem::take(&mut handle.has_lost_writes))
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
@@ -197,8 +241,9 @@ impl Disk for SimDisk {
             }
             OpenMode::Read | OpenMode::Write => machine.tree.find_file(path)?,
         };
+        let handle = machine.open(node);
         drop(machine);
-        Ok(self.open_at(node, path))
+        Ok(Arc::new(SimFile { machine: self.machine.clone(), node, handle, path: path.to_owned() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -22,6 +22,8 @@ pub(crate) struct Faults {
     fail_sync_in: Option<u64>,
     /// Writes that still succeed before one fails.
     fail_write_in: Option<u64>,
+    /// Writes that still reach the disk before the writing back of one fails.
+    fail_write_back_in: Option<u64>,
     /// Files that cannot be read.
     pub(crate) unreadable: BTreeSet<PathBuf>,
     /// Bytes the disk has.
@@ -37,6 +39,15 @@ impl Faults {
 
     pub(crate) fn fail_write(&mut self, nth: u64) {
         self.fail_write_in = Some(nth.max(1));
+    }
+
+    pub(crate) fn fail_write_back(&mut self, nth: u64) {
+        self.fail_write_back_in = Some(nth.max(1));
+    }
+
+    /// True once, when the write that is never to reach the disk has come.
+    pub(crate) fn write_back_fails(&mut self) -> bool {
+        counts_down(&mut self.fail_write_back_in)
     }
 
     /// True once, when the sync that was to fail has come.

@@ -1,7 +1,7 @@
 //! What a [`crate::SimDisk`] hands out: open files and held locks.
 //!
 //! A handle outlives its file's name, as on a real system, and its machine's power: every call on it then fails.
-//! Here the faults of content come true: a full disk, a failed write or sync, a read error.
+//! Here the faults of content come true: a full disk, a failed write or sync, a write that is lost behind everybody's back, a read error.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,6 +18,8 @@ use crate::names::NodeId;
 pub(crate) struct SimFile {
     pub(crate) machine: Arc<Mutex<Machine>>,
     pub(crate) node: NodeId,
+    /// Its number among all that are open.
+    pub(crate) handle: u64,
     /// The name it was opened by: for the trace and for faults that go by name.
     pub(crate) path: PathBuf,
 }
@@ -46,6 +48,9 @@ impl DiskFile for SimFile {
         }
         let fitting = machine.fitting_bytes(self.node, bytes.len(), position);
         machine.tree.content_mut(self.node).write(&bytes[..fitting], position);
+        if machine.faults.write_back_fails() {
+            machine.lose_writes(self.node);
+        }
         if fitting < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
@@ -53,7 +58,9 @@ impl DiskFile for SimFile {
         let mut machine = self.machine.lock();
         machine.operate(format_args!("sync {}", self.path.display()))?;
         if machine.faults.sync_fails() {
-            machine.tree.content_mut(self.node).drop_unsynced();
+            machine.lose_writes(self.node);
+        }
+        if machine.take_lost_writes(self.handle) {
             return Err(input_output(&self.path));
         }
         if !machine.faults.lies.contains(&Lie::FileSync) {
@@ -73,6 +80,12 @@ impl DiskFile for SimFile {
         machine.operate(format_args!("set length {} {len}", self.path.display()))?;
         machine.tree.content_mut(self.node).set_len(len);
         Ok(())
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.machine.lock().close(self.handle);
     }
 }
 

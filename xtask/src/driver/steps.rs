@@ -103,7 +103,7 @@ fn tests(workshop: &Workshop) -> Outcome {
 
 /// Without directory syncs is a disk that lies, and part of the ordinary crash tests.
 fn mutants(workshop: &Workshop) -> Outcome {
-    for broken in ["broken-no-sync", "broken-no-checksum"] {
+    for broken in ["broken-no-sync", "broken-no-checksum", "broken-late-handle"] {
         workshop.cargo(&[
             "test",
             "-p",

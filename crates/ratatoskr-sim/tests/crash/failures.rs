@@ -1,7 +1,7 @@
 //! The disk fails while the log is at work: a failed sync or write ends all acknowledging, a full disk only refuses.
 
 use ratatoskr_log::LogError;
-use ratatoskr_sim::{Loss, Promises, SimClock, SimDisk, Survival};
+use ratatoskr_sim::{Broken, Loss, Promises, SimClock, SimDisk, Survival};
 
 use crate::every_operation::recover_twice;
 use crate::life::{End, Life};
@@ -62,6 +62,38 @@ fn after_any_failed_write_nothing_is_acknowledged() {
         failures += 1;
     }
     assert!(failures > 30, "the tour has many writes, and only {failures} failed");
+}
+
+/// Plays the tour on a disk that takes the `nth` write for good and then loses it. True if a sync told of it, false if nothing depended
+/// on it; `None` if there are no so many writes. What was promised must be there in either case.
+pub(crate) fn lose_a_write(nth: u64) -> Option<Result<bool, Broken>> {
+    let disk = SimDisk::new();
+    let life = Life::begin(&disk, &SimClock::at(100), Promises::default(), Loss::Power);
+    let mut life = life.unwrap_or_else(|(_, end)| panic!("{end:?}"));
+    let before = disk.trace().len();
+    disk.fail_write_back(nth);
+    let failed = life.play_all(&tour()).is_err();
+    let writes = disk.trace()[before..].iter().filter(|line| line.starts_with("write ")).count();
+    if (writes as u64) < nth {
+        return None;
+    }
+    if failed {
+        assert_poisoned(&disk, life, &format!("write {nth} was lost"));
+        return Some(Ok(true));
+    }
+    let survived = disk.crash(Survival::Nothing);
+    Some(recover_twice(&survived, &life.promises, Loss::Power).map(|()| false))
+}
+
+#[cfg(not(feature = "broken-late-handle"))]
+#[test]
+fn a_write_that_is_lost_on_its_way_to_the_disk_is_told_before_anything_depends_on_it() {
+    let mut told = 0;
+    for (nth, outcome) in (1..).map_while(|nth| Some((nth, lose_a_write(nth)?))) {
+        let was_told = outcome.unwrap_or_else(|broken| panic!("write {nth} was lost: {broken}"));
+        told += usize::from(was_told);
+    }
+    assert!(told > 30, "the tour has many writes, and only {told} were missed");
 }
 
 #[test]

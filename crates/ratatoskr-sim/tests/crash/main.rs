@@ -9,9 +9,9 @@
 //!
 //! A failing seed is printed; `RATATOSKR_SIM_SEED=n` plays it again, `RATATOSKR_SIM_SEEDS=n` plays seeds 0 to n.
 //!
-//! Two broken builds of the log are features of this crate. With one of them on, `mutants` passes when
+//! Three broken builds of the log are features of this crate. With one of them on, `mutants` passes when
 //! the tests beside would have failed, and those are left out:
-//! `cargo test -p ratatoskr-sim --test crash --features broken-no-checksum` (or `broken-no-sync`).
+//! `cargo test -p ratatoskr-sim --test crash --features broken-no-checksum` (or `broken-no-sync`, `broken-late-handle`).
 #![allow(clippy::unwrap_used)] // a test may end here
 // With a broken build only `mutants` tests, and needs a part of the rest.
 #![cfg_attr(

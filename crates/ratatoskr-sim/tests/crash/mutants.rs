@@ -41,3 +41,10 @@ fn a_log_without_checksums_is_noticed() {
     let cuts = crate::cuts::a_journal_that_ends_anywhere_gives_back_exactly_its_whole_blocks;
     assert!(std::panic::catch_unwind(cuts).is_err(), "a torn block passes");
 }
+
+#[cfg(feature = "broken-late-handle")]
+#[test]
+fn a_log_that_syncs_a_segment_through_a_handle_opened_later_is_noticed() {
+    let lost = (1..).map_while(crate::failures::lose_a_write).filter(Result::is_err).count();
+    assert!(lost > 0, "every lost write was told");
+}
