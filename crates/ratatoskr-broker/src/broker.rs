@@ -27,7 +27,7 @@ use crate::calendar::Calendar;
 use crate::command::Command;
 use crate::core::{Alarm, Core, Counters, Health, Tally};
 use crate::dedup::Dedup;
-use crate::durable::{Books, Courier, Request};
+use crate::durable::{Books, Courier, Request, ScanSlots};
 use crate::error::{
     CreateTopicError, DeleteTopicError, OpenError, PurgeTopicError, ShutdownError, SubscribeError,
     Unavailable, UpdateTopicError,
@@ -180,6 +180,7 @@ impl Broker {
             dedup,
             health: watch::Sender::new(Health::Serving),
             tally: Tally::default(),
+            scans: ScanSlots::default(),
             log_counts: Mutex::new(opened.log.counts()),
             stopping: AtomicBool::new(false),
             id_mask: IdMask::new(opened.log.id_mask()),

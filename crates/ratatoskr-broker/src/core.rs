@@ -12,7 +12,7 @@ use crate::broken::Broken;
 use crate::calendar::{Calendar, DOUBT_MS};
 use crate::command::Command;
 use crate::dedup::Dedup;
-use crate::durable::{Books, Request, SubscriptionRef};
+use crate::durable::{Books, Request, ScanSlots, SubscriptionRef};
 use crate::error::Unavailable;
 use crate::id::IdMask;
 use crate::inbox::Inbox;
@@ -85,6 +85,8 @@ pub struct Counters {
     pub torn_bytes_cut: u64,
     /// Bytes that wait for the journal.
     pub inbox_bytes: u64,
+    /// Bytes of logs that peeks and listings of dead letters looked through.
+    pub scanned_bytes: u64,
 }
 
 /// Counts that several threads add to.
@@ -99,6 +101,7 @@ pub(crate) struct Tally {
     pub(crate) sync_micros_total: AtomicU64,
     pub(crate) topic_restarts: AtomicU64,
     pub(crate) subscriptions: AtomicU64,
+    pub(crate) scanned_bytes: AtomicU64,
 }
 
 impl Tally {
@@ -121,6 +124,8 @@ pub(crate) struct Core {
     pub(crate) books: Arc<Books>,
     /// Tells whoever watches of subscriptions that nobody used any more.
     pub(crate) expired_subscriptions: broadcast::Sender<SubscriptionRef>,
+    /// Who may look through logs now.
+    pub(crate) scans: ScanSlots,
     /// Which ids publishers gave lately.
     pub(crate) dedup: Arc<Dedup>,
     pub(crate) health: watch::Sender<Health>,
@@ -233,6 +238,7 @@ impl Core {
             topic_restarts: count(&self.tally.topic_restarts),
             torn_bytes_cut: self.torn_bytes_cut,
             inbox_bytes: self.inbox.bytes(),
+            scanned_bytes: count(&self.tally.scanned_bytes),
         }
     }
 }

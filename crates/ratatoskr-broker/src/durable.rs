@@ -28,6 +28,7 @@ mod ranges;
 mod registration;
 mod request;
 mod resolving;
+mod scan;
 mod settings;
 mod shelf;
 mod start;
@@ -46,12 +47,13 @@ pub use describe::{MemberDescription, SubscriptionDescription};
 pub(crate) use desk::Facts;
 pub use event::{Outcome, OutcomeError, Window};
 pub(crate) use happening::Happening;
-pub use letters::{DeadLetter, DeadLetterQuery};
+pub use letters::{DeadLetter, DeadLetterQuery, Listed};
 pub use member::{Delivered, Member, MemberEnd, WindowSetter};
 pub use request::{Fate, SettleError, SubscriptionError};
 pub(crate) use request::{Refused, Request};
 pub use resolving::Resolution;
 pub(crate) use resolving::{NotResolved, Resolving};
+pub(crate) use scan::ScanSlots;
 pub use settings::{
     SubscriptionName, SubscriptionNameError, SubscriptionRef, SubscriptionSettings,
     SubscriptionSettingsError, dead_letter_topic,

@@ -56,6 +56,12 @@ pub const SETTLEMENTS_MAX: usize = 10_000;
 /// Bytes of messages one peek or listing answers, unless a single message is larger: with what the wire adds, a client that takes
 /// 4 MiB, as gRPC clients do by default, takes it.
 pub const LISTED_BYTES_MAX: usize = 3 << 20;
+/// Bytes of a log that one step of a scan reads: peeks, listings of dead letters, subscribers whose filter passes nothing.
+pub const SCAN_STEP_BYTES: u64 = 256 << 10;
+/// Bytes of a log that one page of a scan examines at most, but for the rest of a step; the next page goes on from there.
+pub const SCAN_PAGE_BYTES_MAX: u64 = 16 << 20;
+/// Steps of scans that run at a time, over all callers: the disk is there for those who read what they get.
+pub const SCANS_AT_ONCE: usize = 2;
 /// Durable subscriptions that may exist at a time.
 pub const SUBSCRIPTIONS_MAX: usize = 100_000;
 /// Expired subscriptions that somebody who watches for them need not have looked at yet.

@@ -69,6 +69,8 @@ pub struct Subscription {
     segments: SegmentCursor,
     /// Messages read and not yet handed out one by one.
     ready: std::vec::IntoIter<Message>,
+    /// True when nothing of the last read passed: what it reads from disk then takes turns with scans.
+    is_scanning: bool,
 }
 
 impl Subscription {
@@ -100,7 +102,18 @@ impl Subscription {
             .map_err(|max| SubscribeError::TooManySubscribers { max })?;
         Tally::add(&core.tally.subscriptions, 1);
         let (segments, ready) = (SegmentCursor::default(), Vec::new().into_iter());
-        Ok(Subscription { core, topic, subscriber, reference, filter, expression, cursor, segments, ready })
+        Ok(Subscription {
+            core,
+            topic,
+            subscriber,
+            reference,
+            filter,
+            expression,
+            cursor,
+            segments,
+            ready,
+            is_scanning: false,
+        })
     }
 
     /// What ends this subscription when given to [`crate::Broker::unsubscribe`].
@@ -196,6 +209,7 @@ impl Subscription {
                 continue;
             }
             let messages = self.take(&chunks, credit);
+            self.is_scanning = messages.is_empty();
             if !messages.is_empty() {
                 return Ok(messages);
             }
@@ -244,13 +258,18 @@ impl Subscription {
     async fn cold_chunk(&mut self) -> Result<Option<RecordChunk>, SubscriptionEnd> {
         let (topic, cursor) = (self.topic.clone(), self.cursor);
         let mut segments = std::mem::take(&mut self.segments);
-        let reading = tokio::task::spawn_blocking(move || {
+        let read = move || {
             let result = topic.log.read_segments(cursor, &mut segments, READ_BYTES_MAX);
             (result, segments)
-        });
+        };
+        let done = if self.is_scanning {
+            self.core.scans.run(read).await
+        } else {
+            tokio::task::spawn_blocking(read).await
+        };
         let failed =
             |error: tokio::task::JoinError| SubscriptionEnd::ReadFailed { reason: error.to_string() };
-        let (result, segments) = reading.await.map_err(failed)?;
+        let (result, segments) = done.map_err(failed)?;
         self.segments = segments;
         result.map_err(end_of)
     }

@@ -1,5 +1,7 @@
 //! Dead letters: look at them, send them again, drop them.
 
+use std::collections::BTreeMap;
+
 use ratatoskr_proto as wire;
 use ratatoskr_proto::{DeadLetterGroup, Message};
 use tonic::Request;
@@ -34,7 +36,7 @@ pub struct DeadLetter {
 pub struct DeadLetterPage {
     /// Only those that pass this expression (`docs/filters.md`); empty for all. Their facts are metadata, see `docs/subscriptions.md`.
     pub filter: String,
-    /// From this offset of the topic of dead letters on; for the next page, the last one's plus one.
+    /// From this offset of the topic of dead letters on; for the next page, the last letter's plus one.
     pub from_offset: u64,
     /// At most so many, 1 to 1,000. Default 100.
     pub messages_max: u32,
@@ -60,22 +62,29 @@ pub struct DeadLetterChoice {
 }
 
 impl Client {
-    /// A subscription's dead letters that are still to be resolved, oldest first.
+    /// A subscription's dead letters that are still to be resolved, oldest first; none when there are no more. Asks again while
+    /// the broker has found none and not looked at all of them.
     pub async fn list_dead_letters(
         &self,
         topic: &str,
         subscription: &str,
         page: DeadLetterPage,
     ) -> Result<Vec<DeadLetter>, ClientError> {
-        let request = wire::ListDeadLettersRequest {
+        let mut request = wire::ListDeadLettersRequest {
             name: Some(named(topic, subscription)),
             filter: page.filter,
             messages_max: page.messages_max,
             from_offset: i64::try_from(page.from_offset).unwrap_or(i64::MAX),
             group_by_reason: false,
         };
-        let response = self.grpc().list_dead_letters(self.call(request)).await.map_err(self.failed())?;
-        response.into_inner().letters.into_iter().map(DeadLetter::from_wire).collect()
+        loop {
+            let call = self.call(request.clone());
+            let response = self.grpc().list_dead_letters(call).await.map_err(self.failed())?.into_inner();
+            match response.next_offset {
+                Some(next) if response.letters.is_empty() => request.from_offset = next,
+                _ => return response.letters.into_iter().map(DeadLetter::from_wire).collect(),
+            }
+        }
     }
 
     /// How many dead letters there are of each reason, most first; only those that pass the filter, or all if it is empty.
@@ -85,14 +94,26 @@ impl Client {
         subscription: &str,
         filter: &str,
     ) -> Result<Vec<DeadLetterGroup>, ClientError> {
-        let request = wire::ListDeadLettersRequest {
+        let mut request = wire::ListDeadLettersRequest {
             name: Some(named(topic, subscription)),
             filter: filter.to_owned(),
             group_by_reason: true,
             ..wire::ListDeadLettersRequest::default()
         };
-        let response = self.grpc().list_dead_letters(self.call(request)).await.map_err(self.failed())?;
-        Ok(response.into_inner().groups)
+        let mut counts = BTreeMap::<String, i64>::new();
+        loop {
+            let call = self.call(request.clone());
+            let response = self.grpc().list_dead_letters(call).await.map_err(self.failed())?.into_inner();
+            for group in response.groups {
+                *counts.entry(group.reason).or_default() += group.count;
+            }
+            let Some(next) = response.next_offset else { break };
+            request.from_offset = next;
+        }
+        let group = |(reason, count)| DeadLetterGroup { reason, count };
+        let mut groups: Vec<_> = counts.into_iter().map(group).collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(group.count));
+        Ok(groups)
     }
 
     /// Sends dead letters to their subscription again, to no other, with attempts starting anew. Tells how many.

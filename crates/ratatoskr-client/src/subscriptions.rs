@@ -21,6 +21,9 @@ use crate::message::{NewMessage, Receipt};
 use crate::settlement::{SettleError, Settlement};
 use crate::subscription::Start;
 
+/// A peek asks for no more once it has so much payload: as much as one answer of the broker holds.
+const PEEKED_BYTES_MAX: usize = 3 << 20;
+
 /// Where a subscription is to go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seek {
@@ -125,7 +128,8 @@ impl Client {
         described(response.into_inner().subscription, "SeekSubscription")
     }
 
-    /// The oldest unsettled messages that pass the filter, leased or not, without leasing them. 1 to 1,000.
+    /// The oldest unsettled messages that pass the filter, leased or not, without leasing them. 1 to 1,000, and no more than begin within
+    /// 3 MiB of payload. Asks again while the broker has found fewer and not looked at all there are.
     pub async fn peek_subscription(
         &self,
         topic: &str,
@@ -133,9 +137,21 @@ impl Client {
         messages_max: u32,
     ) -> Result<Vec<Message>, ClientError> {
         let name = Some(named(topic, subscription));
-        let request = self.call(wire::PeekSubscriptionRequest { name, messages_max });
-        let response = self.grpc().peek_subscription(request).await.map_err(self.failed())?;
-        Ok(response.into_inner().messages)
+        let mut request = wire::PeekSubscriptionRequest { name, messages_max, from_offset: 0 };
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        loop {
+            let call = self.call(request.clone());
+            let response = self.grpc().peek_subscription(call).await.map_err(self.failed())?.into_inner();
+            bytes += response.messages.iter().map(|message| message.payload.len()).sum::<usize>();
+            messages.extend(response.messages);
+            request.messages_max = messages_max.saturating_sub(messages.len() as u32);
+            match response.next_offset {
+                Some(next) if request.messages_max > 0 && bytes < PEEKED_BYTES_MAX => {
+                    request.from_offset = next;
+                }
+                _ => return Ok(messages),
+            }
+        }
     }
 
     /// Saves where a subscription stands under a name; an earlier state of that name is replaced. At most 16.

@@ -18,6 +18,15 @@ async fn pull(client: &Client, messages_max: u32) -> Vec<ratatoskr_client::Messa
     client.pull("orders", "billing", options).await.unwrap()
 }
 
+/// More than twice what the broker looks through for one answer.
+async fn publish_36_mib(client: &Client) {
+    for number in 0..36 {
+        let metadata = [("number".to_owned(), number.to_string())].into();
+        let message = NewMessage { metadata, ..NewMessage::new(vec![7; 1 << 20]) };
+        client.publish("orders", message).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_subscription_is_made_described_changed_and_deleted() {
     let house = House::open();
@@ -61,6 +70,46 @@ async fn a_subscription_is_moved_saved_and_looked_into() {
     assert_eq!(peeked.iter().map(|message| message.offset).collect::<Vec<_>>(), [3, 4]);
     client.forget_saved("orders", "billing", "before").await.unwrap();
     assert_eq!(lag(Seek::Saved("before".to_owned())).await.unwrap_err().reason(), "NOT_SAVED");
+}
+
+#[tokio::test]
+async fn a_peek_finds_what_is_far_behind_what_it_does_not_want() {
+    let house = House::open();
+    let client = house.client().await;
+    publish_36_mib(&client).await;
+    let filter = Some(r#"metadata.number == "1" || metadata.number == "35""#.to_owned());
+    let settings = SubscriptionSettings { filter, ..SubscriptionSettings::default() };
+    client.create_subscription("orders", "billing", Start::Earliest, settings).await.unwrap();
+    let peeked = client.peek_subscription("orders", "billing", 2).await.unwrap();
+    assert_eq!(peeked.iter().map(|message| message.offset).collect::<Vec<_>>(), [1, 35]);
+    let peeked = client.peek_subscription("orders", "billing", 1000).await.unwrap();
+    assert_eq!(peeked.len(), 2, "and comes to an end");
+}
+
+#[tokio::test]
+async fn dead_letters_far_behind_others_are_listed_and_all_are_counted() {
+    let house = House::open();
+    let client = house.client().await;
+    publish_36_mib(&client).await;
+    let mut dead = 0;
+    while dead < 36 {
+        let pulled = pull(&client, 3).await;
+        let reject = |message: &ratatoskr_client::Message| Settlement {
+            token: message.token.clone(),
+            outcome: Outcome::Reject { reason: "never".to_owned() },
+        };
+        client.settle(pulled.iter().map(reject).collect()).await.unwrap();
+        dead += pulled.len();
+    }
+    let filter = r#"metadata.number == "35""#;
+    let page = DeadLetterPage { filter: filter.to_owned(), ..DeadLetterPage::default() };
+    let letters = client.list_dead_letters("orders", "billing", page).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    let from_offset = letters[0].message.offset.unsigned_abs() + 1;
+    let page = DeadLetterPage { filter: filter.to_owned(), from_offset, ..DeadLetterPage::default() };
+    assert_eq!(client.list_dead_letters("orders", "billing", page).await.unwrap(), []);
+    let groups = client.count_dead_letters("orders", "billing", "").await.unwrap();
+    assert_eq!(groups.iter().map(|group| group.count).collect::<Vec<_>>(), [36]);
 }
 
 #[tokio::test]

@@ -306,6 +306,13 @@ pub struct Record {
     pub body: Body,
 }
 
+impl Record {
+    /// The same with memory of its own: a record shares that of the chunk it was read in, which may be far larger.
+    pub fn detached(&self) -> Record {
+        Record { body: self.body.detached(), ..*self }
+    }
+}
+
 /// Reads a little-endian `u32` at a position that exists.
 pub(crate) fn read_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes were sliced"))

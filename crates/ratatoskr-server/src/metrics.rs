@@ -42,6 +42,9 @@ const COUNTERS: &[Metric<Counters>] = &[
     ("ratatoskr_journal_syncs", "Times the journal was synced", |c| c.syncs),
     ("ratatoskr_journal_sync_microseconds", "Time spent in those syncs", |c| c.sync_micros_total),
     ("ratatoskr_checkpoints", "Checkpoints written", |c| c.checkpoints),
+    ("ratatoskr_scanned_bytes", "Bytes that peeks and listings of dead letters looked through", |c| {
+        c.scanned_bytes
+    }),
     ("ratatoskr_topic_restarts", "Topics restarted after a crash", |c| c.topic_restarts),
     ("ratatoskr_torn_bytes_cut", "Bytes of unacknowledged records cut at recovery", |c| c.torn_bytes_cut),
 ];

@@ -152,11 +152,13 @@ pub(crate) async fn peek(
 ) -> Result<wire::PeekSubscriptionResponse, Status> {
     let name = name_from_wire(request.name.as_ref())?;
     let messages_max = listed(request.messages_max, 10)?;
-    let peeked = broker.peek_subscription(&name, messages_max).await;
+    let from_offset = from_offset(request.from_offset)?;
+    let peeked = broker.peek_page(&name, from_offset, messages_max).await;
     let peeked = peeked.map_err(|error| status::subscription_status(&error))?;
     let receipt = receipt_of(broker, &name.topic);
     Ok(wire::PeekSubscriptionResponse {
-        messages: peeked.iter().map(|m| message_to_wire(m, receipt)).collect(),
+        messages: peeked.items.iter().map(|m| message_to_wire(m, receipt)).collect(),
+        next_offset: peeked.next_offset.map(number),
     })
 }
 
@@ -167,20 +169,20 @@ pub(crate) async fn list_dead_letters(
 ) -> Result<wire::ListDeadLettersResponse, Status> {
     let name = name_from_wire(request.name.as_ref())?;
     let letters_max = listed(request.messages_max, 100)?;
-    let message = format!("from_offset is {}; allowed are 0 and above", request.from_offset);
-    let from_offset =
-        u64::try_from(request.from_offset).map_err(|_| status::bad_field("from_offset", &message))?;
+    let from_offset = from_offset(request.from_offset)?;
     let query = DeadLetterQuery { ids: Vec::new(), filter: filter_from_wire(&request.filter)?, from_offset };
     let mut response = wire::ListDeadLettersResponse::default();
     if request.group_by_reason {
-        let counts = broker.count_dead_letters(&name, query).await;
+        let counts = broker.dead_letter_counts_page(&name, query).await;
         let counts = counts.map_err(|error| status::subscription_status(&error))?;
         let group = |(reason, count)| wire::DeadLetterGroup { reason, count: number(count) };
-        response.groups = counts.into_iter().map(group).collect();
+        response.groups = counts.items.into_iter().map(group).collect();
+        response.next_offset = counts.next_offset.map(number);
     } else {
-        let letters = broker.list_dead_letters(&name, query, letters_max).await;
+        let letters = broker.dead_letters_page(&name, query, letters_max).await;
         let letters = letters.map_err(|error| status::subscription_status(&error))?;
-        response.letters = letters.iter().map(|letter| dead_letter_to_wire(broker, letter)).collect();
+        response.letters = letters.items.iter().map(|letter| dead_letter_to_wire(broker, letter)).collect();
+        response.next_offset = letters.next_offset.map(number);
     }
     Ok(response)
 }
@@ -226,6 +228,11 @@ pub(crate) async fn trace(
     };
     let steps = trace.steps.into_iter().map(step).collect();
     Ok(wire::TraceMessageResponse { topic: trace.topic.to_string(), offset: number(trace.offset), steps })
+}
+
+fn from_offset(given: i64) -> Result<u64, Status> {
+    let message = || format!("from_offset is {given}; allowed are 0 and above");
+    u64::try_from(given).map_err(|_| status::bad_field("from_offset", &message()))
 }
 
 fn listed(given: u32, otherwise: u32) -> Result<usize, Status> {

@@ -386,7 +386,7 @@ async fn answers_nobody_reads_are_refused_before_they_are_made() {
     let name = SubscriptionName { topic: "orders".into(), subscription: "billing".into() };
     let create = CreateSubscriptionRequest { name: Some(name.clone()), ..Default::default() };
     client.create_subscription(create).await.unwrap();
-    let peek = framed(&PeekSubscriptionRequest { name: Some(name), messages_max: 1 });
+    let peek = framed(&PeekSubscriptionRequest { name: Some(name), messages_max: 1, from_offset: 0 });
     let mut hand = Hand::greeted(&fixture, &[(4, 0)]).await;
     // Let in one by one; they end together.
     let (first, last) = peek.split_at(peek.len() - 1);

@@ -177,7 +177,7 @@ async fn call(client: &mut Client, name: &str, topic: &str) -> Result<(), Status
             client.add_credit(request).await.map(drop)
         }
         "PeekSubscription" => client
-            .peek_subscription(wire::PeekSubscriptionRequest { name: name_of, messages_max: 1 })
+            .peek_subscription(wire::PeekSubscriptionRequest { name: name_of, ..Default::default() })
             .await
             .map(drop),
         "ListDeadLetters" => {

@@ -93,6 +93,11 @@ impl Standing {
         gaps
     }
 
+    /// Unsettled ranges from an offset on, the first `count` of them. The last one there is has no end.
+    pub(crate) fn unsettled(&self, from: u64, count: usize) -> Vec<Range<u64>> {
+        self.settled.gaps(from.max(self.origin), count)
+    }
+
     /// The oldest `count` unsettled offsets before `next`, as ranges.
     fn oldest_unsettled(&self, next: u64, mut count: u64) -> Vec<Range<u64>> {
         let mut oldest = Vec::new();

@@ -8,9 +8,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use ratatoskr_log::{Record, RecordChunk, SegmentCursor, Tail};
+use ratatoskr_log::Record;
 
-use super::book::Standing;
 use super::burial::{
     DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
     DEAD_TOPIC,
@@ -18,19 +17,33 @@ use super::burial::{
 use super::desk::{Facts, passes};
 use super::request::SubscriptionError;
 use super::resolving::AT_ONCE;
+use super::scan::{Found, Page, ScanError, Unsettled, scan};
 use super::settings::{CARETAKER, SubscriptionName, SubscriptionRef, SubscriptionSettings};
 use crate::broker::Broker;
 use crate::filter::{Filter, FilterFacts as _};
 use crate::id::{IdMask, MessageId};
-use crate::limits::{LISTED_BYTES_MAX, READ_BYTES_MAX};
+use crate::limits::SCAN_PAGE_BYTES_MAX;
 use crate::message::Message;
 use crate::subscription::Start;
 use crate::topic::Topic;
 
-/// Bytes of an answer that a message takes besides its own: id, topic, and what a dead letter repeats of its metadata.
-const AROUND_BYTES: usize = 1024;
 /// Reasons told apart when dead letters are counted.
 const REASONS_MAX: usize = 1000;
+
+/// One page of a listing, and where the next one goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// What was found, oldest first. None is no sign of the end.
+    pub items: Vec<T>,
+    /// The offset to go on from; `None` when everything there is has been looked at.
+    pub next_offset: Option<u64>,
+}
+
+impl<T> Listed<T> {
+    fn nothing() -> Listed<T> {
+        Listed { items: Vec::new(), next_offset: None }
+    }
+}
 
 /// A message no member could settle.
 #[derive(Clone, Debug)]
@@ -66,65 +79,125 @@ pub struct DeadLetterQuery {
 
 impl Broker {
     /// The oldest unsettled messages that pass the subscription's filter, leased or not, without leasing them. At most so many, and
-    /// about [`LISTED_BYTES_MAX`]; one always.
+    /// about [`LISTED_BYTES_MAX`](crate::limits::LISTED_BYTES_MAX); one always. Looks for them however long that takes.
     pub async fn peek_subscription(
         &self,
         name: &SubscriptionRef,
         messages_max: usize,
     ) -> Result<Vec<Message>, SubscriptionError> {
-        let number = self.find_subscription(name)?;
-        let look = |book: &super::book::Book| (book.standing.clone(), book.settings.filter.clone());
-        let Some((standing, filter)) = self.core().books.with(number, look) else {
+        Ok(self.peek(name, 0, Page::whole(messages_max)).await?.items)
+    }
+
+    /// The same from an offset on. Ends early when [`SCAN_PAGE_BYTES_MAX`](crate::limits::SCAN_PAGE_BYTES_MAX) have been looked through.
+    pub async fn peek_page(
+        &self,
+        name: &SubscriptionRef,
+        from_offset: u64,
+        messages_max: usize,
+    ) -> Result<Listed<Message>, SubscriptionError> {
+        self.peek(name, from_offset, Page::of(messages_max)).await
+    }
+
+    async fn peek(
+        &self,
+        name: &SubscriptionRef,
+        from: u64,
+        page: Page,
+    ) -> Result<Listed<Message>, SubscriptionError> {
+        let subscription = self.find_subscription(name)?;
+        let Some(filter) = self.core().books.with(subscription, |book| book.settings.filter.clone()) else {
             return Err(SubscriptionError::NotFound(name.clone()));
         };
         let filter = if filter.is_empty() { None } else { Filter::parse(&filter).ok() };
         let topic = self.topic_of(name)?;
-        let wanted = move |topic: &Topic, record: &Record| passes(topic, record, number, filter.as_ref());
-        let records = scan(topic.clone(), standing, Page::of(messages_max), wanted).await;
-        Ok(records
-            .map_err(|reason| read_failed(name, reason))?
-            .into_iter()
-            .map(|r| self.message(&topic, r))
-            .collect())
+        let wanted =
+            move |topic: &Topic, record: &Record| passes(topic, record, subscription, filter.as_ref());
+        let unsettled = Unsettled { topic: topic.clone(), subscription, from };
+        let found = scan(self.core(), unsettled, page, wanted).await;
+        let found = found.map_err(|error| scan_failed(name, error))?;
+        let items = found.records.into_iter().map(|record| self.message(&topic, record)).collect();
+        Ok(Listed { items, next_offset: found.next })
     }
 
-    /// A subscription's dead letters that are not resolved, oldest first. At most so many, and about [`LISTED_BYTES_MAX`]; one always.
-    /// The rest comes with `from_offset` after the last one's, until there is none.
+    /// A subscription's dead letters that are not resolved, oldest first. At most so many, and about
+    /// [`LISTED_BYTES_MAX`](crate::limits::LISTED_BYTES_MAX); one always. The rest comes with `from_offset` after the last one's, until
+    /// there is none. Looks for them however long that takes.
     pub async fn list_dead_letters(
         &self,
         name: &SubscriptionRef,
         query: DeadLetterQuery,
         letters_max: usize,
     ) -> Result<Vec<DeadLetter>, SubscriptionError> {
-        let Some(place) = self.caretaker(name).await? else { return Ok(Vec::new()) };
-        let records = self.unresolved(&place, &query, Page::of(letters_max)).await?;
-        Ok(records.into_iter().map(|record| letter(self.message(&place.topic, record))).collect())
+        Ok(self.dead_letters(name, &query, Page::whole(letters_max)).await?.items)
     }
 
-    /// How many unresolved dead letters there are of each reason, most first.
+    /// The same, but ends early when [`SCAN_PAGE_BYTES_MAX`](crate::limits::SCAN_PAGE_BYTES_MAX) have been looked through.
+    pub async fn dead_letters_page(
+        &self,
+        name: &SubscriptionRef,
+        query: DeadLetterQuery,
+        letters_max: usize,
+    ) -> Result<Listed<DeadLetter>, SubscriptionError> {
+        self.dead_letters(name, &query, Page::of(letters_max)).await
+    }
+
+    async fn dead_letters(
+        &self,
+        name: &SubscriptionRef,
+        query: &DeadLetterQuery,
+        page: Page,
+    ) -> Result<Listed<DeadLetter>, SubscriptionError> {
+        let Some(place) = self.caretaker(name).await? else { return Ok(Listed::nothing()) };
+        let found = self.unresolved(&place, query, page).await?;
+        let letters = found.records.into_iter().map(|record| letter(self.message(&place.topic, record)));
+        Ok(Listed { items: letters.collect(), next_offset: found.next })
+    }
+
+    /// How many unresolved dead letters there are of each reason, most first. Looks at all of them, however long that takes.
     pub async fn count_dead_letters(
         &self,
         name: &SubscriptionRef,
         query: DeadLetterQuery,
     ) -> Result<Vec<(String, u64)>, SubscriptionError> {
+        Ok(self.count(name, query, u64::MAX).await?.items)
+    }
+
+    /// The same for those found in the next [`SCAN_PAGE_BYTES_MAX`](crate::limits::SCAN_PAGE_BYTES_MAX) of the topic of dead letters.
+    pub async fn dead_letter_counts_page(
+        &self,
+        name: &SubscriptionRef,
+        query: DeadLetterQuery,
+    ) -> Result<Listed<(String, u64)>, SubscriptionError> {
+        self.count(name, query, SCAN_PAGE_BYTES_MAX).await
+    }
+
+    async fn count(
+        &self,
+        name: &SubscriptionRef,
+        mut query: DeadLetterQuery,
+        mut left_bytes: u64,
+    ) -> Result<Listed<(String, u64)>, SubscriptionError> {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        let Some(place) = self.caretaker(name).await? else { return Ok(Vec::new()) };
-        let mut query = query;
-        loop {
-            let records = self.unresolved(&place, &query, AT_ONCE).await?;
-            let Some(last) = records.last().map(|record| record.offset) else { break };
-            query.from_offset = last + 1;
-            for record in records {
+        let Some(place) = self.caretaker(name).await? else { return Ok(Listed::nothing()) };
+        let next_offset = loop {
+            let page = Page { examined: left_bytes.min(AT_ONCE.examined), ..AT_ONCE };
+            let found = self.unresolved(&place, &query, page).await?;
+            left_bytes = left_bytes.saturating_sub(found.examined);
+            for record in found.records {
                 let facts = Facts { topic: &place.topic, record: &record };
                 let reason = facts.metadata(DEAD_REASON).unwrap_or("").to_owned();
                 if counts.len() < REASONS_MAX || counts.contains_key(&reason) {
                     *counts.entry(reason).or_default() += 1;
                 }
             }
-        }
+            match found.next {
+                Some(next) if left_bytes > 0 => query.from_offset = next,
+                next => break next,
+            }
+        };
         let mut counts: Vec<_> = counts.into_iter().collect();
         counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
-        Ok(counts)
+        Ok(Listed { items: counts, next_offset })
     }
 
     /// Where unresolved dead letters are looked after; `None` while there never was one.
@@ -163,13 +236,8 @@ impl Broker {
         place: &Caretaker,
         query: &DeadLetterQuery,
         page: Page,
-    ) -> Result<Vec<Record>, SubscriptionError> {
+    ) -> Result<Found, SubscriptionError> {
         let mask = self.core().id_mask;
-        let Some(standing) = self.core().books.with(place.number, |book| book.standing.clone()) else {
-            return Err(SubscriptionError::NotFound(place.name.clone()));
-        };
-        let floor = standing.floor().max(query.from_offset);
-        let standing = Standing { origin: floor, ..standing };
         let ids: HashSet<MessageId> = query.ids.iter().copied().collect();
         let (owner, filter) = (place.owner.clone(), query.filter.clone());
         let wanted = move |topic: &Topic, record: &Record| {
@@ -179,8 +247,9 @@ impl Broker {
                 && (ids.is_empty() || ids.contains(&id_of(mask, topic, record)))
                 && filter.as_ref().is_none_or(|filter| filter.passes(&facts))
         };
-        let found = scan(place.topic.clone(), standing, page, wanted).await;
-        found.map_err(|reason| read_failed(&place.name, reason))
+        let (topic, subscription, from) = (place.topic.clone(), place.number, query.from_offset);
+        let found = scan(self.core(), Unsettled { topic, subscription, from }, page, wanted).await;
+        found.map_err(|error| scan_failed(&place.name, error))
     }
 
     fn message(&self, topic: &Topic, record: Record) -> Message {
@@ -207,8 +276,11 @@ pub(super) struct Caretaker {
     pub(super) origin: Arc<Topic>,
 }
 
-fn read_failed(name: &SubscriptionRef, reason: String) -> SubscriptionError {
-    SubscriptionError::ReadFailed { name: name.clone(), reason }
+fn scan_failed(name: &SubscriptionRef, error: ScanError) -> SubscriptionError {
+    match error {
+        ScanError::Gone => SubscriptionError::NotFound(name.clone()),
+        ScanError::ReadFailed(reason) => SubscriptionError::ReadFailed { name: name.clone(), reason },
+    }
 }
 
 fn id_of(mask: IdMask, topic: &Topic, record: &Record) -> MessageId {
@@ -231,85 +303,4 @@ fn letter(message: Message) -> DeadLetter {
         origin_id: fact(DEAD_ID),
         message,
     }
-}
-
-/// How much one look brings at most.
-#[derive(Clone, Copy)]
-pub(super) struct Page {
-    pub(super) records: usize,
-    /// As [`shown_bytes`] counts them. The first record comes however large it is.
-    pub(super) bytes: usize,
-}
-
-impl Page {
-    /// So many records, in an answer that a client takes.
-    fn of(records: usize) -> Page {
-        Page { records, bytes: LISTED_BYTES_MAX }
-    }
-}
-
-/// What a record takes in an answer, names and places around it included.
-fn shown_bytes(record: &Record) -> usize {
-    record.body.bytes() + AROUND_BYTES
-}
-
-/// Unsettled records that are wanted, from the origin on, on a thread that may wait for the disk.
-async fn scan(
-    topic: Arc<Topic>,
-    standing: Standing,
-    page: Page,
-    wanted: impl Fn(&Topic, &Record) -> bool + Send + 'static,
-) -> Result<Vec<Record>, String> {
-    let scanning = tokio::task::spawn_blocking(move || {
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        let mut cursor = standing.floor();
-        let mut segments = SegmentCursor::default();
-        // What is deleted may be gone from memory and from disk alike, and nothing comes any more.
-        while found.len() < page.records && !topic.log.is_deleted() {
-            // Retention goes on meanwhile.
-            cursor = cursor.max(topic.log.extent().first);
-            if let Some(end) = standing.settled.end_of(cursor) {
-                cursor = end;
-                continue;
-            }
-            let Some(chunks) = read(&topic, cursor, &mut segments)? else { break };
-            for record in chunks.iter().flat_map(RecordChunk::records) {
-                if record.offset < cursor || standing.settled.contains(record.offset) {
-                    continue;
-                }
-                if !wanted(&topic, &record) {
-                    continue;
-                }
-                bytes += shown_bytes(&record);
-                if bytes > page.bytes && !found.is_empty() {
-                    return Ok(found);
-                }
-                found.push(record);
-                if found.len() == page.records {
-                    return Ok(found);
-                }
-            }
-            cursor = chunks.last().map_or(cursor, RecordChunk::end);
-        }
-        Ok(found)
-    });
-    scanning.await.map_err(|error| error.to_string())?
-}
-
-/// What stands at a place, in memory or on disk; `None` past the end.
-fn read(
-    topic: &Topic,
-    cursor: u64,
-    segments: &mut SegmentCursor,
-) -> Result<Option<Vec<RecordChunk>>, String> {
-    let read = match topic.log.read_tail(cursor, READ_BYTES_MAX) {
-        Ok(Tail::Records(chunks)) => Ok(Some(chunks)),
-        Ok(Tail::End) => Ok(None),
-        Ok(Tail::Cold) => topic
-            .log
-            .read_segments(cursor, segments, READ_BYTES_MAX)
-            .map(|chunk| Some(chunk.into_iter().collect())),
-        Err(error) => Err(error),
-    };
-    read.map_err(|error| error.to_string())
 }

@@ -50,6 +50,23 @@ impl Ranges {
         self.ends.range(..=offset).next_back().map(|(_, &end)| end).filter(|&end| end > offset)
     }
 
+    /// Ranges from an offset on that are not in the set, the first `count` of them. The last one there is has no end.
+    pub(crate) fn gaps(&self, from: u64, count: usize) -> Vec<Range<u64>> {
+        let mut at = self.end_of(from).unwrap_or(from);
+        let mut gaps = Vec::new();
+        for (&start, &end) in self.ends.range(at..) {
+            if gaps.len() == count {
+                return gaps;
+            }
+            gaps.push(at..start);
+            at = end;
+        }
+        if gaps.len() < count {
+            gaps.push(at..u64::MAX);
+        }
+        gaps
+    }
+
     /// Offsets in the set from `from` on.
     pub(crate) fn count_from(&self, from: u64) -> u64 {
         let inside = self.end_of(from).map_or(0, |end| end - from);
@@ -111,6 +128,15 @@ mod tests {
                 for offset in 0..75 {
                     prop_assert_eq!(ranges.contains(offset), naive.contains(&offset));
                     prop_assert_eq!(ranges.count_from(offset), naive.range(offset..).count() as u64);
+                }
+                for from in [0, start, start + length] {
+                    let gaps = ranges.gaps(from, 3);
+                    let unlike = |offset: &u64| !naive.contains(offset);
+                    let in_gaps: Vec<u64> = gaps.iter().flat_map(|gap| gap.start..gap.end.min(75)).collect();
+                    let first_ones: Vec<u64> = (from..75).filter(unlike).take(in_gaps.len()).collect();
+                    prop_assert_eq!(&in_gaps, &first_ones);
+                    let is_whole = gaps.last().is_some_and(|gap| gap.end == u64::MAX);
+                    prop_assert!(is_whole || gaps.len() == 3);
                 }
                 let all: Vec<_> = ranges.iter().collect();
                 prop_assert!(all.windows(2).all(|pair| pair[0].end < pair[1].start), "{:?} touch", all);

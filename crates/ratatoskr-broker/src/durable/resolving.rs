@@ -18,16 +18,18 @@ use super::book::{Book, Books};
 use super::burial::DEAD_PREFIX;
 use super::courier::Courier;
 use super::happening::{Happening, Round};
-use super::letters::{Caretaker, DeadLetterQuery, Page};
+use super::letters::{Caretaker, DeadLetterQuery};
 use super::request::{Request, SettleError, SubscriptionError};
+use super::scan::Page;
 use super::settings::SubscriptionRef;
 use super::tickets::After;
 use crate::broker::Broker;
 use crate::command::{AppendError, Command, Records, Reply, Target};
+use crate::limits::SCAN_PAGE_BYTES_MAX;
 use crate::message::Terms;
 
 /// Dead letters resolved in one step: few enough that a step neither fills memory nor keeps others waiting for the disk.
-pub(super) const AT_ONCE: Page = Page { records: 500, bytes: 1 << 20 };
+pub(super) const AT_ONCE: Page = Page { records: 500, bytes: 1 << 20, examined: SCAN_PAGE_BYTES_MAX };
 
 /// What to do about dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,11 +125,11 @@ impl Broker {
         let at_once = rate_max.map_or(AT_ONCE.records, |rate| (rate as usize).clamp(1, AT_ONCE.records));
         let page = Page { records: at_once, ..AT_ONCE };
         loop {
-            let mut records = self.unresolved(&place, &query, page).await?;
+            let found = self.unresolved(&place, &query, page).await?;
+            let mut records = found.records;
             records.retain(|record| record.offset < end);
-            let Some(last) = records.last().map(|record| record.offset) else { return Ok(count) };
-            query.from_offset = last + 1;
             count += match resolution {
+                _ if records.is_empty() => 0,
                 Resolution::Count => records.len() as u64,
                 Resolution::Redrive => {
                     self.resolve(&place, &records, Some(redriven(&place, &records))).await?
@@ -137,6 +139,10 @@ impl Broker {
             if let Some(rate) = rate_max.filter(|_| resolution != Resolution::Count) {
                 let due = Duration::from_secs_f64(count as f64 / f64::from(rate.max(1)));
                 tokio::time::sleep(due.saturating_sub(started.elapsed())).await;
+            }
+            match found.next {
+                Some(next) if next < end => query.from_offset = next,
+                _ => return Ok(count),
             }
         }
     }

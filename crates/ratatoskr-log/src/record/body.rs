@@ -57,6 +57,10 @@ impl Body {
         true
     }
 
+    pub(super) fn detached(&self) -> Body {
+        Body { bytes: Bytes::copy_from_slice(&self.bytes) }
+    }
+
     /// True when there is more than key, metadata and payload.
     pub fn has_facts(&self) -> bool {
         self.bytes[0] & FLAGS_FACTS != 0

@@ -123,7 +123,7 @@ fn subscriptions() -> Vec<Call> {
         wire::start_position::Position::TimeMs(1_767_323_045_000),
     ));
     let seek = wire::SeekSubscriptionRequest { name: Some(name()), target: Some(target) };
-    let peek = wire::PeekSubscriptionRequest { name: Some(name()), messages_max: 3 };
+    let peek = wire::PeekSubscriptionRequest { name: Some(name()), messages_max: 3, from_offset: 0 };
     let save =
         wire::SaveSubscriptionRequest { name: Some(name()), saved: "here".to_owned(), ..Default::default() };
     vec![
