@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::marker::PhantomData;
 
-use bytes::Buf as _;
+use bytes::{Buf as _, Bytes};
 use prost::{Message, Name};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Status};
@@ -68,19 +68,24 @@ impl<U: Name + Default> Decoder for StrictDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        let request = buffer.copy_to_bytes(buffer.remaining());
-        if request.len() > HARMLESS_BYTES {
-            let values = Values::of(&request, U::NAME, VALUES_MAX)
-                .ok_or_else(|| not_followed(&"it cannot be told what its fields are"))?;
-            if values.is_beyond(VALUES_MAX) {
-                let Values { outer, inner } = VALUES_MAX;
-                return Err(not_followed(&format_args!(
-                    "it has more values than the {outer}, and {inner} in those, that are allowed"
-                )));
-            }
-        }
-        U::decode(request).map(Some).map_err(|error| malformed(&error))
+        decode_counted(buffer.copy_to_bytes(buffer.remaining())).map(Some)
     }
+}
+
+/// Decodes a request after its values have been counted: a request that has more of them than any call takes is refused before they
+/// are made.
+pub fn decode_counted<U: Name + Default>(request: Bytes) -> Result<U, Status> {
+    if request.len() > HARMLESS_BYTES {
+        let values = Values::of(&request, U::NAME, VALUES_MAX)
+            .ok_or_else(|| not_followed(&"it cannot be told what its fields are"))?;
+        if values.is_beyond(VALUES_MAX) {
+            let Values { outer, inner } = VALUES_MAX;
+            return Err(not_followed(&format_args!(
+                "it has more values than the {outer}, and {inner} in those, that are allowed"
+            )));
+        }
+    }
+    U::decode(request).map_err(|error| malformed(&error))
 }
 
 /// A request of so many bytes cannot become much.

@@ -19,7 +19,7 @@ mod outgoing_step;
 mod receipt;
 mod shape;
 
-pub use codec::{StrictCodec, malformed};
+pub use codec::{StrictCodec, decode_counted, malformed};
 pub use incoming::{BatchView, PublishView, ValueCounts};
 pub use outgoing::{LeaseParts, MessageParts, OutgoingMessage};
 pub use outgoing_step::{OutgoingMessages, OutgoingStep};

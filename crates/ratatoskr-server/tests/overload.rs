@@ -248,6 +248,11 @@ async fn what_would_become_millions_of_values_is_refused_before_it_does() {
     let refusal = client.settle(SettleRequest { settlements, ..SettleRequest::default() }).await.unwrap_err();
     assert_eq!(refusal.code(), Code::InvalidArgument);
     assert!(refusal.message().contains("more values than the 30000"), "{refusal}");
+    let filter = (0..40_000).map(|number| (number.to_string(), String::new())).collect();
+    let subscribe = SubscribeRequest { topic: "orders".into(), filter, ..SubscribeRequest::default() };
+    let refusal = client.subscribe(subscribe).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::InvalidArgument);
+    assert!(refusal.message().contains("more values than the 30000"), "{refusal}");
     let metadata: BTreeMap<_, _> = (0..1000).map(|number| (number.to_string(), String::new())).collect();
     let message = PublishRequest { topic: "orders".into(), metadata, ..PublishRequest::default() };
     let request = SettleRequest { messages: vec![message; 1000], ..SettleRequest::default() };

@@ -34,9 +34,9 @@ use crate::{fetch, status};
 
 /// A subscriber's request has come.
 pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, request: &Bytes, asked: Asked) {
-    let request = match SubscribeRequest::decode(request.clone()) {
+    let request: SubscribeRequest = match ratatoskr_proto::decode_counted(request.clone()) {
         Ok(request) => request,
-        Err(error) => return refuse(link, stream, &ratatoskr_proto::malformed(&error)),
+        Err(status) => return refuse(link, stream, &status),
     };
     if let Some(Err(status)) = asked.as_ref().map(|gate| gate.may(Action::Subscribe, &request.topic)) {
         return refuse(link, stream, &status);
