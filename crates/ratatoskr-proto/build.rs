@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         .extern_path(".ratatoskr", "crate")
         .extern_path(".ratatoskr.Message", "crate::OutgoingMessage")
         .extern_path(".ratatoskr.ConsumeResponse", "crate::OutgoingStep")
-        .extern_path(".ratatoskr.PullResponse", "crate::OutgoingMessages")
+        .extern_path(".ratatoskr.PullResponse", "crate::OutgoingPull")
         .codec_path("crate::StrictCodec")
         .compile_fds(descriptors)?;
     Ok(())

@@ -22,7 +22,7 @@ mod shape;
 pub use codec::{StrictCodec, decode_counted, malformed};
 pub use incoming::{BatchView, PublishView, ValueCounts};
 pub use outgoing::{LeaseParts, MessageParts, OutgoingMessage};
-pub use outgoing_step::{OutgoingMessages, OutgoingStep};
+pub use outgoing_step::{OutgoingMessages, OutgoingPull, OutgoingStep};
 pub use receipt::ReceiptParts;
 
 // The comments in the proto file are the documentation; generators have their own idea of style.
@@ -47,3 +47,6 @@ pub const SERVICE_NAME: &str = "ratatoskr.MessageBroker";
 
 /// Key of Subscribe's initial metadata that holds the subscription's reference.
 pub const SUBSCRIPTION_REF_METADATA: &str = "ratatoskr-subscription-ref";
+
+/// Key of Subscribe's initial metadata that is there, with the value `true`, when the call has created the durable subscription.
+pub const SUBSCRIPTION_CREATED_METADATA: &str = "ratatoskr-subscription-created";

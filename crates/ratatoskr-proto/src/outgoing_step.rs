@@ -1,7 +1,8 @@
-//! [`OutgoingMessages`] and [`OutgoingStep`]: what carries an [`OutgoingMessage`], as the server sends it.
+//! [`OutgoingMessages`], [`OutgoingPull`] and [`OutgoingStep`]: what carries an [`OutgoingMessage`], as the server sends it.
 //!
 //! ```text
-//!   PullResponse     { messages: [ m0 | m1 | … ] }   OutgoingMessages
+//!   Deliveries       { messages: [ m0 | m1 | … ] }   OutgoingMessages
+//!   PullResponse     { messages: …, created }        OutgoingPull
 //!   ConsumeResponse  { deliveries: { messages: … } } OutgoingStep::Deliveries
 //!                    { anything else }               OutgoingStep::Other
 //! ```
@@ -19,10 +20,12 @@ use crate::OutgoingMessage;
 
 /// `messages` of `ratatoskr.PullResponse` and of `ratatoskr.Deliveries`.
 const MESSAGES: u32 = 1;
+/// `created` of `ratatoskr.PullResponse`.
+const CREATED: u32 = 2;
 /// `deliveries` of `ratatoskr.ConsumeResponse`.
 const DELIVERIES: u32 = 2;
 
-/// A `ratatoskr.PullResponse`, or the `ratatoskr.Deliveries` of a step: these have the same fields.
+/// The `ratatoskr.Deliveries` of a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutgoingMessages {
     /// The messages.
@@ -63,6 +66,44 @@ impl Message for OutgoingMessages {
 
     fn clear(&mut self) {
         self.messages.clear();
+    }
+}
+
+/// A `ratatoskr.PullResponse`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutgoingPull {
+    /// Its messages: a field of the same number as theirs in `ratatoskr.Deliveries`.
+    pub deliveries: OutgoingMessages,
+    /// The call has created the subscription.
+    pub created: bool,
+}
+
+impl Message for OutgoingPull {
+    fn encode_raw(&self, buffer: &mut impl BufMut) {
+        self.deliveries.encode_raw(buffer);
+        if self.created {
+            prost::encoding::bool::encode(CREATED, &true, buffer);
+        }
+    }
+
+    fn encoded_len(&self) -> usize {
+        let created = if self.created { prost::encoding::bool::encoded_len(CREATED, &true) } else { 0 };
+        self.deliveries.encoded_len() + created
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buffer: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        // As with `OutgoingMessage`.
+        prost::encoding::skip_field(wire_type, tag, buffer, context)
+    }
+
+    fn clear(&mut self) {
+        *self = OutgoingPull::default();
     }
 }
 
@@ -141,7 +182,11 @@ mod tests {
     fn a_client_decodes_the_messages_the_server_wrote() {
         let payloads = [Bytes::new(), vec![7; 300].into(), vec![8; 70_000].into()];
         let outgoing = OutgoingMessages { messages: payloads.iter().map(outgoing).collect() };
-        let pulled = crate::PullResponse::decode(outgoing.encode_to_vec().as_slice()).unwrap();
+        let pull = |created| OutgoingPull { deliveries: outgoing.clone(), created };
+        let decode =
+            |pull: OutgoingPull| crate::PullResponse::decode(pull.encode_to_vec().as_slice()).unwrap();
+        let pulled = decode(pull(true));
+        assert!(pulled.created && !decode(pull(false)).created);
         let received: Vec<_> = pulled.messages.iter().map(|message| message.payload.clone()).collect();
         assert_eq!(received, payloads);
         let step = OutgoingStep::Deliveries(outgoing).encode_to_vec();

@@ -51,7 +51,7 @@ pub use quota::Exceeded;
 pub use section::PolicyError;
 pub use token::{TokenDigest, new_token};
 
-pub(crate) use audit::Audit;
+pub(crate) use audit::{Audit, SubscriptionEntry};
 pub(crate) use caller::Caller;
 pub(crate) use counts::Counts;
 pub(crate) use gate::Gate;

@@ -103,10 +103,12 @@ pub(crate) async fn consume(
     let settings =
         settings_from_wire(open.settings.as_ref(), &SubscriptionSettings::default()).map_err(fields)?;
     let create = (!open.must_exist).then_some((start, settings));
-    let member = join(broker, &name, JoinOptions { member: open.member, window, create }).await?;
+    let joiner = Joiner { broker, gate: &gate };
+    let member = joiner.join(&name, JoinOptions { member: open.member, window, create }).await?;
     let opened = wire::ConsumeOpened {
         settings: Some(settings_to_wire(member.settings(), name.topic.as_str(), name.name.as_str())),
         heartbeat_ms: i64::try_from(heartbeat.as_millis()).unwrap_or(i64::MAX),
+        created: member.has_created(),
     };
     let (tell, heard) = mpsc::unbounded_channel();
     let listener = Listener::new(
@@ -129,12 +131,19 @@ pub(crate) async fn consume(
     Ok(Response::new(revocable(Box::pin(steps), gate, Action::Subscribe, name.topic.to_string())))
 }
 
-pub(crate) async fn join(
-    broker: &Broker,
-    name: &SubscriptionRef,
-    options: JoinOptions,
-) -> Result<Member, Status> {
-    broker.join(name, options).await.map_err(|error| status::subscription_status(&error))
+/// Joins durable subscriptions for one call.
+pub(crate) struct Joiner<'a> {
+    pub(crate) broker: &'a Broker,
+    /// Whose call it is: a subscription that is created by it is written down.
+    pub(crate) gate: &'a Gate,
+}
+
+impl Joiner<'_> {
+    pub(crate) async fn join(&self, name: &SubscriptionRef, options: JoinOptions) -> Result<Member, Status> {
+        let (gate, created) = (self.gate.clone(), name.clone());
+        let joining = self.broker.join_noting(name, options, move || gate.note_created(&created));
+        joining.await.map_err(|error| status::subscription_status(&error))
+    }
 }
 
 type Step = (Result<OutgoingStep, Status>, Option<Consumer>);

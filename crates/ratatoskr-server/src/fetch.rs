@@ -14,14 +14,14 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_util::stream;
-use ratatoskr_broker::{Broker, Delivered, Durability, JoinOptions, Start, SubscriptionSettings, Window};
+use ratatoskr_broker::{Delivered, Durability, JoinOptions, Start, SubscriptionSettings, Window};
 use ratatoskr_proto as wire;
-use ratatoskr_proto::{OutgoingMessage, OutgoingMessages};
+use ratatoskr_proto::{OutgoingMessage, OutgoingMessages, OutgoingPull};
 use tonic::Status;
 
 use crate::answers::AnswerMemory;
 use crate::closing::Closing;
-use crate::consume::join;
+use crate::consume::Joiner;
 use crate::convert::subscriptions::{receipt_of, start_or, window_from_wire};
 use crate::encoding::encode_delivered;
 use crate::limits::{PULL_BYTES_MAX, PULL_MESSAGES_MAX, PULL_WAIT_MAX};
@@ -32,11 +32,11 @@ use crate::subscriptions::name_from_wire;
 
 /// `Pull`.
 pub(crate) async fn pull(
-    broker: &Broker,
+    joiner: &Joiner<'_>,
     request: wire::PullRequest,
     closing: &Closing,
     memory: &AnswerMemory,
-) -> Result<(OutgoingMessages, Held), Status> {
+) -> Result<(OutgoingPull, Held), Status> {
     let name = name_from_wire(request.name.as_ref())?;
     let messages = match request.messages_max {
         0 => 1,
@@ -56,10 +56,10 @@ pub(crate) async fn pull(
     // What it holds at most, by payload; the response is bounded by what it really weighs.
     let window = Window { messages, bytes: PULL_BYTES_MAX as u64 };
     let create = Some((Start::Earliest, SubscriptionSettings::default()));
-    let mut member = join(broker, &name, JoinOptions { member: request.member, window, create }).await?;
+    let mut member = joiner.join(&name, JoinOptions { member: request.member, window, create }).await?;
     // Until the response is there nothing has been seen: if the call ends before, no attempt is used up.
     member.leave_in_order();
-    let receipt = receipt_of(broker, &name.topic);
+    let (receipt, created) = (receipt_of(joiner.broker, &name.topic), member.has_created());
     let mut response = Response::default();
     let mut held = memory.hold(0)?;
     let mut patience = Box::pin(tokio::time::sleep(wait.max(PULL_GRACE)));
@@ -89,7 +89,7 @@ pub(crate) async fn pull(
         patience.as_mut().reset(tokio::time::Instant::now() + PULL_GRACE);
     }
     member.detach();
-    Ok((response.pulled, held))
+    Ok((OutgoingPull { deliveries: response.pulled, created }, held))
 }
 
 /// The response of a pull, and what it weighs.
@@ -120,12 +120,12 @@ const PULL_GRACE: Duration = Duration::from_millis(5);
 /// Messages on their way to one subscriber.
 pub(crate) type MessageStream = Pin<Box<dyn Stream<Item = Result<OutgoingMessage, Status>>>>;
 
-/// `Subscribe` with the name of a durable subscription.
+/// `Subscribe` with the name of a durable subscription. Answers also whether that has created it.
 pub(crate) async fn subscribe(
-    broker: &Broker,
+    joiner: &Joiner<'_>,
     request: wire::SubscribeRequest,
     closing: &Closing,
-) -> Result<MessageStream, Status> {
+) -> Result<(MessageStream, bool), Status> {
     let name = wire::SubscriptionName { topic: request.topic, subscription: request.subscription };
     let name = name_from_wire(Some(&name))?;
     let message =
@@ -142,15 +142,16 @@ pub(crate) async fn subscribe(
     let settings =
         SubscriptionSettings { filter: request.filter_expression, ..SubscriptionSettings::default() };
     let options = JoinOptions { member: request.subscriber_id, window, create: Some((start, settings)) };
-    let member = join(broker, &name, options).await?;
+    let member = joiner.join(&name, options).await?;
+    let has_created = member.has_created();
     let subscribed = Subscribed {
-        receipt: receipt_of(broker, &name.topic),
+        receipt: receipt_of(joiner.broker, &name.topic),
         member: Served::new(member, closing),
         closed: Box::pin(closing.clone().closed()),
         batch: Vec::new().into_iter(),
         encoded: Vec::new().into_iter(),
     };
-    Ok(Box::pin(stream::unfold(Some(subscribed), next_message)))
+    Ok((Box::pin(stream::unfold(Some(subscribed), next_message)), has_created))
 }
 
 /// One stream of `Subscribe` with a name.

@@ -3,6 +3,7 @@
 //! ```text
 //!   once a second: what do namespaces hold?
 //!                  any file changed? ─┐
+//!   a subscription has expired ──▶ audit log
 //!   SIGHUP: Running::reload ──────────┴─▶ read anew ─▶ good: in force from the next call or connection on
 //!                                                   └▶ not: logged, counted, nothing changes
 //! ```
@@ -12,9 +13,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ratatoskr_broker::Broker;
+use ratatoskr_broker::{Broker, SubscriptionRef};
+use tokio::sync::broadcast::error::RecvError;
 
-use crate::access::Access;
+use crate::access::{Access, SubscriptionEntry};
 use crate::clients::Clients;
 use crate::closing::Closing;
 use crate::limits::RELOAD_INTERVAL;
@@ -48,10 +50,15 @@ impl Guard {
     pub(crate) async fn watch(self, closing: Closing) {
         let mut ticks = tokio::time::interval(RELOAD_INTERVAL);
         let (mut policy, mut tls) = (stamps(&self.access.files()), self.tls_stamps());
+        let mut expired = self.broker.watch_expired_subscriptions();
         let mut closed = Box::pin(closing.closed());
         loop {
             tokio::select! {
                 () = &mut closed => return,
+                expired = expired.recv() => {
+                    self.note_expired(expired);
+                    continue;
+                }
                 _ = ticks.tick() => {}
             }
             self.access.audit.tick();
@@ -66,6 +73,23 @@ impl Guard {
             if std::mem::replace(&mut tls, now.clone()) != now {
                 self.reload_tls();
             }
+        }
+    }
+
+    /// Writes down what the broker deleted because nobody used it.
+    fn note_expired(&self, expired: Result<SubscriptionRef, RecvError>) {
+        let audit = &self.access.audit;
+        match expired {
+            Ok(name) => audit.record_subscription(&SubscriptionEntry {
+                outcome: "expired",
+                who: "",
+                by: "broker",
+                peer: None,
+                call: "",
+                name: &name,
+            }),
+            Err(RecvError::Lagged(missed)) => audit.figures().lost.add(missed),
+            Err(RecvError::Closed) => {}
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ratatoskr_broker::{Broker, MessageId, Token};
 use ratatoskr_proto as wire;
-use ratatoskr_proto::OutgoingMessages;
+use ratatoskr_proto::OutgoingPull;
 use ratatoskr_proto::message_broker_server::MessageBroker;
 use tonic::service::Interceptor;
 use tonic::{Extensions, Request, Response, Status, Streaming};
@@ -247,9 +247,10 @@ impl MessageBroker for Guarded {
         self.service.describe_subscription(request).await
     }
 
-    async fn pull(&self, request: Request<wire::PullRequest>) -> Result<Response<OutgoingMessages>, Status> {
+    async fn pull(&self, mut request: Request<wire::PullRequest>) -> Result<Response<OutgoingPull>, Status> {
         let gate = self.gate(&request, "Pull")?;
         gate.may(Action::Subscribe, topic_of(request.get_ref().name.as_ref()))?;
+        request.extensions_mut().insert(gate);
         self.service.pull(request).await
     }
 

@@ -7,14 +7,14 @@ use ratatoskr_broker::limits::LISTED_BYTES_MAX;
 use ratatoskr_broker::{Broker, Health, TopicSettings};
 use ratatoskr_proto as wire;
 use ratatoskr_proto::message_broker_server::MessageBroker;
-use ratatoskr_proto::{OutgoingMessage, OutgoingMessages};
+use ratatoskr_proto::{OutgoingMessage, OutgoingPull};
 use tokio_stream::Pending;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::Gate;
 use crate::answers::{AnswerMemory, answer};
 use crate::closing::Closing;
-use crate::consume::ConsumeStream;
+use crate::consume::{ConsumeStream, Joiner};
 use crate::convert::{durability_to_wire, number};
 use crate::limits::LISTED_NAME_BYTES;
 use crate::{consume, fetch, publish, settle, status, subscribe, subscriptions, topics};
@@ -65,7 +65,7 @@ impl Service {
     }
 }
 
-/// The gate that a stream of several topics goes on to ask.
+/// The gate that a call goes on to ask, or has what it did written down by.
 fn gate_of<T>(request: &mut Request<T>) -> Gate {
     request.extensions_mut().remove().expect("`guarded` puts it there")
 }
@@ -224,10 +224,11 @@ impl MessageBroker for Service {
         subscriptions::describe(&self.broker, request.into_inner()).await.map(Response::new)
     }
 
-    async fn pull(&self, request: Request<wire::PullRequest>) -> Result<Response<OutgoingMessages>, Status> {
+    async fn pull(&self, mut request: Request<wire::PullRequest>) -> Result<Response<OutgoingPull>, Status> {
         let memory = AnswerMemory::of(&request);
-        let pulled = fetch::pull(&self.broker, request.into_inner(), &self.closing, &memory).await;
-        pulled.map(|(messages, held)| answer(messages, held))
+        let joiner = Joiner { broker: &self.broker, gate: &gate_of(&mut request) };
+        let pulled = fetch::pull(&joiner, request.into_inner(), &self.closing, &memory).await;
+        pulled.map(|(pulled, held)| answer(pulled, held))
     }
 
     async fn ack(&self, request: Request<wire::AckRequest>) -> Result<Response<wire::AckResponse>, Status> {

@@ -34,6 +34,11 @@ impl Count {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// So many more.
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
     /// The number as it stands.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

@@ -21,6 +21,7 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use ratatoskr_broker::SubscriptionRef;
 use serde::Serialize;
 
 use crate::limits::{AUDIT_DENIALS_PER_SECOND, AUDIT_LINES_WAITING_MAX};
@@ -41,6 +42,21 @@ pub(crate) struct Entry<'a> {
     /// Empty if it concerns none.
     pub(crate) topic: &'a str,
     pub(crate) outcome: Outcome,
+}
+
+/// A durable subscription that nobody asked to have created, or deleted.
+pub(crate) struct SubscriptionEntry<'a> {
+    /// `created` or `expired`.
+    pub(crate) outcome: &'static str,
+    /// As with [`Entry`].
+    pub(crate) who: &'a str,
+    /// As with [`Entry`]; `broker` for what the broker does by itself.
+    pub(crate) by: &'a str,
+    /// `None` if no call did it.
+    pub(crate) peer: Option<SocketAddr>,
+    /// The call that did it; empty if none did.
+    pub(crate) call: &'static str,
+    pub(crate) name: &'a SubscriptionRef,
 }
 
 /// Whether it was allowed.
@@ -97,6 +113,19 @@ struct LineFields<'a> {
 }
 
 #[derive(Serialize)]
+struct SubscriptionFields<'a> {
+    time_ms: u64,
+    outcome: &'a str,
+    who: &'a str,
+    by: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<SocketAddr>,
+    call: &'a str,
+    topic: &'a str,
+    subscription: &'a str,
+}
+
+#[derive(Serialize)]
 struct HiddenFields {
     time_ms: u64,
     outcome: &'static str,
@@ -133,6 +162,22 @@ impl Audit {
         };
         let Entry { who, by, peer, call, topic, .. } = *entry;
         self.send(&LineFields { time_ms, outcome, who, by, peer, call, topic, reason });
+    }
+
+    /// Writes down, soon, that a subscription was created or deleted without being asked for.
+    pub(crate) fn record_subscription(&self, entry: &SubscriptionEntry<'_>) {
+        let SubscriptionEntry { outcome, who, by, peer, call, name } = *entry;
+        let (topic, subscription) = (name.topic.as_str(), name.name.as_str());
+        self.send(&SubscriptionFields {
+            time_ms: now_ms(),
+            outcome,
+            who,
+            by,
+            peer,
+            call,
+            topic,
+            subscription,
+        });
     }
 
     /// Tells of denials that were not shown, once their second is over. To be called now and then.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratatoskr_broker::{Broker, TopicName};
+use ratatoskr_broker::{Broker, SubscriptionRef, TopicName};
 use tonic::Status;
 
-use super::audit::{Entry, Outcome};
+use super::audit::{Entry, Outcome, SubscriptionEntry};
 use super::caller::Caller;
 use super::denied::Denied;
 use super::quota::{Permit, Reservation};
@@ -158,6 +158,18 @@ impl Gate {
 
     fn access(&self) -> &Access {
         self.visitor.access()
+    }
+
+    /// Writes down that this call has created a subscription because there was none.
+    pub(crate) fn note_created(&self, name: &SubscriptionRef) {
+        self.access().audit.record_subscription(&SubscriptionEntry {
+            outcome: "created",
+            who: self.caller.who(),
+            by: self.caller.by().word(),
+            peer: Some(self.visitor.peer().address),
+            call: self.call,
+            name,
+        });
     }
 
     /// Writes down what was done.

@@ -67,6 +67,14 @@ pub(super) fn enter(worker: &Worker, link: &Link, route: Route) -> Result<Asked,
     Ok(Some(Box::new(gate)))
 }
 
+/// Whose call it is, to have what it does written down. Where nobody is asked, all are the same one.
+pub(super) fn gate_of(link: &Link, asked: &Asked, route: Route) -> Result<Gate, Status> {
+    match asked {
+        Some(gate) => Ok(Gate::clone(gate)),
+        None => Gate::enter(&link.visitor, None, route.call()),
+    }
+}
+
 /// Lets a `Publish` in.
 pub(super) fn message(asked: &Asked, broker: &Broker, request: &Bytes) -> Result<Way, Status> {
     let Some(gate) = asked else { return Ok(Way::unasked()) };

@@ -17,14 +17,16 @@ use futures_util::StreamExt;
 use prost::Message;
 use ratatoskr_broker::{Broker, Durability, Subscription, SubscriptionEnd, TopicName};
 use ratatoskr_http2::StreamId;
-use ratatoskr_proto::{SUBSCRIPTION_REF_METADATA, SubscribeRequest};
+use ratatoskr_proto::{SUBSCRIPTION_CREATED_METADATA, SUBSCRIPTION_REF_METADATA, SubscribeRequest};
 use tonic::Status;
 
-use crate::access::Action;
+use crate::access::{Action, Gate};
+use crate::consume::Joiner;
 use crate::convert::subscription_from_wire;
 use crate::door::asking::{self, Asked};
 use crate::door::link::Link;
 use crate::door::publishing::OK;
+use crate::door::route::Route;
 use crate::door::tonic_call::{refuse, status_ending};
 use crate::door::{Worker, calls};
 use crate::encoding::{frames, shared_frames};
@@ -38,11 +40,15 @@ pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, requ
         Ok(request) => request,
         Err(status) => return refuse(link, stream, &status),
     };
-    if let Some(Err(status)) = asked.as_ref().map(|gate| gate.may(Action::Subscribe, &request.topic)) {
+    let gate = match asking::gate_of(link, &asked, Route::Subscribe) {
+        Ok(gate) => gate,
+        Err(status) => return refuse(link, stream, &status),
+    };
+    if let Err(status) = gate.may(Action::Subscribe, &request.topic) {
         return refuse(link, stream, &status);
     }
     let revoked = asking::revoked(asked, &request.topic);
-    let feeding = feed(Rc::clone(worker), Rc::clone(link), stream, request, revoked);
+    let feeding = feed(Rc::clone(worker), Rc::clone(link), stream, (request, gate), revoked);
     calls::spawn(link, stream, None, feeding);
 }
 
@@ -50,17 +56,18 @@ async fn feed(
     worker: Rc<Worker>,
     link: Rc<Link>,
     stream: StreamId,
-    request: SubscribeRequest,
+    (request, gate): (SubscribeRequest, Gate),
     mut revoked: BoxFuture<'static, Status>,
 ) {
     if !request.subscription.is_empty() {
-        return deliver(&worker, &link, stream, request, revoked).await;
+        return deliver(&worker, &link, stream, (request, gate), revoked).await;
     }
+    drop(gate);
     let mut follower = match follow(&worker.broker, request) {
         Ok(follower) => follower,
         Err(status) => return refuse(&link, stream, &status),
     };
-    write_head(&link, stream, Some(follower.subscription.reference()));
+    write_head(&link, stream, [(SUBSCRIPTION_REF_METADATA, follower.subscription.reference())]);
     let mut closed = Box::pin(worker.closing.clone().closed());
     link.http2().share(stream);
     let end = loop {
@@ -93,14 +100,15 @@ async fn deliver(
     worker: &Worker,
     link: &Link,
     stream: StreamId,
-    request: SubscribeRequest,
+    (request, gate): (SubscribeRequest, Gate),
     mut revoked: BoxFuture<'static, Status>,
 ) {
-    let mut messages = match fetch::subscribe(&worker.broker, request, &worker.closing).await {
-        Ok(messages) => messages,
+    let joiner = Joiner { broker: &worker.broker, gate: &gate };
+    let (mut messages, has_created) = match fetch::subscribe(&joiner, request, &worker.closing).await {
+        Ok(subscribed) => subscribed,
         Err(status) => return refuse(link, stream, &status),
     };
-    write_head(link, stream, None);
+    write_head(link, stream, has_created.then_some((SUBSCRIPTION_CREATED_METADATA, "true")));
     let mut buffer = BytesMut::new();
     let end = loop {
         let next = async {
@@ -123,11 +131,15 @@ async fn deliver(
     link.http2().end(stream, end);
 }
 
-fn write_head(link: &Link, stream: StreamId, reference: Option<&str>) {
+fn write_head<'a>(
+    link: &Link,
+    stream: StreamId,
+    metadata: impl IntoIterator<Item = (&'static str, &'a str)>,
+) {
     link.http2().send_headers(stream, |fields| {
         fields.known(":status", "200").known("content-type", "application/grpc");
-        if let Some(reference) = reference {
-            fields.put(SUBSCRIPTION_REF_METADATA, reference);
+        for (name, value) in metadata {
+            fields.put(name, value);
         }
     });
     link.wake();
