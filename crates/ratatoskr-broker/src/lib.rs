@@ -35,6 +35,7 @@ mod name;
 mod owner;
 mod postbox;
 mod publishing;
+mod quoted;
 mod retention;
 mod schedule;
 mod sequencer;
@@ -65,6 +66,7 @@ pub use memory::{MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, Shares};
 pub use message::{Delivery, Message, MessageError, MessageView, NewMessage, Receipt, SCHEDULED_ID};
 pub use name::{TopicName, TopicNameError};
 pub use postbox::{Postbox, Posted, Published};
+pub use quoted::{Quoted, SHOWN_BYTES_MAX, quoted, shortened};
 pub use ratatoskr_log::{Diagnosis, Finding, RecoveryReport, Severity};
 pub use settings::{
     DEDUP_WINDOW_MS_DEFAULT, Durability, RETENTION_AGE_MS_DEFAULT, SettingsError, TopicSettings,

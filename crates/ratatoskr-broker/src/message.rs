@@ -13,6 +13,7 @@ use crate::limits::{
     METADATA_VALUE_BYTES_MAX,
 };
 use crate::name::TopicName;
+use crate::quoted::quoted;
 use crate::settings::Durability;
 use crate::topic::Topic;
 
@@ -230,7 +231,7 @@ pub enum MessageError {
         bytes: usize,
     },
     /// A metadata value is too long.
-    #[error("metadata value of {key:?} has {bytes} bytes; at most {METADATA_VALUE_BYTES_MAX} are allowed")]
+    #[error("metadata value of {} has {bytes} bytes; at most {METADATA_VALUE_BYTES_MAX} are allowed", quoted(.key))]
     MetadataValueTooLong {
         /// The entry's key.
         key: String,

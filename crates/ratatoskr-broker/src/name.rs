@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::limits::TOPIC_NAME_BYTES_MAX;
+use crate::quoted::quoted;
 
 /// A valid topic name: 1 to 255 bytes of ASCII letters, digits, `.`, `_` and `-`. Cheap to clone.
 ///
@@ -36,7 +37,8 @@ pub enum TopicNameError {
     },
     /// A character outside the allowed set.
     #[error(
-        "topic name {name:?} has {character:?} at byte {position}; allowed are letters, digits, '.', '_' and '-', 1 to {TOPIC_NAME_BYTES_MAX} bytes"
+        "topic name {} has {character:?} at byte {position}; allowed are letters, digits, '.', '_' and '-', 1 to {TOPIC_NAME_BYTES_MAX} bytes",
+        quoted(.name)
     )]
     InvalidCharacter {
         /// The name as given.

@@ -18,6 +18,7 @@ mod calls;
 mod connection;
 mod decoding;
 mod feed;
+mod header_list;
 mod link;
 mod partial;
 mod publishing;

@@ -8,17 +8,20 @@
 //!                                               + RetryInfo (after)    when waiting may help
 //! ```
 //!
-//! Invariant: a broker that cannot serve right now (full disk, restart, shutdown) is a status in
+//! Invariants: a status fits a header list ([`bounded`]), whatever the request was; a broker that cannot serve right now (full disk, restart, shutdown) is a status in
 //! every call, never a refusal: a client's retry logic looks at statuses.
+
+mod bounded;
 
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::time::Duration;
 
+use ratatoskr_broker::limits::TOPIC_NAME_BYTES_MAX;
 use ratatoskr_broker::{
     CreateTopicError, DeleteTopicError, MemberEnd, MessageError, PublishError, PurgeTopicError,
     SettingsError, SettleError, SubscribeError, SubscriptionEnd, SubscriptionError, SubscriptionRef,
-    TopicNameError, Unavailable, UpdateTopicError,
+    TopicNameError, Unavailable, UpdateTopicError, quoted,
 };
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -30,9 +33,15 @@ use crate::limits::{
     DEDUP_IDS_RETRY, DISK_FULL_RETRY, MEMORY_RETRY, READ_FAILED_RETRY, SHUTDOWN_RETRY, TOPIC_RESTART_RETRY,
 };
 use crate::memory::Exhausted;
+use bounded::bounded;
 
 /// `ErrorInfo.domain` of every status.
 const DOMAIN: &str = "ratatoskr";
+
+/// Bytes of a message. It stands in a status once as it is, percent-encoded, and once in the details: all that fits a header list of 8 KiB.
+const MESSAGE_BYTES_MAX: usize = 1024;
+/// Bytes of one fact: the longest name.
+const FACT_BYTES_MAX: usize = TOPIC_NAME_BYTES_MAX;
 
 /// In-band code for a topic that is not there.
 pub(crate) const TOPIC_NOT_FOUND: &str = "topic_not_found";
@@ -74,12 +83,12 @@ impl Failure {
     }
 
     fn fact(mut self, name: &'static str, value: &dyn Display) -> Failure {
-        self.facts.push((name, value.to_string()));
+        self.facts.push((name, bounded(value, FACT_BYTES_MAX)));
         self
     }
 
     fn status(self, message: &dyn Display) -> Status {
-        let message = message.to_string();
+        let message = bounded(message, MESSAGE_BYTES_MAX);
         let facts: HashMap<String, String> =
             self.facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let mut details = ErrorDetails::with_error_info(self.reason, DOMAIN, facts);
@@ -105,20 +114,22 @@ pub(crate) fn bad_name(field: &'static str, error: &TopicNameError) -> Status {
 
 /// A topic that is not there, in a call that answers with statuses.
 pub(crate) fn no_topic(name: &str) -> Status {
-    let message = format!("topic {name:?} does not exist; create it, or publish to it");
+    let message = format!("topic {} does not exist; create it, or publish to it", quoted(name));
     Failure::new(Code::NotFound, "TOPIC_NOT_FOUND").fact("topic", &name).status(&message)
 }
 
 /// A subscription that is not there, in a call that answers with statuses.
 pub(crate) fn no_subscription(topic: &str, reference: &str) -> Status {
-    let message = format!("topic {topic:?} has no subscription {reference:?}; it may have ended");
+    let message =
+        format!("topic {} has no subscription {}; it may have ended", quoted(topic), quoted(reference));
     let failure = Failure::new(Code::NotFound, "SUBSCRIPTION_NOT_FOUND");
     failure.fact("topic", &topic).fact("subscription_ref", &reference).status(&message)
 }
 
 /// A message that no topic has.
 pub(crate) fn no_message(id: &str) -> Status {
-    let message = format!("no topic has a message with id {id}; it may have been deleted with its topic");
+    let message =
+        format!("no topic has a message with id {}; it may have been deleted with its topic", quoted(id));
     Failure::new(Code::NotFound, "MESSAGE_NOT_FOUND").fact("message_id", &id).status(&message)
 }
 

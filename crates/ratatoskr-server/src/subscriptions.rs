@@ -2,7 +2,7 @@
 
 use ratatoskr_broker::{
     Broker, DeadLetterQuery, Filter, Resolution, Seek, Start, SubscriptionName, SubscriptionRef,
-    SubscriptionSettings, TopicName,
+    SubscriptionSettings, TopicName, quoted,
 };
 use ratatoskr_proto as wire;
 use ratatoskr_proto::seek_subscription_request::Target;
@@ -196,7 +196,8 @@ pub(crate) async fn resolve_dead_letters(
     let mut ids = Vec::with_capacity(request.ids.len());
     for id in &request.ids {
         let parsed = ratatoskr_broker::MessageId::parse(id);
-        let message = format!("id {id:?} is no message id; it is a UUID, as ListDeadLetters gives it");
+        let message =
+            format!("id {} is no message id; it is a UUID, as ListDeadLetters gives it", quoted(id));
         ids.push(parsed.ok_or_else(|| status::bad_field("ids", &message))?);
     }
     let query = DeadLetterQuery { ids, filter: filter_from_wire(&request.filter)?, from_offset: 0 };
@@ -216,7 +217,7 @@ pub(crate) async fn trace(
     broker: &Broker,
     request: wire::TraceMessageRequest,
 ) -> Result<wire::TraceMessageResponse, Status> {
-    let message = format!("message_id {:?} is no message id; it is a UUID", request.message_id);
+    let message = format!("message_id {} is no message id; it is a UUID", quoted(&request.message_id));
     let id = ratatoskr_broker::MessageId::parse(&request.message_id)
         .ok_or_else(|| status::bad_field("message_id", &message))?;
     let trace = broker.trace_message(id).await.map_err(|reason| status::unavailable(&reason))?;

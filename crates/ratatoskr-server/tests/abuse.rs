@@ -7,119 +7,15 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use ratatoskr_broker::{Broker, BrokerConfig, MEMORY_BYTES_MIN};
-use ratatoskr_http2::hpack::{Decoder, Fields};
-use ratatoskr_http2::raw::{self, Heard, flag, kind};
+use ratatoskr_http2::hpack::Fields;
+use ratatoskr_http2::raw::{self, flag, kind};
 use ratatoskr_http2::{ErrorCode, limits::NUISANCES_PER_TICK_MAX};
 use ratatoskr_proto::{CreateSubscriptionRequest, PeekSubscriptionRequest, SubscriptionName};
 use ratatoskr_server::ClientLimits;
+use support::hand::{ALL, Hand, data, head, value};
 use support::{Fixture, PATIENCE, create, publish};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-const ALL: u8 = flag::END_HEADERS | flag::END_STREAM;
-
-/// A connection that says what it likes.
-struct Hand {
-    socket: TcpStream,
-    heard: BytesMut,
-    decoder: Decoder,
-}
-
-impl Hand {
-    async fn connect(fixture: &Fixture) -> Hand {
-        let address = fixture.running.as_ref().unwrap().grpc_addr();
-        let socket = TcpStream::connect(address).await.unwrap();
-        Hand { socket, heard: BytesMut::new(), decoder: Decoder::new(4096) }
-    }
-
-    async fn greeted(fixture: &Fixture, settings: &[(u16, u32)]) -> Hand {
-        let mut hand = Hand::connect(fixture).await;
-        hand.say(raw::greeting(settings)).await;
-        hand
-    }
-
-    /// What the server no longer takes is not what the tests are about.
-    async fn say(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = timeout(PATIENCE, self.socket.write_all(bytes.as_ref())).await.expect("the server reads");
-    }
-
-    /// The next frame; nothing once the server has closed.
-    async fn frame(&mut self) -> Option<Heard> {
-        loop {
-            if let Some(frame) = raw::take_frame(&mut self.heard) {
-                return Some(frame);
-            }
-            let read = timeout(PATIENCE, self.socket.read_buf(&mut self.heard)).await;
-            match read.expect("the server neither answers nor closes") {
-                Ok(0) => return None,
-                Ok(_) => {}
-                Err(error) => panic!("the connection was broken off: {error}"),
-            }
-        }
-    }
-
-    /// The same; nothing too if the connection was broken off.
-    async fn try_frame(&mut self) -> Option<Heard> {
-        loop {
-            if let Some(frame) = raw::take_frame(&mut self.heard) {
-                return Some(frame);
-            }
-            let read = timeout(PATIENCE, self.socket.read_buf(&mut self.heard)).await;
-            if read.expect("the server neither answers nor closes").unwrap_or(0) == 0 {
-                return None;
-            }
-        }
-    }
-
-    /// The next header list of a stream, and whether it ends the stream.
-    async fn headers(&mut self, stream: u32) -> (Vec<(String, String)>, bool) {
-        loop {
-            let frame = self.frame().await.expect("the server has closed");
-            if frame.kind != kind::HEADERS {
-                continue;
-            }
-            let mut fields = Fields::new(1 << 16);
-            self.decoder.decode(&frame.payload, &mut fields).unwrap();
-            if frame.stream == stream {
-                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                let fields = fields.iter().map(|(name, value)| (text(name), text(value))).collect();
-                return (fields, frame.flags & flag::END_STREAM != 0);
-            }
-        }
-    }
-
-    /// What the server says last before it closes: code and reason.
-    async fn farewell(&mut self) -> (ErrorCode, String) {
-        let mut farewell = None;
-        while let Some(frame) = self.frame().await {
-            if frame.kind == kind::GOAWAY {
-                let code = u32::from_be_bytes(*frame.payload[4..].first_chunk().unwrap());
-                farewell = Some((ErrorCode(code), String::from_utf8_lossy(&frame.payload[8..]).into_owned()));
-            }
-        }
-        farewell.expect("the server closed without a word")
-    }
-}
-
-fn fields<'a>(method: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-    let head =
-        [(":method", "POST"), (":scheme", "http"), (":path", method), ("content-type", "application/grpc")];
-    [&head, more].concat()
-}
-
-fn head(stream: u32, method: &str, more: &[(&str, &str)]) -> Vec<u8> {
-    let path = format!("/ratatoskr.MessageBroker/{method}");
-    raw::frame(kind::HEADERS, flag::END_HEADERS, stream, raw::block(&fields(&path, more)))
-}
-
-fn data(stream: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
-    raw::frame(kind::DATA, flags, stream, payload)
-}
-
-fn value<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-}
 
 /// What a server on one thread says last to a client that floods it, while another client publishes.
 async fn flood(first: Vec<u8>, make: impl Fn(u32) -> Vec<u8>) -> (ErrorCode, String) {

@@ -15,6 +15,7 @@ use super::moment::{duration_ms, timestamp_ms};
 use super::token::{Token, Tokens, too_large};
 use super::tree::{Number, Relation, Test, Text};
 use super::{DEPTH_MAX, LIST_ITEMS_MAX, NODES_MAX, SOURCE_BYTES_MAX};
+use crate::quoted::quoted;
 
 /// A part of the tree, by its type.
 enum Value {
@@ -306,7 +307,8 @@ impl<'s> Parser<'s> {
             }
             _ => {
                 let reason = format!(
-                    "{name:?} is nothing a message has; there are metadata, key, topic, size, time, and has(), int(), timestamp(), duration()"
+                    "{} is nothing a message has; there are metadata, key, topic, size, time, and has(), int(), timestamp(), duration()",
+                    quoted(name)
                 );
                 return Err(Fault::new(at, reason));
             }

@@ -45,6 +45,12 @@ impl<T> Connection<T> {
         }
     }
 
+    /// Bytes of a header list that the peer has said it takes (RFC 9113, section 6.5.2: names, values and 32 bytes a field). What is longer
+    /// is its to refuse, so whoever makes a list asks first.
+    pub fn peer_header_list_bytes_max(&self) -> usize {
+        self.peer.header_list_bytes_max as usize
+    }
+
     /// True if the head of a response has been written, and nothing has ended the stream since.
     pub fn is_answered(&self, stream: StreamId) -> bool {
         self.streams.get(&stream).is_some_and(|stream| stream.head == Head::Sent)

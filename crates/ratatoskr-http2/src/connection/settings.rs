@@ -71,6 +71,8 @@ pub(super) struct PeerSettings {
     pub(super) frame_bytes_max: usize,
     /// Streams we may have open, as a client.
     pub(super) streams_max: u32,
+    /// Bytes of a header list it takes, advisory; names, values and 32 bytes a field.
+    pub(super) header_list_bytes_max: u32,
 }
 
 impl Default for PeerSettings {
@@ -79,6 +81,7 @@ impl Default for PeerSettings {
             stream_window_bytes: WINDOW_DEFAULT,
             frame_bytes_max: FRAME_BYTES_DEFAULT as usize,
             streams_max: u32::MAX,
+            header_list_bytes_max: u32::MAX,
         }
     }
 }
@@ -104,7 +107,9 @@ impl<T> Connection<T> {
                     }
                     self.peer.frame_bytes_max = value as usize;
                 }
-                // A larger list than the peer takes is its to refuse; ours are small. The rest is not for us.
+                // Heeded by whoever makes the lists.
+                id::MAX_HEADER_LIST_SIZE => self.peer.header_list_bytes_max = value,
+                // The rest is not for us.
                 _ => {}
             }
         }

@@ -21,7 +21,8 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use ratatoskr_broker::SubscriptionRef;
+use ratatoskr_broker::limits::TOPIC_NAME_BYTES_MAX;
+use ratatoskr_broker::{SubscriptionRef, shortened};
 use serde::Serialize;
 
 use crate::limits::{AUDIT_DENIALS_PER_SECOND, AUDIT_LINES_WAITING_MAX};
@@ -161,6 +162,8 @@ impl Audit {
             Outcome::Denied(_) => return,
         };
         let Entry { who, by, peer, call, topic, .. } = *entry;
+        // A name that cannot be may have megabytes.
+        let (who, topic) = (&*shortened(who, TOPIC_NAME_BYTES_MAX), &*shortened(topic, TOPIC_NAME_BYTES_MAX));
         self.send(&LineFields { time_ms, outcome, who, by, peer, call, topic, reason });
     }
 

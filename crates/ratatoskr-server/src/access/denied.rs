@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ratatoskr_broker::quoted;
+
 use super::action::Action;
 use super::quota::Exceeded;
 use crate::limits::STORED_LOOK;
@@ -33,7 +35,7 @@ pub enum Denied {
     #[error("the JWT is not accepted: {0}")]
     Jwt(#[from] JwtRefusal),
     /// Known, but not allowed to.
-    #[error("{who:?} may not {} {}; a role that allows it is given in the policy file", .action.word(), on(*.action, .topic))]
+    #[error("{} may not {} {}; a role that allows it is given in the policy file", quoted(.who), .action.word(), on(*.action, .topic))]
     MayNot {
         /// Who wants to.
         who: Arc<str>,
@@ -115,8 +117,8 @@ fn on(action: Action, topic: &str) -> String {
         (Action::Admin, _) => "the broker".to_owned(),
         (Action::Publish | Action::Subscribe, "") => "to any topic".to_owned(),
         (Action::Manage, "") => "any topic".to_owned(),
-        (Action::Manage, topic) => format!("topic {topic:?}"),
-        (_, topic) => format!("to topic {topic:?}"),
+        (Action::Manage, topic) => format!("topic {}", quoted(topic)),
+        (_, topic) => format!("to topic {}", quoted(topic)),
     }
 }
 

@@ -78,16 +78,16 @@ async fn feed(
         let batch = tokio::select! {
             biased;
             // First: a stream that never waits is to hear of it, too.
-            status = &mut revoked => break status_ending(&status),
+            status = &mut revoked => break status_ending(&link, &status),
             batch = next => batch,
-            () = &mut closed => break status_ending(&status::shutting_down()),
+            () = &mut closed => break status_ending(&link, &status::shutting_down()),
         };
         match batch {
             Ok(frames) => link.http2().send_data(stream, frames),
             Err(end) => {
                 let topic = follower.subscription.topic();
                 break status::subscription_end(&end, topic.as_str())
-                    .map_or(OK, |status| status_ending(&status));
+                    .map_or(OK, |status| status_ending(&link, &status));
             }
         }
         link.wake();
@@ -117,12 +117,12 @@ async fn deliver(
         };
         let next = tokio::select! {
             biased;
-            status = &mut revoked => break status_ending(&status),
+            status = &mut revoked => break status_ending(link, &status),
             next = next => next,
         };
         match next {
             None => break OK,
-            Some(Err(status)) => break status_ending(&status),
+            Some(Err(status)) => break status_ending(link, &status),
             Some(Ok(message)) => put_message(&mut buffer, |buffer| message.encode_raw(buffer)),
         }
         link.http2().send_data(stream, buffer.split().freeze());

@@ -9,18 +9,18 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body as _;
 use ratatoskr_http2::hpack::Fields;
 use ratatoskr_http2::limits::CONNECTION_WAITING_BYTES_MAX;
-use ratatoskr_http2::{Ending, StreamId};
+use ratatoskr_http2::{Ending, HeadersWriter, StreamId};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tonic::service::Routes;
 
 use crate::door::body::RequestBody;
+use crate::door::header_list::HeaderList;
 use crate::door::link::Link;
 use crate::door::timeout;
 use crate::memory::Held;
@@ -66,11 +66,13 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
     }
     let (head, mut body) = response.into_parts();
     if body.is_end_stream() {
-        link.http2()
-            .end_with_headers(stream, |fields| write_head(fields, head.status.as_str(), &head.headers));
+        end_with_head(link, stream, head.status.as_str(), &head.headers);
         return;
     }
-    link.http2().send_headers(stream, |fields| write_head(fields, head.status.as_str(), &head.headers));
+    let mut http2 = link.http2();
+    let fields = HeaderList::of(&head.headers, http2.peer_header_list_bytes_max());
+    http2.send_headers(stream, |writer| write_head(writer, head.status.as_str(), &fields));
+    drop(http2);
     link.wake();
     loop {
         link.room_for_more(stream).await;
@@ -91,7 +93,9 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
             }
             Err(frame) => {
                 let trailers = frame.into_trailers().unwrap_or_default();
-                return link.http2().end(stream, Ending::Trailers(pairs(&trailers)));
+                let mut http2 = link.http2();
+                let trailers = HeaderList::of(&trailers, http2.peer_header_list_bytes_max());
+                return http2.end(stream, Ending::Trailers(trailers.into_trailers()));
             }
         }
         link.wake();
@@ -105,19 +109,21 @@ fn unsent(waiting: usize) -> Status {
     ))
 }
 
-fn write_head(fields: &mut ratatoskr_http2::HeadersWriter<'_>, status: &str, headers: &HeaderMap) {
-    fields.known(":status", status);
-    for (name, value) in headers {
-        match name.as_str() {
-            "content-type" => fields.known("content-type", value.to_str().unwrap_or("application/grpc")),
-            name => fields.put(name, value.as_bytes()),
+fn write_head(writer: &mut HeadersWriter<'_>, status: &str, fields: &HeaderList) {
+    writer.known(":status", status);
+    for (name, value) in fields.iter() {
+        match (name, std::str::from_utf8(value)) {
+            ("content-type", Ok(value)) => writer.known(name, value),
+            _ => writer.put(name, value),
         };
     }
 }
 
-fn pairs(headers: &HeaderMap) -> Vec<(Bytes, Bytes)> {
-    let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
-    headers.iter().map(|(name, value)| (copy(name.as_str().as_bytes()), copy(value.as_bytes()))).collect()
+/// Answers with a head that is all of it.
+fn end_with_head(link: &Link, stream: StreamId, status: &str, headers: &HeaderMap) {
+    let mut http2 = link.http2();
+    let fields = HeaderList::of(headers, http2.peer_header_list_bytes_max());
+    http2.end_with_headers(stream, |writer| write_head(writer, status, &fields));
 }
 
 /// Ends a call with a status, whether or not its head has gone out.
@@ -128,23 +134,18 @@ pub(super) fn fail(link: &Link, stream: StreamId, status: &Status) {
 
 /// Ends a call whose head has gone out.
 pub(super) fn end_with_status(link: &Link, stream: StreamId, status: &Status) {
-    link.http2().end(stream, status_ending(status));
+    let ending = status_ending(link, status);
+    link.http2().end(stream, ending);
 }
 
 /// What a call ends with whose head has gone out.
-pub(super) fn status_ending(status: &Status) -> Ending {
-    let mut headers = HeaderMap::new();
-    match status.add_header(&mut headers) {
-        Ok(()) => Ending::Trailers(pairs(&headers)),
-        // Its message or metadata cannot be said in a header; its code can.
-        Err(_) => Ending::Known(&[("grpc-status", "13")]),
-    }
+pub(super) fn status_ending(link: &Link, status: &Status) -> Ending {
+    let trailers = HeaderList::of_status(status, link.http2().peer_header_list_bytes_max());
+    Ending::Trailers(trailers.into_trailers())
 }
 
 /// Answers a call with nothing but a status.
 pub(super) fn refuse(link: &Link, stream: StreamId, status: &Status) {
     let response: Response<Body> = status.clone().into_http();
-    link.http2().end_with_headers(stream, |fields| {
-        write_head(fields, "200", response.headers());
-    });
+    end_with_head(link, stream, "200", response.headers());
 }

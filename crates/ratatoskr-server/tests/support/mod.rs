@@ -1,6 +1,7 @@
 //! A real broker behind a real server on free ports, and clients of it.
 #![allow(dead_code)] // each test file uses what it needs
 
+pub(crate) mod hand;
 pub(crate) mod policy;
 
 use std::net::{IpAddr, Ipv4Addr};
