@@ -20,6 +20,7 @@ mod decoding;
 mod feed;
 mod header_list;
 mod link;
+mod not_a_call;
 mod partial;
 mod publishing;
 mod requests;

@@ -8,7 +8,7 @@ mod visits;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -21,6 +21,7 @@ use crate::access::{Action, Gate, Visitor};
 use crate::closing::Closing;
 use crate::guard::Guard;
 use crate::metrics;
+use crate::origin::Origin;
 use crate::service::health_text;
 use crate::traffic::Traffic;
 
@@ -67,6 +68,7 @@ pub(crate) fn router(broker: Broker, traffic: Arc<Traffic>, guard: Guard, closin
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .merge(guarded)
+        .layer(axum::middleware::from_fn(refuse_other_sites))
         .with_state(Pages { guard, broker, traffic, closing })
 }
 
@@ -83,6 +85,24 @@ async fn ask(Extension(visitor): Extension<Arc<Visitor>>, request: Request, next
         }
         Err(status) => (StatusCode::FORBIDDEN, format!("{}\n", status.message())).into_response(),
     }
+}
+
+/// Refuses what web pages of other sites ask for.
+async fn refuse_other_sites(request: Request, next: Next) -> Response {
+    if is_of_other_site(&request) {
+        return (StatusCode::FORBIDDEN, "a web page of another site made this request\n").into_response();
+    }
+    next.run(request).await
+}
+
+/// Links on other sites' pages may lead here: then the browser shows our page, and theirs is gone.
+fn is_of_other_site(request: &Request) -> bool {
+    let value = |name: &str| request.headers().get(name).map(header::HeaderValue::as_bytes);
+    let origin = Origin { fetch_site: value("sec-fetch-site"), origin: value("origin"), host: value("host") };
+    let is_visit = request.method() == Method::GET
+        && value("sec-fetch-mode") == Some(b"navigate")
+        && value("sec-fetch-dest") == Some(b"document");
+    origin.is_cross_site() && !is_visit
 }
 
 async fn readyz(State(pages): State<Pages>) -> Response {

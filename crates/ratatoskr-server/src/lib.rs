@@ -33,6 +33,7 @@ pub mod limits;
 mod memory;
 mod message_frame;
 mod metrics;
+mod origin;
 mod publish;
 mod revocable;
 mod served;

@@ -16,6 +16,7 @@ use crate::door::Worker;
 use crate::door::asking::{self, Asked};
 use crate::door::body::{BodySender, request_body};
 use crate::door::link::Link;
+use crate::door::not_a_call::NotACall;
 use crate::door::requests::Requests;
 use crate::door::route::Route;
 use crate::door::stream::{self, Steps};
@@ -67,6 +68,10 @@ impl Drop for Task {
 
 /// A request's head has come.
 pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
+    let checked = NotACall::check(link.http2().fields());
+    if let Err(not_a_call) = checked {
+        return tonic_call::refuse_as(link, stream, not_a_call);
+    }
     if link.http2().fields().is_oversized() {
         let message = "the call's metadata has more than 16 KiB (names, values and 32 bytes each); send less";
         return tonic_call::refuse(link, stream, &Status::resource_exhausted(message));

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::header::ALLOW;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body as _;
 use ratatoskr_http2::hpack::Fields;
@@ -22,6 +23,7 @@ use tonic::service::Routes;
 use crate::door::body::RequestBody;
 use crate::door::header_list::HeaderList;
 use crate::door::link::Link;
+use crate::door::not_a_call::NotACall;
 use crate::door::timeout;
 use crate::memory::Held;
 
@@ -142,6 +144,16 @@ pub(super) fn end_with_status(link: &Link, stream: StreamId, status: &Status) {
 pub(super) fn status_ending(link: &Link, status: &Status) -> Ending {
     let trailers = HeaderList::of_status(status, link.http2().peer_header_list_bytes_max());
     Ending::Trailers(trailers.into_trailers())
+}
+
+/// Answers what is no call.
+pub(super) fn refuse_as(link: &Link, stream: StreamId, not_a_call: NotACall) {
+    let response: Response<Body> = not_a_call.status().into_http();
+    let mut headers = response.into_parts().0.headers;
+    if not_a_call == NotACall::Method {
+        headers.insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    end_with_head(link, stream, not_a_call.http_status(), &headers);
 }
 
 /// Answers a call with nothing but a status.
