@@ -51,8 +51,10 @@ pub const READ_AHEAD_MAX: usize = 1024;
 pub const READ_AHEAD_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of the reason a member gives.
 pub const REASON_BYTES_MAX: usize = 1024;
-/// Settlements in one call.
-pub const SETTLEMENTS_MAX: usize = 10_000;
+/// Settlements in one call, or in one step of a stream: all that one member can hold.
+pub const SETTLEMENTS_MAX: usize = MEMBER_OUTSTANDING_MAX as usize;
+/// Acks of one atomic step that also publishes: its block has a batch of messages beside them.
+pub const STEP_ACKS_MAX: usize = 10_000;
 /// Bytes of messages one peek or listing answers, unless a single message is larger: with what the wire adds, a client that takes
 /// 4 MiB, as gRPC clients do by default, takes it.
 pub const LISTED_BYTES_MAX: usize = 3 << 20;

@@ -11,7 +11,7 @@ use prost::{Message, Name};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Status};
 
-use crate::shape::Values;
+use crate::shape::{Refusal, Values};
 
 /// Encodes `T`, decodes `U`.
 #[derive(Debug)]
@@ -76,23 +76,19 @@ impl<U: Name + Default> Decoder for StrictDecoder<U> {
 /// are made.
 pub fn decode_counted<U: Name + Default>(request: Bytes) -> Result<U, Status> {
     if request.len() > HARMLESS_BYTES {
-        let values = Values::of(&request, U::NAME, VALUES_MAX)
-            .ok_or_else(|| not_followed(&"it cannot be told what its fields are"))?;
-        if values.is_beyond(VALUES_MAX) {
-            let Values { outer, inner } = VALUES_MAX;
-            return Err(not_followed(&format_args!(
-                "it has more values than the {outer}, and {inner} in those, that are allowed"
-            )));
-        }
+        Values::check(&request, U::NAME, VALUES_MAX).map_err(|refusal| match refusal {
+            Refusal::Entries { .. } => Status::new(Code::InvalidArgument, refusal.to_string()),
+            Refusal::NoMessage | Refusal::Values { .. } => not_followed(&refusal),
+        })?;
     }
     U::decode(request).map_err(|error| malformed(&error))
 }
 
 /// A request of so many bytes cannot become much.
 const HARMLESS_BYTES: usize = 64 << 10;
-/// What the largest request that is allowed has: 10,000 messages, each with everything and 64 metadata entries, and 10,000 settlements.
-/// Each value may take two bytes as it comes and a hundred as it is kept, so they are counted before they are made.
-const VALUES_MAX: Values = Values { outer: 30_000, inner: 800_000 };
+/// What the largest request that is allowed has: 10,000 messages, each with everything and 64 metadata entries, and 10,000 settlements; or
+/// 100,000 settlements. Each value may take two bytes as it comes and a hundred as it is kept, so they are counted before they are made.
+const VALUES_MAX: Values = Values { outer: 110_000, inner: 800_000 };
 
 /// The answer to bytes that are no request.
 pub fn malformed(error: &prost::DecodeError) -> Status {

@@ -24,6 +24,7 @@ pub use incoming::{BatchView, PublishView, ValueCounts};
 pub use outgoing::{LeaseParts, MessageParts, OutgoingMessage};
 pub use outgoing_step::{OutgoingMessages, OutgoingPull, OutgoingStep};
 pub use receipt::ReceiptParts;
+pub use shape::{BATCH_MESSAGES_MAX, SETTLEMENTS_MAX};
 
 // The comments in the proto file are the documentation; generators have their own idea of style.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -9,6 +9,8 @@
 //! Which fields are messages is known from the contract: build.rs makes a table of it, so a field that is added is counted, too. Bytes are never
 //! looked into, whatever they look like. No message of the contract holds its own kind, so depth is bounded.
 
+use std::fmt;
+
 use crate::incoming::{Fields, Value};
 
 /// See the file's head.
@@ -34,21 +36,70 @@ struct Inner {
 
 static SHAPES: &[Shape] = &include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
 
+/// Settlements that one request may have, or one step of a stream, in each of its fields.
+pub const SETTLEMENTS_MAX: usize = 100_000;
+/// Messages that one request may have.
+pub const BATCH_MESSAGES_MAX: usize = 10_000;
+
+/// How many entries a field may have. Of most fields there are few, and whoever serves the call says how many.
+struct EntriesMax {
+    message: &'static str,
+    number: u32,
+    field: &'static str,
+    max: usize,
+}
+
+/// Fields that may have so many entries that it matters how large each becomes.
+const ENTRIES_MAX: [EntriesMax; 4] = [
+    EntriesMax { message: "SettleRequest", number: 1, field: "settlements", max: SETTLEMENTS_MAX },
+    EntriesMax { message: "SettleRequest", number: 2, field: "messages", max: BATCH_MESSAGES_MAX },
+    EntriesMax { message: "ConsumeSettle", number: 2, field: "acks", max: SETTLEMENTS_MAX },
+    EntriesMax { message: "ConsumeSettle", number: 3, field: "settlements", max: SETTLEMENTS_MAX },
+];
+
+/// Why a request is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The bytes are no message of the contract.
+    NoMessage,
+    /// It would become too many values.
+    Values { max: Values },
+    /// A field has too many entries.
+    Entries { field: &'static str, entries: usize, max: usize },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NoMessage => f.write_str("it cannot be told what its fields are"),
+            Refusal::Values { max: Values { outer, inner } } => {
+                write!(f, "it has more values than the {outer}, and {inner} in those, that are allowed")
+            }
+            Refusal::Entries { field, entries, max } => {
+                write!(f, "{field} has {entries} entries; at most {max} are allowed: send several requests")
+            }
+        }
+    }
+}
+
 impl Values {
-    /// Of the message of this name in the contract, as far as there are no more than `max`; `None` if the bytes are no message, or the contract has no such.
-    pub(crate) fn of(message: &[u8], name: &str, max: Values) -> Option<Values> {
-        let shape = SHAPES.iter().find(|shape| shape.name == name)?;
+    /// Refuses bytes that are not the message of this name in the contract, and those that would become too much.
+    pub(crate) fn check(message: &[u8], name: &str, max: Values) -> Result<Values, Refusal> {
+        let shape = SHAPES.iter().find(|shape| shape.name == name).ok_or(Refusal::NoMessage)?;
         let mut values = Values::default();
         values.add(message, shape, false, max)?;
-        Some(values)
+        Ok(values)
     }
 
-    fn add(&mut self, message: &[u8], shape: &Shape, is_inner: bool, max: Values) -> Option<()> {
+    fn add(&mut self, message: &[u8], shape: &Shape, is_inner: bool, max: Values) -> Result<(), Refusal> {
+        if !is_inner {
+            check_entries(message, shape)?;
+        }
         let mut fields = Fields(message);
-        while let Some((number, value)) = fields.next().ok()? {
+        while let Some((number, value)) = fields.next().map_err(|_| Refusal::NoMessage)? {
             *if is_inner { &mut self.inner } else { &mut self.outer } += 1;
-            if self.is_beyond(max) {
-                break;
+            if self.outer > max.outer || self.inner > max.inner {
+                return Err(Refusal::Values { max });
             }
             if let Value::Bytes(bytes) = value
                 && let Some(inner) = shape.inner.iter().find(|inner| inner.number == number)
@@ -56,13 +107,22 @@ impl Values {
                 self.add(bytes, &SHAPES[inner.shape], is_inner || inner.is_many, max)?;
             }
         }
-        Some(())
+        Ok(())
     }
+}
 
-    /// More than so many.
-    pub(crate) fn is_beyond(self, max: Values) -> bool {
-        self.outer > max.outer || self.inner > max.inner
+/// Refuses a message of which a field has more entries than it may.
+fn check_entries(message: &[u8], shape: &Shape) -> Result<(), Refusal> {
+    for EntriesMax { number, field, max, .. } in ENTRIES_MAX.iter().filter(|of| of.message == shape.name) {
+        let (mut fields, mut entries) = (Fields(message), 0);
+        while let Some((found, _)) = fields.next().map_err(|_| Refusal::NoMessage)? {
+            entries += usize::from(found == *number);
+        }
+        if entries > *max {
+            return Err(Refusal::Entries { field, entries, max: *max });
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -76,9 +136,36 @@ mod tests {
     };
 
     const MANY: Values = Values { outer: 1000, inner: 1000 };
+    const MANY_OUTER: Values = Values { outer: 1000, inner: 0 };
+
+    #[test]
+    fn a_field_with_too_many_entries_is_named_with_their_number() {
+        let enough = Values { outer: usize::MAX, inner: usize::MAX };
+        let settle = |acks: usize, settlements: usize| {
+            let (acks, settlements) = (vec![vec![1].into(); acks], vec![Settlement::default(); settlements]);
+            let settle = ConsumeSettle { sequence: 0, acks, settlements };
+            ConsumeRequest { step: Some(consume_request::Step::Settle(settle)) }
+        };
+        check(&settle(SETTLEMENTS_MAX, SETTLEMENTS_MAX), enough).unwrap();
+        for (request, field) in
+            [(settle(SETTLEMENTS_MAX + 1, 0), "acks"), (settle(0, SETTLEMENTS_MAX + 1), "settlements")]
+        {
+            let refused = check(&request, enough).unwrap_err();
+            let says =
+                format!("{field} has 100001 entries; at most 100000 are allowed: send several requests");
+            assert_eq!(refused.to_string(), says);
+        }
+        let messages = vec![PublishRequest::default(); BATCH_MESSAGES_MAX + 1];
+        let refused = check(&SettleRequest { settlements: Vec::new(), messages }, enough).unwrap_err();
+        assert!(refused.to_string().starts_with("messages has 10001 entries; at most 10000"), "{refused}");
+    }
+
+    fn check<M: Name>(message: &M, max: Values) -> Result<Values, Refusal> {
+        Values::check(&message.encode_to_vec(), M::NAME, max)
+    }
 
     fn values<M: Name>(message: &M) -> Values {
-        Values::of(&message.encode_to_vec(), M::NAME, MANY).unwrap()
+        check(message, MANY).unwrap()
     }
 
     #[test]
@@ -107,8 +194,9 @@ mod tests {
     #[test]
     fn no_more_is_counted_than_has_to_be() {
         let settle = SettleRequest { settlements: vec![Settlement::default(); 3000], messages: Vec::new() };
-        assert_eq!(values(&settle), Values { outer: 1001, inner: 0 });
-        assert!(values(&settle).is_beyond(MANY) && !MANY.is_beyond(MANY));
+        assert_eq!(check(&settle, MANY), Err(Refusal::Values { max: MANY }));
+        let exactly = SettleRequest { settlements: vec![Settlement::default(); 1000], messages: Vec::new() };
+        assert_eq!(values(&exactly), MANY_OUTER);
     }
 
     #[test]
@@ -116,7 +204,8 @@ mod tests {
         let request = SettleRequest { settlements: vec![Settlement::default()], messages: Vec::new() };
         let mut bytes = request.encode_to_vec();
         bytes.extend([0x0a, 2, 0x0a, 9]);
-        assert_eq!(Values::of(&bytes, "SettleRequest", MANY), None, "a token longer than its settlement");
-        assert_eq!(Values::of(&[], "Unknown", MANY), None);
+        let refused = Values::check(&bytes, "SettleRequest", MANY);
+        assert_eq!(refused, Err(Refusal::NoMessage), "a token longer than its settlement");
+        assert_eq!(Values::check(&[], "Unknown", MANY), Err(Refusal::NoMessage));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ratatoskr_broker::limits::{BATCH_MESSAGES_MAX, SETTLEMENTS_MAX};
+
 /// Bytes of one gRPC request. A batch of 16 MiB and its framing fit; tonic answers a larger one with
 /// `OUT_OF_RANGE`, naming both figures.
 pub const REQUEST_BYTES_MAX: usize = 17 << 20;
@@ -54,8 +56,15 @@ pub const PUBLISH_STREAM_IN_FLIGHT_MAX: usize = 1024;
 /// Bytes of one publish stream that are on their way at a time. One request alone may be larger.
 pub const PUBLISH_STREAM_IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
 /// Settlements of one consumer that wait for the journal, or to be told their fates; beyond it the broker stops reading the stream.
-/// A step counts as one more.
-pub const SETTLEMENTS_IN_FLIGHT_MAX: usize = 20_000;
+/// A step counts as one more: the largest has room alone.
+pub const SETTLEMENTS_IN_FLIGHT_MAX: usize = SETTLEMENTS_MAX + 1;
+const _: () = assert!(
+    ratatoskr_proto::SETTLEMENTS_MAX == SETTLEMENTS_MAX
+        && ratatoskr_proto::BATCH_MESSAGES_MAX == BATCH_MESSAGES_MAX,
+    "what is counted before a request is read, and after, is the same"
+);
+/// Bytes of reasons among the fates of one step. With the tokens and codes of 100,000 it stays below the 4 MiB that stock clients take.
+pub const REASONS_BYTES_MAX: usize = 512 << 10;
 /// Bytes of the response of one pull, if it has several messages: what stock clients take is 4 MiB.
 pub const PULL_BYTES_MAX: usize = 3 << 20;
 /// A consumer gets a heartbeat when nothing else came for so long, unless it asks for another pace …

@@ -5,16 +5,28 @@
 //!                        └─ what makes no sense: a fate, too
 //! ```
 //!
-//! Each settlement stands for itself: one that cannot be is told so and stops no other. `Ack` has one only, so it answers that with a status;
+//! Each settlement stands for itself: one that cannot be is told so and stops no other. More than one step may have are refused as a whole. `Ack` has one only, so it answers that with a status;
 //! `Settle` with messages is one step, so it is refused as a whole.
 
-use ratatoskr_broker::{Broker, Fate, Outcome, SettleError, TOKEN_BYTES, Token, TopicName, limits};
+use ratatoskr_broker::limits::SETTLEMENTS_MAX;
+use ratatoskr_broker::{Broker, Fate, Outcome, SettleError, TOKEN_BYTES, Token, TopicName, quoted};
 use ratatoskr_proto as wire;
 use tonic::Status;
 
 use crate::convert::subscriptions::settlement_from_wire;
 use crate::convert::{message_from_wire, published};
+use crate::limits::REASONS_BYTES_MAX;
 use crate::status;
+
+/// Refuses a step with more settlements than one may have; nothing of it is settled.
+pub(crate) fn check_count(step: &wire::ConsumeSettle) -> Result<(), Status> {
+    let settlements = step.acks.len() + step.settlements.len();
+    if settlements <= SETTLEMENTS_MAX {
+        return Ok(());
+    }
+    let error = SettleError::TooMany { settlements, settlements_max: SETTLEMENTS_MAX };
+    Err(status::settle_status(&error))
+}
 
 /// Hands the settlements of one step to the broker at once; the future tells their fates. What makes no sense is told so, and the
 /// others go on.
@@ -25,15 +37,6 @@ pub(crate) fn begin(
     let wire::ConsumeSettle { sequence, acks, settlements } = step;
     let mut told = wire::Fates { sequence, ..wire::Fates::default() };
     let (mut tokens, mut known) = (Vec::with_capacity(acks.len()), Vec::with_capacity(acks.len()));
-    let count = acks.len() + settlements.len();
-    let (acks, settlements) = if count > limits::SETTLEMENTS_MAX {
-        let reason =
-            format!("the step has {count} settlements; at most {} are allowed", limits::SETTLEMENTS_MAX);
-        told.refused.push(invalid(&[], reason));
-        (Vec::new(), Vec::new())
-    } else {
-        (acks, settlements)
-    };
     let acks = acks.into_iter().map(|token| (token, Ok(Outcome::Ack)));
     let others = settlements.into_iter().map(|settlement| {
         let token = settlement.token.clone();
@@ -73,7 +76,19 @@ pub(crate) fn begin(
                 Some(refused) => told.refused.push(refused),
             }
         }
+        shorten_reasons(&mut told.refused);
         told
+    }
+}
+
+/// Leaves the codes of all and the reasons of the first: 100,000 reasons would be more than clients take in one message.
+fn shorten_reasons(refused: &mut [wire::Fate]) {
+    let mut bytes = 0;
+    for fate in refused {
+        bytes += fate.reason.len();
+        if bytes > REASONS_BYTES_MAX {
+            fate.reason = String::new();
+        }
     }
 }
 
@@ -103,7 +118,8 @@ fn fate_to_wire(fate: &Fate, token: &[u8]) -> Option<wire::Fate> {
 pub(crate) async fn ack(broker: &Broker, request: wire::AckRequest) -> Result<wire::AckResponse, Status> {
     let token = if request.token.is_empty() {
         let id = ratatoskr_broker::MessageId::parse(&request.message_id).ok_or_else(|| {
-            let message = format!("message_id {:?} is no message id; it is a UUID", request.message_id);
+            let message =
+                format!("message_id {} is no message id; it is a UUID", quoted(&request.message_id));
             status::bad_field("message_id", &message)
         })?;
         broker.token_of(id).await.map_err(|error| status::settle_status(&error))?
@@ -134,6 +150,7 @@ pub(crate) async fn settle(
 ) -> Result<wire::SettleResponse, Status> {
     if request.messages.is_empty() {
         let step = wire::ConsumeSettle { settlements: request.settlements, ..wire::ConsumeSettle::default() };
+        check_count(&step)?;
         let fates = begin(broker, step).await;
         return Ok(wire::SettleResponse { results: Vec::new(), refused: fates.refused });
     }

@@ -15,6 +15,7 @@ use super::token::Token;
 use super::trace::TraceStep;
 use crate::command::{AppendError, Appended, Records, Reply};
 use crate::error::{PublishError, Unavailable};
+use crate::quoted::quoted;
 use crate::schedule::{Due, Scan, Step};
 use crate::topic::Topic;
 
@@ -35,10 +36,14 @@ pub enum Fate {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SettleError {
     /// More settlements than one call takes.
-    #[error("the call has {settlements} settlements; at most 10000 are allowed, send several calls")]
+    #[error(
+        "settlements has {settlements} entries; at most {settlements_max} are allowed: send several calls"
+    )]
     TooMany {
         /// How many were given.
         settlements: usize,
+        /// How many may be: fewer if messages are published in the same step.
+        settlements_max: usize,
     },
     /// A time is out of range.
     #[error("settlement {index}: {error}")]
@@ -93,7 +98,7 @@ pub enum SubscriptionError {
     #[error(transparent)]
     Start(crate::error::SubscribeError),
     /// Nothing was saved under that name.
-    #[error("subscription {name} has no state saved as {saved:?}")]
+    #[error("subscription {name} has no state saved as {}", quoted(.saved))]
     NotSaved {
         /// The subscription.
         name: SubscriptionRef,

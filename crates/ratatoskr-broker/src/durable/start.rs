@@ -16,7 +16,7 @@ use super::token::Token;
 use crate::broker::Broker;
 use crate::core::Core;
 use crate::id::MessageId;
-use crate::limits::{SAVED_MAX, SETTLEMENTS_MAX, SUBSCRIBER_ID_BYTES_MAX};
+use crate::limits::{SAVED_MAX, SETTLEMENTS_MAX, STEP_ACKS_MAX, SUBSCRIBER_ID_BYTES_MAX};
 use crate::message::{NewMessage, Receipt};
 use crate::name::TopicName;
 use crate::publishing::check_size;
@@ -256,8 +256,8 @@ impl Broker {
         acks: Vec<Token>,
         messages: Vec<(TopicName, NewMessage)>,
     ) -> Result<Vec<Receipt>, SettleError> {
-        if acks.len() > SETTLEMENTS_MAX {
-            return Err(SettleError::TooMany { settlements: acks.len() });
+        if acks.len() > STEP_ACKS_MAX {
+            return Err(SettleError::TooMany { settlements: acks.len(), settlements_max: STEP_ACKS_MAX });
         }
         check_size(messages.len(), messages.iter().map(|(_, message)| message.size_bytes()).sum())?;
         let core = self.core();
@@ -323,7 +323,8 @@ pub(super) fn settle(
     mut settlements: Vec<(Token, Outcome)>,
 ) -> Result<impl Future<Output = Vec<Fate>> + Send + use<>, SettleError> {
     if settlements.len() > SETTLEMENTS_MAX {
-        return Err(SettleError::TooMany { settlements: settlements.len() });
+        let settlements = settlements.len();
+        return Err(SettleError::TooMany { settlements, settlements_max: SETTLEMENTS_MAX });
     }
     for (index, (_, outcome)) in settlements.iter_mut().enumerate() {
         outcome.check().map_err(|error| SettleError::OutOfRange { index, error })?;

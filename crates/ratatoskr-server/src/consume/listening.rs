@@ -17,14 +17,14 @@ use ratatoskr_broker::{Broker, WindowSetter};
 use ratatoskr_proto as wire;
 use ratatoskr_proto::consume_request::Step as Ask;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::access::Gate;
 use crate::closing::Closing;
 use crate::convert::subscriptions::window_from_wire;
 use crate::guarded::may_settle;
 use crate::limits::SETTLEMENTS_IN_FLIGHT_MAX;
-use crate::settle::begin;
+use crate::settle::{begin, check_count};
 use crate::status;
 
 /// What the response stream is told.
@@ -124,7 +124,7 @@ impl Listener {
         request: Result<Option<wire::ConsumeRequest>, Status>,
     ) -> Result<Option<wire::ConsumeSettle>, Ending> {
         let refused = |field, error: &dyn std::fmt::Display| Ending::Refused(status::bad_field(field, error));
-        let Some(request) = request.map_err(Ending::Broken)? else { return Err(Ending::Closed) };
+        let Some(request) = request.map_err(end_of_requests)? else { return Err(Ending::Closed) };
         match request.step {
             None => Err(refused("step", &"step is missing; give window or settle")),
             Some(Ask::Open(_)) => Err(refused("open", &"open comes once; open another stream instead")),
@@ -134,6 +134,7 @@ impl Listener {
                 Ok(None)
             }
             Some(Ask::Settle(step)) => {
+                check_count(&step).map_err(Ending::Refused)?;
                 let others = step.settlements.iter().map(|settlement| &settlement.token[..]);
                 let tokens = step.acks.iter().map(|token| &token[..]).chain(others);
                 // Who may no more since the stream was opened may not here either.
@@ -149,6 +150,11 @@ impl Listener {
         // An error means that the stream is gone, and this task ends with it.
         let _ = self.telling.tell.send(Heard::Settling(settling.boxed(), permit));
     }
+}
+
+/// A request that does not follow the contract is refused like any other that cannot be; otherwise the stream broke.
+fn end_of_requests(status: Status) -> Ending {
+    if status.code() == Code::InvalidArgument { Ending::Refused(status) } else { Ending::Broken(status) }
 }
 
 /// What a step weighs: its settlements and one more.
