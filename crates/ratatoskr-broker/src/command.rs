@@ -10,7 +10,7 @@ use crate::durable::{Happening, Resolving};
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::message::Terms;
 use crate::name::TopicName;
-use crate::postbox::Return;
+use crate::postbox::{Return, Ticket};
 use crate::settings::{Durability, TopicSettings};
 use crate::topic::Topic;
 
@@ -33,10 +33,11 @@ impl AppendReply {
         }
     }
 
-    /// Nothing was sent, so there is nothing to answer.
-    pub(crate) fn forget(self) {
-        if let AppendReply::Postbox(way) = self {
-            way.forget();
+    /// Nothing was sent, so there is nothing to answer; a ticket is given back.
+    pub(crate) fn take_back(self) -> Option<Ticket> {
+        match self {
+            AppendReply::Postbox(way) => way.take_back(),
+            AppendReply::Caller(_) => None,
         }
     }
 }

@@ -190,11 +190,12 @@ impl Core {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// What to answer while the inbox takes nothing.
+    /// What to answer when the inbox takes nothing, or an answer never comes: why that is.
     pub(crate) fn closed(&self) -> Unavailable {
         match &*self.health.borrow() {
             Health::Failed { reason } => Unavailable::Poisoned { reason: reason.clone() },
-            _ => Unavailable::ShuttingDown,
+            _ if self.is_stopping() => Unavailable::ShuttingDown,
+            _ => Unavailable::RequestFailed,
         }
     }
 

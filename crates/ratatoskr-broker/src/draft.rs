@@ -14,7 +14,7 @@ use crate::command::{AppendReply, Command, Records, Target};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX};
 use crate::message::{MessageError, MessageView, Receipt, Terms};
 use crate::name::{TopicName, TopicNameError};
-use crate::postbox::{Postbox, Published, Return};
+use crate::postbox::{Postbox, Published, Return, Ticket};
 use ratatoskr_log::RecordBatch;
 
 /// See the file's head.
@@ -99,8 +99,13 @@ impl Broker {
     }
 
     /// Publishes a draft that has messages, all or none, with consecutive offsets but for duplicates. What becomes of it comes into the postbox
-    /// with the ticket. `Err` gives the draft back: the inbox has no room now; [`Broker::submit_when_room`] waits for it.
-    pub fn submit(&self, draft: Draft, postbox: &Arc<Postbox>, ticket: u64) -> Result<(), Box<Draft>> {
+    /// with the ticket. `Err` gives draft and ticket back: the inbox has no room now; [`Broker::submit_when_room`] waits for it.
+    pub fn submit(
+        &self,
+        draft: Draft,
+        postbox: &Arc<Postbox>,
+        ticket: Ticket,
+    ) -> Result<(), Box<(Draft, Ticket)>> {
         let Draft { target, batch, terms, payload_bytes_max, now_ms, bytes } = draft;
         let room = batch.len();
         let reply = AppendReply::Postbox(Return::new(postbox, ticket));
@@ -109,8 +114,8 @@ impl Broker {
             // Closed: the command is dropped, and its way back says so.
             Ok(_) => Ok(()),
             Err(Command::Append { records: Records { target, batch, terms }, reply, .. }) => {
-                reply.forget();
-                Err(Box::new(Draft { target, batch, terms, payload_bytes_max, now_ms, bytes }))
+                let ticket = reply.take_back().expect("what was not sent was not answered");
+                Err(Box::new((Draft { target, batch, terms, payload_bytes_max, now_ms, bytes }, ticket)))
             }
             Err(_) => unreachable!("what comes back is what was sent"),
         }
@@ -122,7 +127,7 @@ impl Broker {
         &self,
         draft: Draft,
         postbox: &Arc<Postbox>,
-        ticket: u64,
+        ticket: Ticket,
     ) -> impl Future<Output = ()> + use<> {
         let Draft { target, batch, terms, .. } = draft;
         let room = batch.len();

@@ -62,6 +62,17 @@ pub enum Unavailable {
         /// The topic.
         topic: TopicName,
     },
+    /// The topic was deleted while something was on its way to it; tried again, it meets the topic there is then, or none.
+    #[error("topic {topic} was deleted while the call was on its way; nothing was done, try again")]
+    TopicDeleted {
+        /// The topic.
+        topic: TopicName,
+    },
+    /// The broker failed in the middle of this request, by a fault of its own, and goes on without it. It is not known what was done.
+    #[error(
+        "the broker failed at this request, by a fault of its own, and goes on; look whether it was done, and try again"
+    )]
+    RequestFailed,
     /// A message cannot be read from disk now; try again.
     #[error("{reason}; try again")]
     ReadFailed {
@@ -212,8 +223,7 @@ impl From<AppendError> for PublishError {
             AppendError::OtherOffset { expected, next_offset } => {
                 PublishError::OtherOffset { expected, next_offset }
             }
-            // Tried again, it goes to the topic there is then.
-            AppendError::TopicGone { topic } => Unavailable::TopicRestarting { topic }.into(),
+            AppendError::TopicGone { topic } => Unavailable::TopicDeleted { topic }.into(),
             AppendError::Unavailable(reason) => PublishError::Unavailable(reason),
         }
     }

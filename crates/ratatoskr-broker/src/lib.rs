@@ -65,7 +65,7 @@ pub use id::{IdMask, MessageId};
 pub use memory::{MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, Shares};
 pub use message::{Delivery, Message, MessageError, MessageView, NewMessage, Receipt, SCHEDULED_ID};
 pub use name::{TopicName, TopicNameError};
-pub use postbox::{Postbox, Posted, Published};
+pub use postbox::{Postbox, Posted, Published, Ticket};
 pub use quoted::{Quoted, SHOWN_BYTES_MAX, quoted, shortened};
 pub use ratatoskr_log::{Diagnosis, Finding, RecoveryReport, Severity};
 pub use settings::{

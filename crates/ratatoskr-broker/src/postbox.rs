@@ -5,8 +5,9 @@
 //! ```
 //!
 //! A future for each publish would be woken from the sequencer's thread, one system call each. Here a commit that answers a thousand
-//! callers of one thread wakes it once. Whoever submits gives a ticket, a number of its own; it comes back with the outcome, exactly once,
-//! whatever happens: a submission that is dropped is answered with why.
+//! callers of one thread wakes it once. Whoever submits gives away a [`Ticket`] with a number of its own; it comes back with the outcome,
+//! whatever happens: a submission that is dropped is answered with why. It cannot come back twice, for a ticket can be neither copied nor
+//! made anew: whoever has it in hand is the only one.
 
 use std::sync::{Arc, Weak};
 
@@ -32,11 +33,27 @@ impl std::fmt::Debug for Postbox {
     }
 }
 
+/// What a submission is known by. There is one of it: it is given away with the submission, and comes back with the outcome.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    /// A ticket with a number that means something to whoever submits. Only one of the same number may be away at a time.
+    pub fn new(number: u64) -> Ticket {
+        Ticket(number)
+    }
+
+    /// The number.
+    pub fn number(&self) -> u64 {
+        self.0
+    }
+}
+
 /// An outcome.
 #[derive(Debug)]
 pub struct Posted {
     /// What the submission was given.
-    pub ticket: u64,
+    pub ticket: Ticket,
     /// Where its messages are, once they are as safe as their topic's durability says, or why they are not.
     pub outcome: Result<Published, PublishError>,
 }
@@ -91,33 +108,34 @@ impl Postboxes {
 /// The way back into a postbox. Dropped without an answer, it says that the broker takes nothing more.
 pub(crate) struct Return {
     postbox: Arc<Postbox>,
-    ticket: u64,
-    is_done: bool,
+    /// `None` once it is given back.
+    ticket: Option<Ticket>,
 }
 
 impl Return {
-    pub(crate) fn new(postbox: &Arc<Postbox>, ticket: u64) -> Return {
-        Return { postbox: postbox.clone(), ticket, is_done: false }
+    pub(crate) fn new(postbox: &Arc<Postbox>, ticket: Ticket) -> Return {
+        Return { postbox: postbox.clone(), ticket: Some(ticket) }
     }
 
     /// Puts the answer in; it is noticed with the next ring.
     pub(crate) fn answer(mut self, answer: Result<Appended, AppendError>) {
-        self.is_done = true;
+        let Some(ticket) = self.ticket.take() else { return };
         let outcome = answer.map(Published).map_err(PublishError::from);
-        self.postbox.put(Posted { ticket: self.ticket, outcome });
+        self.postbox.put(Posted { ticket, outcome });
     }
 
-    pub(crate) fn forget(mut self) {
-        self.is_done = true;
+    /// Nothing was submitted: the ticket goes back to where it came from.
+    pub(crate) fn take_back(mut self) -> Option<Ticket> {
+        self.ticket.take()
     }
 }
 
 impl Drop for Return {
     fn drop(&mut self) {
-        if !self.is_done {
+        if let Some(ticket) = self.ticket.take() {
             let reason = self.postbox.core.upgrade().map_or(Unavailable::ShuttingDown, |core| core.closed());
             let outcome = Err(reason.into());
-            self.postbox.put(Posted { ticket: self.ticket, outcome });
+            self.postbox.put(Posted { ticket, outcome });
             self.postbox.ring();
         }
     }

@@ -167,7 +167,7 @@ impl Broker {
             Ok(topic) => Ok(topic),
             Err(CreateTopicError::AlreadyExists { .. }) => {
                 // Gone again at once: somebody deletes it just now.
-                let gone = || Unavailable::TopicRestarting { topic: name.clone() };
+                let gone = || Unavailable::TopicDeleted { topic: name.clone() };
                 Ok(self.core().topic(name).ok_or_else(gone)?)
             }
             Err(CreateTopicError::TooManyTopics) => Err(PublishError::TooManyTopics),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ratatoskr_broker::limits::BATCH_MESSAGES_MAX;
 use ratatoskr_broker::{
     Broker, BrokerConfig, Delivery, Draft, MEMORY_BYTES_DEFAULT, MessageView, NewMessage, Postbox, Posted,
-    PublishError, Refused, Shares, Start, SubscribeOptions, TopicName, Unavailable,
+    PublishError, Refused, Shares, Start, SubscribeOptions, Ticket, TopicName, Unavailable,
 };
 use tokio::time::timeout;
 
@@ -29,7 +29,7 @@ async fn outcomes(postbox: &Arc<Postbox>, count: usize) -> HashMap<u64, Posted> 
     while found.len() < count {
         timeout(PATIENCE, postbox.take(&mut posted)).await.unwrap();
         for outcome in posted.drain(..) {
-            assert!(found.insert(outcome.ticket, outcome).is_none(), "a ticket came twice");
+            assert!(found.insert(outcome.ticket.number(), outcome).is_none(), "a ticket came twice");
         }
     }
     found
@@ -43,7 +43,7 @@ async fn each_ticket_comes_back_once_with_the_places_of_its_messages() {
     for ticket in 0..500 {
         let topic = if ticket % 2 == 0 { "even" } else { "odd" };
         let (first, second) = (format!("{ticket}-0"), format!("{ticket}-1"));
-        broker.submit(draft(&broker, topic, &[&first, &second]), &postbox, ticket).unwrap();
+        broker.submit(draft(&broker, topic, &[&first, &second]), &postbox, Ticket::new(ticket)).unwrap();
     }
     let found = outcomes(&postbox, 500).await;
     for topic in ["even", "odd"] {
@@ -70,9 +70,11 @@ async fn more_than_the_inbox_holds_waits_its_turn() {
     let payload = "x".repeat(1 << 20);
     let (count, mut waited) = ((2 * Shares::of(MEMORY_BYTES_DEFAULT).inbox as u64) >> 20, 0);
     for ticket in 0..count {
-        if let Err(draft) = broker.submit(draft(&broker, "orders", &[&payload]), &postbox, ticket) {
+        let submitted = broker.submit(draft(&broker, "orders", &[&payload]), &postbox, Ticket::new(ticket));
+        if let Err(refused) = submitted {
+            let (draft, ticket) = *refused;
             waited += 1;
-            broker.submit_when_room(*draft, &postbox, ticket).await;
+            broker.submit_when_room(draft, &postbox, ticket).await;
         }
     }
     let found = outcomes(&postbox, count as usize).await;
@@ -88,7 +90,7 @@ async fn what_is_submitted_to_a_broker_that_stops_is_answered_all_the_same() {
     let postbox = broker.open_postbox();
     let late = draft(&broker, "orders", &["late"]);
     broker.clone().shutdown().unwrap();
-    broker.submit(late, &postbox, 7).unwrap();
+    broker.submit(late, &postbox, Ticket::new(7)).unwrap();
     let found = outcomes(&postbox, 1).await;
     let refused = found[&7].outcome.as_ref().unwrap_err();
     assert_eq!(*refused, PublishError::Unavailable(Unavailable::ShuttingDown));

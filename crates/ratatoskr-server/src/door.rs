@@ -101,13 +101,15 @@ impl Worker {
     pub(crate) async fn serve(self: Rc<Worker>, mut connections: mpsc::Receiver<StdTcpStream>) {
         let mut serving = JoinSet::new();
         let keeping_time = spawn_local(Rc::clone(&self).keep_time());
-        let answering = spawn_local(Tickets::answer(Rc::clone(&self)));
+        let mut answering = spawn_local(Tickets::answer(Rc::clone(&self)));
         let mut closed = Box::pin(self.closing.clone().closed());
         loop {
             tokio::select! {
                 biased;
                 () = &mut closed => break,
                 Some(ended) = serving.join_next(), if !serving.is_empty() => report(ended),
+                // Without it publishes would wait for ever, unnoticed: their connections had better break.
+                ended = &mut answering => unreachable!("publishes are answered as long as the worker serves: {ended:?}"),
                 connection = connections.recv() => {
                     let Some(connection) = connection else { break };
                     match TcpStream::from_std(connection) {

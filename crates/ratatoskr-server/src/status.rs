@@ -429,6 +429,10 @@ pub(crate) fn unavailable(reason: &Unavailable) -> Status {
         Unavailable::TopicRestarting { .. } => {
             Failure::new(Code::Unavailable, "TOPIC_RESTARTING").retry_after(TOPIC_RESTART_RETRY)
         }
+        Unavailable::TopicDeleted { topic } => Failure::new(Code::Unavailable, "TOPIC_DELETED")
+            .fact("topic", topic)
+            .retry_after(TOPIC_RESTART_RETRY),
+        Unavailable::RequestFailed => Failure::new(Code::Internal, "REQUEST_FAILED"),
         Unavailable::ReadFailed { .. } => {
             Failure::new(Code::Unavailable, "READ_FAILED").retry_after(READ_FAILED_RETRY)
         }

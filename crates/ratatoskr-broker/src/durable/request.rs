@@ -144,8 +144,17 @@ pub(crate) type SettleReply = Reply<Vec<Fate>>;
 /// The change of a subscription's settings, given what they are when it is made.
 pub(crate) type SubscriptionChange = Box<dyn FnOnce(&SubscriptionSettings) -> SubscriptionSettings + Send>;
 
+/// What came of a change of a subscription that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// It is made, and on disk.
+    Made,
+    /// The subscription is gone: there was nothing to change.
+    Gone,
+}
+
 /// The answer to what changes a subscription.
-pub(crate) type DoneReply = Reply<Result<u32, SubscriptionError>>;
+pub(crate) type DoneReply = Reply<Result<Changed, SubscriptionError>>;
 
 /// What was read from segments, and how to go on there.
 pub(crate) type SegmentRead = (Result<Option<RecordChunk>, ReadError>, SegmentCursor);
@@ -302,6 +311,11 @@ pub(crate) enum Request {
     Refused {
         ticket: u64,
         refused: Refused,
+    },
+    /// From the sequencer: what a step is about has been deleted, that is the topic of a subscription to be created, or the subscription
+    /// of dead letters to be resolved, and whoever resolves them has been told.
+    TargetGone {
+        ticket: u64,
     },
     Stop,
 }

@@ -10,7 +10,7 @@ use super::event::{Outcome, Window};
 use super::happening::Happening;
 use super::member::{Member, Seat};
 use super::registration::Registration;
-use super::request::{CreatedBy, DoneReply, Fate, Move, Request, SettleError, SubscriptionError};
+use super::request::{Changed, CreatedBy, DoneReply, Fate, Move, Request, SettleError, SubscriptionError};
 use super::settings::{SubscriptionRef, SubscriptionSettings};
 use super::token::Token;
 use crate::broker::Broker;
@@ -309,10 +309,9 @@ impl Broker {
         let core = self.core();
         let (reply, answer) = oneshot::channel();
         core.courier.push(request(reply)).map_err(|_| core.closed())?;
-        match answer.await {
-            Ok(done) => done.map(|_| ()),
-            Err(_) if core.is_stopping() => Err(core.closed().into()),
-            Err(_) => Err(SubscriptionError::NotFound(name.clone())),
+        match answer.await.map_err(|_| core.closed())?? {
+            Changed::Made => Ok(()),
+            Changed::Gone => Err(SubscriptionError::NotFound(name.clone())),
         }
     }
 }

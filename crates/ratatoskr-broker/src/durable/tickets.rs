@@ -48,7 +48,7 @@ pub(super) enum After {
     Expire(u32),
     /// The subscription stands elsewhere now.
     Restart(u32, DoneReply),
-    Tell(u32, DoneReply),
+    Tell(DoneReply),
     /// Messages of the schedule were moved, or carried forward.
     Dispatch {
         moved: Vec<Due>,

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Many steps share a block. All that can be refused is found out before anything is staged; a panic of an owner amid a step is the one
-//! thing that cannot, and then everybody in the block is told to try again.
+//! thing that cannot, and then everybody in the block is told to try again. What the step is about may be gone by then: that is said by a
+//! word of its own.
 //!
 //! What is final only here is checked here: that dead letters which are to be resolved still are open, and their subscription still
 //! there.
@@ -58,6 +59,11 @@ impl Step {
         self.topics.contains(&topic)
     }
 
+    /// What it is about has been deleted.
+    fn withdraw(self, core: &Core) {
+        let _ = core.courier.push(Request::TargetGone { ticket: self.ticket });
+    }
+
     pub(super) fn fail(self, core: &Core, reason: AppendError) {
         let refused = Refused { reason: reason.clone(), happenings: self.happenings };
         let _ = core.courier.push(Request::Refused { ticket: self.ticket, refused });
@@ -87,9 +93,7 @@ impl Sequencer {
                 self.stage(step, resolving.redrive.into_iter().collect());
             }
             Err(gone) => {
-                // The courier has nobody to tell a reason: it lets go of its ticket.
-                let reason = AppendError::Unavailable(Unavailable::ShuttingDown);
-                Step::new(ticket, Vec::new()).fail(&self.core, reason);
+                Step::new(ticket, Vec::new()).withdraw(&self.core);
                 let _ = resolving.reply.send(Err(gone));
             }
         }
@@ -101,8 +105,7 @@ impl Sequencer {
             if let Happening::Created(created) = happening
                 && !self.is_alive(created.topic)
             {
-                let topic_is_gone = AppendError::Unavailable(Unavailable::ShuttingDown);
-                return step.fail(&self.core, topic_is_gone);
+                return step.withdraw(&self.core);
             }
         }
         let ready = match self.prepare_all(appends) {

@@ -9,7 +9,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ratatoskr_broker::{Broker, Draft, Postbox, Posted, PublishError, Published};
+use ratatoskr_broker::{Broker, Draft, Postbox, Posted, PublishError, Published, Ticket};
 use ratatoskr_http2::{ErrorCode, StreamId};
 use slab::Slab;
 use tokio::task::spawn_local;
@@ -71,19 +71,31 @@ impl Tickets {
         traffic: &Traffic,
     ) -> Result<Option<Task>, Status> {
         let link = Rc::clone(&waiting.link);
-        let ticket = self.waiting.borrow_mut().insert(waiting) as u64;
-        let Err(draft) = self.broker.submit(draft, &self.postbox, ticket) else { return Ok(None) };
+        let ticket = self.issue(waiting);
+        let Err(refused) = self.broker.submit(draft, &self.postbox, ticket) else { return Ok(None) };
+        let (draft, ticket) = *refused;
         if let Err(status) = link.check_memory(Wish::GoOn, traffic) {
-            self.waiting.borrow_mut().remove(ticket as usize);
+            drop(self.redeem(ticket));
             return Err(status);
         }
         let held = link.hold(draft.record_bytes());
-        let submitting = self.broker.submit_when_room(*draft, &self.postbox, ticket);
+        let submitting = self.broker.submit_when_room(draft, &self.postbox, ticket);
         let waiting = async move {
             submitting.await;
             drop(held);
         };
         Ok(Some(Task::new(&spawn_local(waiting))))
+    }
+
+    /// A ticket for a call that waits. The only place that makes one.
+    fn issue(&self, waiting: Waiting) -> Ticket {
+        Ticket::new(self.waiting.borrow_mut().insert(waiting) as u64)
+    }
+
+    /// The call that waits for a ticket. As it takes the ticket, and there is one of each, it finds the call.
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is good for one answer")]
+    fn redeem(&self, ticket: Ticket) -> Waiting {
+        self.waiting.borrow_mut().remove(ticket.number() as usize)
     }
 
     /// Answers calls as their outcomes come, for ever.
@@ -92,7 +104,7 @@ impl Tickets {
         loop {
             worker.tickets.postbox.take(&mut posted).await;
             for Posted { ticket, outcome } in posted.drain(..) {
-                let waiting = worker.tickets.waiting.borrow_mut().remove(ticket as usize);
+                let waiting = worker.tickets.redeem(ticket);
                 let (link, stream) = (Rc::clone(&waiting.link), waiting.stream);
                 let answering = AssertUnwindSafe(|| answer_one(&worker, waiting, outcome));
                 // A fault in one answer is that call's; the others of this thread go on.

@@ -19,6 +19,13 @@ fn every_status_names_its_reason_and_says_whether_to_wait() {
             true,
         ),
         (
+            unavailable(&Unavailable::TopicDeleted { topic: topic.clone() }),
+            Code::Unavailable,
+            "TOPIC_DELETED",
+            true,
+        ),
+        (unavailable(&Unavailable::RequestFailed), Code::Internal, "REQUEST_FAILED", false),
+        (
             unavailable(&Unavailable::DeadLettersInMemory { topic }),
             Code::FailedPrecondition,
             "DEAD_LETTERS_IN_MEMORY",

@@ -7,8 +7,8 @@ use crate::command::{AppendError, Appended, Command, Records};
 use crate::durable::event::Event;
 use crate::durable::happening::Happening;
 use crate::durable::member::MemberEnd;
-use crate::durable::request::{CreatedBy, Fate, Refused, Request, SubscriptionError};
-use crate::durable::settings::SubscriptionRef;
+use crate::durable::request::{Changed, CreatedBy, DoneReply, Fate, Refused, Request, SubscriptionError};
+use crate::durable::settings::{SubscriptionName, SubscriptionRef};
 use crate::durable::tickets::{After, Asker, Booked};
 use crate::error::{PublishError, Unavailable};
 
@@ -70,7 +70,7 @@ impl Courier {
                     note();
                 }
                 let gone = || SubscriptionError::TopicNotFound(topic.name.clone());
-                let _ = reply.send(if is_there { Ok(number) } else { Err(gone()) });
+                let _ = reply.send(if is_there { Ok(Changed::Made) } else { Err(gone()) });
                 let name_of = SubscriptionRef { topic: topic.name.clone(), name: name.clone() };
                 for other in self.creating.remove(&(topic.log.number, name)).unwrap_or_default() {
                     let exists = SubscriptionError::AlreadyExists(name_of.clone());
@@ -81,19 +81,19 @@ impl Courier {
                 if let Some(settings) = self.core.books.with(number, |book| book.settings.clone()) {
                     self.guarded(number, now, |desk| desk.change(settings, now));
                 }
-                let _ = reply.send(Ok(number));
+                let _ = reply.send(Ok(Changed::Made));
             }
             After::Delete(number, reply) => {
                 self.close_desk(number, MemberEnd::SubscriptionDeleted);
-                let _ = reply.send(Ok(number));
+                let _ = reply.send(Ok(Changed::Made));
             }
             After::Expire(number) => self.expired(number),
             After::Restart(number, reply) => {
                 self.finish_move(number, now);
-                let _ = reply.send(Ok(number));
+                let _ = reply.send(Ok(Changed::Made));
             }
-            After::Tell(number, reply) => {
-                let _ = reply.send(Ok(number));
+            After::Tell(reply) => {
+                let _ = reply.send(Ok(Changed::Made));
             }
             After::Dispatch { moved } => self.schedule_moved(&moved),
             After::Append { restart, reply } => {
@@ -110,7 +110,7 @@ impl Courier {
         let Refused { reason, mut happenings } = refused;
         let unavailable = match &reason {
             AppendError::Unavailable(unavailable) => unavailable.clone(),
-            AppendError::TopicGone { topic } => Unavailable::TopicRestarting { topic: topic.clone() },
+            AppendError::TopicGone { topic } => Unavailable::TopicDeleted { topic: topic.clone() },
             _ => {
                 Unavailable::DiskFull { detail: "there is no room for the topic of dead letters".to_owned() }
             }
@@ -133,15 +133,12 @@ impl Courier {
             // One that is not used is looked at again after its expiry.
             After::Nothing | After::Expire(_) => {}
             After::Create { topic, name, reply, .. } => {
-                let error = if topic.log.is_deleted() || matches!(reason, AppendError::TopicGone { .. }) {
-                    SubscriptionError::TopicNotFound(topic.name.clone())
-                } else {
-                    unavailable.into()
+                let error = match reason {
+                    AppendError::TopicGone { topic } => SubscriptionError::TopicNotFound(topic),
+                    _ if topic.log.is_deleted() => SubscriptionError::TopicNotFound(topic.name.clone()),
+                    _ => unavailable.into(),
                 };
-                for other in self.creating.remove(&(topic.log.number, name)).unwrap_or_default() {
-                    let _ = other.send(Err(error.clone()));
-                }
-                let _ = reply.send(Err(error));
+                self.refuse_creation(&(topic.log.number, name), reply, &error);
             }
             After::Change(number, reply) => {
                 if let Some(desk) = self.desks.get_mut(&number) {
@@ -156,7 +153,7 @@ impl Courier {
                 }
                 let _ = reply.send(Err(unavailable.into()));
             }
-            After::Delete(_, reply) | After::Tell(_, reply) => {
+            After::Delete(_, reply) | After::Tell(reply) => {
                 let _ = reply.send(Err(unavailable.into()));
             }
             After::Dispatch { .. } => self.schedule_refused(&unavailable, now),
@@ -170,6 +167,31 @@ impl Courier {
                 };
                 let _ = reply.send(Err(error));
             }
+        }
+    }
+
+    /// What a step is about has been deleted.
+    pub(super) fn target_gone(&mut self, ticket: u64) {
+        match self.tickets.take(ticket) {
+            Some((_, After::Create { topic, name, reply, .. })) => {
+                let error = SubscriptionError::TopicNotFound(topic.name.clone());
+                self.refuse_creation(&(topic.log.number, name), reply, &error);
+            }
+            Some((_, After::Append { restart: Some(number), .. })) => self.note_move(number, -1),
+            _ => {}
+        }
+    }
+
+    /// A subscription is not created: everybody who wanted it is told why.
+    fn refuse_creation(
+        &mut self,
+        key: &(u32, SubscriptionName),
+        reply: DoneReply,
+        error: &SubscriptionError,
+    ) {
+        let others = self.creating.remove(key).unwrap_or_default();
+        for reply in others.into_iter().chain([reply]) {
+            let _ = reply.send(Err(error.clone()));
         }
     }
 

@@ -14,7 +14,7 @@ use crate::durable::event::{Event, Leaving, Outcome};
 use crate::durable::happening::{Created, Happening};
 use crate::durable::member::MemberEnd;
 use crate::durable::request::{
-    CreatedBy, DoneReply, Fate, Move, Request, SettleError, SettleReply, SubscriptionChange,
+    Changed, CreatedBy, DoneReply, Fate, Move, Request, SettleError, SettleReply, SubscriptionChange,
     SubscriptionError,
 };
 use crate::durable::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings};
@@ -65,6 +65,7 @@ impl Courier {
             Request::Schedule(read) => self.schedule_read(read, now),
             Request::Committed { ticket, appended } => self.committed(ticket, appended, now),
             Request::Refused { ticket, refused } => self.refused(ticket, refused, now),
+            Request::TargetGone { ticket } => self.target_gone(ticket),
             other => self.handle_rare(other, now),
         }
     }
@@ -95,7 +96,8 @@ impl Courier {
             Request::Note { happening, reply } => {
                 // What is booked and not yet sent comes before it.
                 self.send_round(true);
-                self.change(happening.number(), reply, After::Tell, |_| Ok(happening));
+                let tell = |_, reply| After::Tell(reply);
+                self.change(happening.number(), reply, tell, |_| Ok(happening));
             }
             Request::Describe { subscription, reply } => {
                 let desk = self.desks.get(&subscription);
@@ -136,8 +138,10 @@ impl Courier {
         after: fn(u32, DoneReply) -> After,
         change: impl FnOnce(&mut Desk) -> Result<Happening, SubscriptionError>,
     ) {
-        // Dropping the reply says that the subscription is gone.
-        let Some(desk) = self.desks.get_mut(&number) else { return };
+        let Some(desk) = self.desks.get_mut(&number) else {
+            let _ = reply.send(Ok(Changed::Gone));
+            return;
+        };
         match change(desk) {
             Ok(happening) => self.send(vec![happening], Vec::new(), Vec::new(), after(number, reply)),
             Err(error) => {
@@ -190,8 +194,10 @@ impl Courier {
             desk.intended = settings.clone();
             Ok(Happening::Changed { number, settings })
         });
-        // Dropping the reply says that the subscription is gone.
-        let Some(changed) = changed else { return };
+        let Some(changed) = changed else {
+            let _ = reply.send(Ok(Changed::Gone));
+            return;
+        };
         let after = if starts_anew { After::Restart } else { After::Change };
         self.change(number, reply, after, |_| changed);
     }

@@ -332,7 +332,7 @@ impl Courier {
         let Some(scheduling) = &mut self.scheduling else { return };
         scheduling.is_moving = false;
         scheduling.carry.clear();
-        if let Unavailable::TopicRestarting { topic } = reason {
+        if let Unavailable::TopicRestarting { topic } | Unavailable::TopicDeleted { topic } = reason {
             scheduling.postponed.insert(topic.clone());
         } else {
             scheduling.retry_ms = now.after(RETRY_MS).steady_ms;
