@@ -13,14 +13,19 @@
 //! purpose. What this file deliberately does not do: buffering, retries, or any knowledge of
 //! what the bytes mean.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
 /// The sector size the crash argument assumes: a sector is written wholly or not at all.
 pub const SECTOR_BYTES: usize = 512;
+
+/// Messages lie in these files in the clear, so only the broker's own user can read what it creates, whatever the process's umask.
+const FILE_MODE: u32 = 0o600;
+/// The same for folders.
+const FOLDER_MODE: u32 = 0o700;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,14 +80,14 @@ pub trait DiskFile: Send + Sync {
 /// A held lock; dropping it lets go.
 pub trait DiskLock: Send + Sync {}
 
-/// The operating system's file system.
+/// The operating system's file system. What it creates can be read by the owner alone.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        options.read(true);
+        options.read(true).mode(FILE_MODE);
         match mode {
             OpenMode::Read => {}
             OpenMode::Write => {
@@ -104,7 +109,7 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(path)
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -125,7 +130,9 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
+        let file = options.open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(RealLock { _file: file })),
             Err(std::fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
@@ -173,3 +180,26 @@ struct RealLock {
 }
 
 impl DiskLock for RealLock {}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_created_can_be_read_by_its_owner_alone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("data").join("topics");
+        RealDisk.create_dir(&folder).unwrap();
+        let (file, lock) = (folder.join("segment"), folder.join("lock"));
+        RealDisk.open(&file, OpenMode::CreateNew).unwrap();
+        let _held = RealDisk.lock(&lock).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for (path, wanted) in
+            [(folder.parent().unwrap(), 0o700), (&folder, 0o700), (&file, 0o600), (&lock, 0o600)]
+        {
+            assert_eq!(mode(path), wanted, "{}", path.display());
+        }
+    }
+}

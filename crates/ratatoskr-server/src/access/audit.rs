@@ -13,6 +13,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,9 @@ use serde::Serialize;
 
 use crate::limits::{AUDIT_DENIALS_PER_SECOND, AUDIT_LINES_WAITING_MAX};
 use crate::traffic::Count;
+
+/// Who did what is for the owner to read.
+const AUDIT_FILE_MODE: u32 = 0o600;
 
 /// Where lines that go to the log go.
 const LOG_TARGET: &str = "audit";
@@ -283,8 +287,9 @@ impl Writer {
     }
 }
 
+/// Opens the file, which only its owner can read if it is a new one.
 fn open(path: &Path) -> io::Result<File> {
-    File::options().create(true).append(true).open(path)
+    File::options().create(true).append(true).mode(AUDIT_FILE_MODE).open(path)
 }
 
 fn now_ms() -> u64 {
@@ -294,6 +299,7 @@ fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -319,6 +325,8 @@ mod tests {
         thread.join().unwrap();
         let lines = lines(&path);
         assert_eq!(lines.len(), 2, "a line break in a reason makes no line");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "who did what is for its owner to read");
         for (name, value) in [
             ("who", "billing"),
             ("by", "token"),
