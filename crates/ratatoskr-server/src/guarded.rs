@@ -4,14 +4,14 @@
 //!   call ──▶ who? (Gate::enter) ──▶ may they? ──▶ service.rs, which asks nobody anything
 //! ```
 //!
-//! A new call does not compile before it has its line here. Where the topic is known only later (the first step of `Consume`), the
-//! gate goes along in the request's extensions, and is asked there. Calls on the short way have `door/asking.rs`. What each action allows is
+//! A new call does not compile before it has its line here. Where the topic is known only later (the first step of `Consume`, what a
+//! token or an id points at), the gate goes along in the request's extensions, and is asked where that is found out, once. Calls on the short way have `door/asking.rs`. What each action allows is
 //! told to people in docs/access.md.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ratatoskr_broker::{Broker, MessageId, Token};
+use ratatoskr_broker::Broker;
 use ratatoskr_proto as wire;
 use ratatoskr_proto::OutgoingPull;
 use ratatoskr_proto::message_broker_server::MessageBroker;
@@ -22,7 +22,6 @@ use crate::access::{Access, Action, Gate, Load, Peer, Permit, Visitor};
 use crate::consume::ConsumeStream;
 use crate::publish::message_bytes;
 use crate::service::Service;
-use crate::status;
 
 /// See the file's head.
 #[derive(Clone)]
@@ -108,13 +107,16 @@ pub(crate) fn may_bury(gate: &Gate, settings: Option<&wire::SubscriptionSettings
     }
 }
 
-/// Lets settlements be, by what their tokens say. What is no token is refused elsewhere.
-pub(crate) fn may_settle<'a>(
-    gate: &Gate,
-    broker: &Broker,
-    tokens: impl Iterator<Item = &'a [u8]>,
-) -> Result<(), Status> {
-    gate.may_settle(broker, tokens.filter_map(Token::parse).map(Token::subscription))
+/// The answer of a call that may take long, or why its caller may no more, which may come first.
+async fn while_allowed<T>(
+    revoked: impl Future<Output = Status>,
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    tokio::select! {
+        biased;
+        status = revoked => Err(status),
+        answer = answer => answer,
+    }
 }
 
 /// The topic of a subscription; a missing name is refused elsewhere.
@@ -249,9 +251,10 @@ impl MessageBroker for Guarded {
 
     async fn pull(&self, mut request: Request<wire::PullRequest>) -> Result<Response<OutgoingPull>, Status> {
         let gate = self.gate(&request, "Pull")?;
-        gate.may(Action::Subscribe, topic_of(request.get_ref().name.as_ref()))?;
-        request.extensions_mut().insert(gate);
-        self.service.pull(request).await
+        let topic = topic_of(request.get_ref().name.as_ref()).to_owned();
+        gate.may(Action::Subscribe, &topic)?;
+        request.extensions_mut().insert(gate.clone());
+        while_allowed(gate.revoked(Action::Subscribe, topic), self.service.pull(request)).await
     }
 
     async fn seek_subscription(
@@ -295,8 +298,9 @@ impl MessageBroker for Guarded {
         request: Request<wire::ResolveDeadLettersRequest>,
     ) -> Result<Response<wire::ResolveDeadLettersResponse>, Status> {
         let gate = self.gate(&request, "ResolveDeadLetters")?;
-        gate.may(Action::Manage, topic_of(request.get_ref().name.as_ref()))?;
-        self.service.resolve_dead_letters(request).await
+        let topic = topic_of(request.get_ref().name.as_ref()).to_owned();
+        gate.may(Action::Manage, &topic)?;
+        while_allowed(gate.revoked(Action::Manage, topic), self.service.resolve_dead_letters(request)).await
     }
 
     async fn list_topics(
@@ -368,32 +372,25 @@ impl MessageBroker for Guarded {
         self.service.consume(request).await
     }
 
-    async fn ack(&self, request: Request<wire::AckRequest>) -> Result<Response<wire::AckResponse>, Status> {
+    async fn ack(
+        &self,
+        mut request: Request<wire::AckRequest>,
+    ) -> Result<Response<wire::AckResponse>, Status> {
         let gate = self.gate(&request, "Ack")?;
         gate.may_anywhere(Action::Subscribe)?;
-        let ack = request.get_ref();
-        if !ack.token.is_empty() {
-            may_settle(&gate, &self.broker, std::iter::once(&ack.token[..]))?;
-        } else if let Some(id) = MessageId::parse(&ack.message_id) {
-            let token = self.broker.token_of(id).await.map_err(|error| status::settle_status(&error))?;
-            gate.may_settle(&self.broker, token.into_iter().map(Token::subscription))?;
-        }
+        request.extensions_mut().insert(gate);
         self.service.ack(request).await
     }
 
     async fn settle(
         &self,
-        request: Request<wire::SettleRequest>,
+        mut request: Request<wire::SettleRequest>,
     ) -> Result<Response<wire::SettleResponse>, Status> {
         let gate = self.gate(&request, "Settle")?;
-        let settle = request.get_ref();
-        may_settle(&gate, &self.broker, settle.settlements.iter().map(|one| &one.token[..]))?;
-        let _permits = if settle.messages.is_empty() {
+        if request.get_ref().messages.is_empty() {
             gate.may_anywhere(Action::Subscribe)?;
-            Vec::new()
-        } else {
-            admit(&gate, &self.broker, "", &settle.messages)?
-        };
+        }
+        request.extensions_mut().insert(gate);
         self.service.settle(request).await
     }
 
@@ -404,7 +401,8 @@ impl MessageBroker for Guarded {
         let gate = self.gate(&request, "TraceMessage")?;
         gate.may_anywhere(Action::Subscribe)?;
         let response = self.service.trace_message(request).await?;
-        gate.may(Action::Subscribe, &response.get_ref().topic)?;
+        // Which topic it is comes with the answer, and the answer goes out only to those who may read that topic.
+        gate.may_unnamed(Action::Subscribe, &response.get_ref().topic)?;
         Ok(response)
     }
 

@@ -65,7 +65,7 @@ impl Service {
     }
 }
 
-/// The gate that a call goes on to ask, or has what it did written down by.
+/// The gate that a call goes on to ask, by what it finds out, or has what it did written down by.
 fn gate_of<T>(request: &mut Request<T>) -> Gate {
     request.extensions_mut().remove().expect("`guarded` puts it there")
 }
@@ -231,15 +231,20 @@ impl MessageBroker for Service {
         pulled.map(|(pulled, held)| answer(pulled, held))
     }
 
-    async fn ack(&self, request: Request<wire::AckRequest>) -> Result<Response<wire::AckResponse>, Status> {
-        settle::ack(&self.broker, request.into_inner()).await.map(Response::new)
+    async fn ack(
+        &self,
+        mut request: Request<wire::AckRequest>,
+    ) -> Result<Response<wire::AckResponse>, Status> {
+        let gate = gate_of(&mut request);
+        settle::ack(&self.broker, &gate, request.into_inner()).await.map(Response::new)
     }
 
     async fn settle(
         &self,
-        request: Request<wire::SettleRequest>,
+        mut request: Request<wire::SettleRequest>,
     ) -> Result<Response<wire::SettleResponse>, Status> {
-        settle::settle(&self.broker, request.into_inner()).await.map(Response::new)
+        let gate = gate_of(&mut request);
+        settle::settle(&self.broker, &gate, request.into_inner()).await.map(Response::new)
     }
 
     async fn seek_subscription(

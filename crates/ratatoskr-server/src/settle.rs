@@ -13,8 +13,10 @@ use ratatoskr_broker::{Broker, Fate, Outcome, SettleError, TOKEN_BYTES, Token, T
 use ratatoskr_proto as wire;
 use tonic::Status;
 
+use crate::access::{Action, Gate};
 use crate::convert::subscriptions::settlement_from_wire;
 use crate::convert::{message_from_wire, published};
+use crate::guarded::admit;
 use crate::limits::REASONS_BYTES_MAX;
 use crate::status;
 
@@ -29,11 +31,13 @@ pub(crate) fn check_count(step: &wire::ConsumeSettle) -> Result<(), Status> {
 }
 
 /// Hands the settlements of one step to the broker at once; the future tells their fates. What makes no sense is told so, and the
-/// others go on.
+/// others go on. Refused as a whole if the caller may not settle one of them.
 pub(crate) fn begin(
     broker: &Broker,
+    gate: &Gate,
     step: wire::ConsumeSettle,
-) -> impl Future<Output = wire::Fates> + Send + use<> {
+) -> Result<impl Future<Output = wire::Fates> + Send + use<>, Status> {
+    let mut check = gate.settlements(broker);
     let wire::ConsumeSettle { sequence, acks, settlements } = step;
     let mut told = wire::Fates { sequence, ..wire::Fates::default() };
     let (mut tokens, mut known) = (Vec::with_capacity(acks.len()), Vec::with_capacity(acks.len()));
@@ -51,6 +55,9 @@ pub(crate) fn begin(
     for (token, outcome) in acks.chain(others) {
         match (Token::parse(&token), outcome) {
             (_, Err(reason)) => told.refused.push(invalid(&token, reason)),
+            (Some(parsed), Ok(_)) if !check.may(parsed)? => {
+                told.refused.extend(fate_to_wire(&Fate::Unknown, &token));
+            }
             (Some(token), Ok(outcome)) => {
                 // Not the bytes as they came: they would hold the whole request.
                 tokens.push(token);
@@ -60,7 +67,7 @@ pub(crate) fn begin(
         }
     }
     let settling = broker.settle(known);
-    async move {
+    Ok(async move {
         let fates = match settling {
             Ok(settling) => settling.await,
             Err(SettleError::Unavailable(reason)) => vec![Fate::Unavailable(reason); tokens.len()],
@@ -78,7 +85,7 @@ pub(crate) fn begin(
         }
         shorten_reasons(&mut told.refused);
         told
-    }
+    })
 }
 
 /// Leaves the codes of all and the reasons of the first: 100,000 reasons would be more than clients take in one message.
@@ -115,19 +122,31 @@ fn fate_to_wire(fate: &Fate, token: &[u8]) -> Option<wire::Fate> {
 }
 
 /// `Ack`.
-pub(crate) async fn ack(broker: &Broker, request: wire::AckRequest) -> Result<wire::AckResponse, Status> {
+pub(crate) async fn ack(
+    broker: &Broker,
+    gate: &Gate,
+    request: wire::AckRequest,
+) -> Result<wire::AckResponse, Status> {
     let token = if request.token.is_empty() {
         let id = ratatoskr_broker::MessageId::parse(&request.message_id).ok_or_else(|| {
             let message =
                 format!("message_id {} is no message id; it is a UUID", quoted(&request.message_id));
             status::bad_field("message_id", &message)
         })?;
-        broker.token_of(id).await.map_err(|error| status::settle_status(&error))?
+        match broker.topic_of_message(id) {
+            None => None,
+            Some(topic) => {
+                // By the topic the id itself says, before anybody looks for a lease, which comes and goes.
+                gate.may_unnamed(Action::Subscribe, topic.as_str())?;
+                broker.token_of(id).await.map_err(|error| status::settle_status(&error))?
+            }
+        }
     } else {
-        Some(Token::parse(&request.token).ok_or_else(|| {
+        let token = Token::parse(&request.token).ok_or_else(|| {
             let message = format!("token has {} bytes; a delivery's token has 24", request.token.len());
             status::bad_field("token", &message)
-        })?)
+        })?;
+        gate.settlements(broker).may(token)?.then_some(token)
     };
     let Some(token) = token else { return Ok(wire::AckResponse { acknowledged: false }) };
     let message = format!("delay_ms is {}; allowed are 0 and above", request.delay_ms.unwrap_or(0));
@@ -146,24 +165,30 @@ pub(crate) async fn ack(broker: &Broker, request: wire::AckRequest) -> Result<wi
 /// `Settle`.
 pub(crate) async fn settle(
     broker: &Broker,
+    gate: &Gate,
     request: wire::SettleRequest,
 ) -> Result<wire::SettleResponse, Status> {
     if request.messages.is_empty() {
         let step = wire::ConsumeSettle { settlements: request.settlements, ..wire::ConsumeSettle::default() };
         check_count(&step)?;
-        let fates = begin(broker, step).await;
+        let fates = begin(broker, gate, step)?.await;
         return Ok(wire::SettleResponse { results: Vec::new(), refused: fates.refused });
     }
-    let mut acks = Vec::with_capacity(request.settlements.len());
+    let (mut acks, mut check) = (Vec::with_capacity(request.settlements.len()), gate.settlements(broker));
     for (index, settlement) in request.settlements.into_iter().enumerate() {
         let (token, outcome) =
             settlement_from_wire(settlement).map_err(|error| status::bad_field(error.field, &error))?;
         if outcome != Outcome::Ack {
             return Err(status::settle_status(&SettleError::NotAnAck { index }));
         }
-        let token = token.ok_or_else(|| status::settle_status(&SettleError::Stale { stale: vec![index] }))?;
+        let is_stale = || status::settle_status(&SettleError::Stale { stale: vec![index] });
+        let token = token.ok_or_else(is_stale)?;
+        if !check.may(token)? {
+            return Err(is_stale());
+        }
         acks.push(token);
     }
+    let _permits = admit(gate, broker, "", &request.messages)?;
     let mut messages = Vec::with_capacity(request.messages.len());
     for message in request.messages {
         let topic =

@@ -364,12 +364,12 @@ async fn nobody_settles_what_others_were_handed() {
             Err(status) => break status,
         }
     };
-    for status in [by_token, by_id, by_settle, by_consume] {
-        assert_eq!(status.code(), Code::PermissionDenied, "{status}");
-        assert_eq!(status.get_details_error_info().unwrap().metadata["topic"], "payments");
-    }
     let trace = thief.trace_message(wire::TraceMessageRequest { message_id: handed.id.clone() }).await;
-    assert_eq!(trace.unwrap_err().code(), Code::PermissionDenied);
+    for status in [by_token, by_id, by_settle, by_consume, trace.unwrap_err()] {
+        assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+        // Ids and tokens can be guessed, and topics one may not see are not to be found out that way.
+        assert!(!format!("{status:?}").contains("payments"), "{status:?}");
+    }
     assert!(root.ack(ack(&handed.token, "")).await.unwrap().into_inner().acknowledged, "it was still there");
 }
 

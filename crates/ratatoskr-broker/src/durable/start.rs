@@ -271,6 +271,16 @@ impl Broker {
         Ok(places.into_iter().map(|(at, index)| self.receipt(&appended[at], index)).collect())
     }
 
+    /// The topic a message's id points at, whether or not the message is there; `None` if there is no such topic. Numbers of topics are
+    /// never given twice, so whatever is found by the same id is found in this topic.
+    pub fn topic_of_message(&self, id: MessageId) -> Option<TopicName> {
+        let core = self.core();
+        let (number, _) = id.place(core.id_mask);
+        let topics = core.topics.read();
+        let topic = topics.values().find(|topic| topic.log.number == number)?;
+        (!topic.name.is_schedule()).then(|| topic.name.clone())
+    }
+
     /// The one lease a message is out on, found by the message's id; `None` when there is none.
     pub async fn token_of(&self, id: MessageId) -> Result<Option<Token>, SettleError> {
         let core = self.core();

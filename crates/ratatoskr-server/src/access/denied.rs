@@ -31,6 +31,12 @@ pub enum Denied {
         /// The names in it.
         names: String,
     },
+    /// A certificate that was valid when its connection was made.
+    #[error("the client certificate expired {expired_s} s ago; connect again with a renewed one")]
+    CertificateExpired {
+        /// How long it has been expired, seconds.
+        expired_s: u64,
+    },
     /// A JWT that is not believed.
     #[error("the JWT is not accepted: {0}")]
     Jwt(#[from] JwtRefusal),
@@ -43,6 +49,17 @@ pub enum Denied {
         action: Action,
         /// On which topic; empty where it is about the broker, or about topics in general.
         topic: String,
+    },
+    /// Known, but not allowed to, on a topic that the caller has pointed at by an id or a token, and may not know of.
+    #[error(
+        "principal {who:?} lacks permission `{}` on the topic this message id or token belongs to; a role that allows it is given in the policy file",
+        .action.word()
+    )]
+    MayNotUnnamed {
+        /// Who wants to.
+        who: Arc<str>,
+        /// What.
+        action: Action,
     },
     /// Allowed, but too much of it.
     #[error("namespace {namespace:?} {}", exceeded(.what))]
@@ -96,9 +113,11 @@ impl Denied {
         match self {
             Denied::NoCredentials => DeniedKind::NoCredentials,
             Denied::NotBearer | Denied::UnknownToken => DeniedKind::Token,
-            Denied::UnknownCertificate { .. } => DeniedKind::Certificate,
+            Denied::UnknownCertificate { .. } | Denied::CertificateExpired { .. } => DeniedKind::Certificate,
             Denied::Jwt(_) => DeniedKind::Jwt,
-            Denied::MayNot { action, .. } => DeniedKind::MayNot(*action),
+            Denied::MayNot { action, .. } | Denied::MayNotUnnamed { action, .. } => {
+                DeniedKind::MayNot(*action)
+            }
             Denied::Exceeded { .. } => DeniedKind::Exceeded,
         }
     }

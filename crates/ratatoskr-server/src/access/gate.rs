@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratatoskr_broker::{Broker, SubscriptionRef, TopicName};
+use ratatoskr_broker::{Broker, SubscriptionRef, Token, TopicName};
 use tonic::Status;
 
 use super::audit::{Entry, Outcome, SubscriptionEntry};
@@ -76,26 +76,20 @@ impl Gate {
         Ok(Permit { place, _underway: underway })
     }
 
-    /// Lets messages be settled that subscriptions of these numbers handed out. Those that are gone have nothing to settle.
-    pub(crate) fn may_settle(
-        &self,
-        broker: &Broker,
-        subscriptions: impl Iterator<Item = u32>,
-    ) -> Result<(), Status> {
-        if !self.access().asks() {
-            return Ok(());
-        }
-        let mut latest = None;
-        for number in subscriptions {
-            // Most settlements of a step are of one subscription.
-            if latest.replace(number) == Some(number) {
-                continue;
-            }
-            if let Some(topic) = self.access().topic_of(broker, number) {
-                self.may(Action::Subscribe, topic.as_str())?;
-            }
-        }
-        Ok(())
+    /// Lets an action on a topic pass that the caller has pointed at by an id or a token. Who may do nothing to the topic does not learn
+    /// its name from the refusal.
+    pub(crate) fn may_unnamed(&self, action: Action, topic: &str) -> Result<(), Status> {
+        let denied = match self.caller.may(action, topic) {
+            Ok(()) => return Ok(()),
+            Err(denied) if self.caller.sees(topic) => denied,
+            Err(_) => Denied::MayNotUnnamed { who: self.caller.who().clone(), action },
+        };
+        Err(self.refuse(topic, &denied))
+    }
+
+    /// Decides on settlements, one after the other.
+    pub(crate) fn settlements<'a>(&'a self, broker: &'a Broker) -> SettlementCheck<'a> {
+        SettlementCheck { gate: self, broker, latest: None }
     }
 
     /// Lets a topic be made, as far as its namespace has room. What it answers is held until the topic is there.
@@ -183,6 +177,36 @@ impl Gate {
 
     fn act<'a>(&'a self, topic: &'a str) -> Act<'a> {
         Act { visitor: &self.visitor, caller: Some(&self.caller), call: self.call, topic }
+    }
+}
+
+/// Decides who may settle what, by the subscriptions that tokens are of. What is acted on afterwards has to be the very token that was
+/// decided on: numbers of subscriptions are never given twice, names are.
+pub(crate) struct SettlementCheck<'a> {
+    gate: &'a Gate,
+    broker: &'a Broker,
+    /// Most settlements of a step are of one subscription: its number, and whether it is there.
+    latest: Option<(u32, bool)>,
+}
+
+impl SettlementCheck<'_> {
+    /// Whether a token is to be acted on. False when its subscription is not there, or not yet: then nobody has decided on it, and nothing
+    /// can be settled.
+    pub(crate) fn may(&mut self, token: Token) -> Result<bool, Status> {
+        let access = self.gate.access();
+        if !access.asks() {
+            return Ok(true);
+        }
+        let number = token.subscription();
+        if let Some((_, is_there)) = self.latest.filter(|&(latest, _)| latest == number) {
+            return Ok(is_there);
+        }
+        let topic = access.topic_of(self.broker, number);
+        if let Some(topic) = &topic {
+            self.gate.may_unnamed(Action::Subscribe, topic.as_str())?;
+        }
+        self.latest = Some((number, topic.is_some()));
+        Ok(topic.is_some())
     }
 }
 

@@ -22,7 +22,6 @@ use tonic::{Code, Status, Streaming};
 use crate::access::Gate;
 use crate::closing::Closing;
 use crate::convert::subscriptions::window_from_wire;
-use crate::guarded::may_settle;
 use crate::limits::SETTLEMENTS_IN_FLIGHT_MAX;
 use crate::settle::{begin, check_count};
 use crate::status;
@@ -97,7 +96,7 @@ impl Listener {
                 permit = self.room.clone().acquire_many_owned(permits_of(&step)) => (permit.ok(), false),
                 () = &mut closed => (None, true),
             };
-            self.settle(step, permit);
+            self.settle(step, permit)?;
             if stops {
                 return Ok(());
             }
@@ -110,7 +109,7 @@ impl Listener {
             let Some(step) = self.look_at(request)? else { continue };
             let permit = self.room.clone().try_acquire_many_owned(permits_of(&step)).ok();
             let is_full = permit.is_none();
-            self.settle(step, permit);
+            self.settle(step, permit)?;
             if is_full {
                 break;
             }
@@ -135,20 +134,22 @@ impl Listener {
             }
             Some(Ask::Settle(step)) => {
                 check_count(&step).map_err(Ending::Refused)?;
-                let others = step.settlements.iter().map(|settlement| &settlement.token[..]);
-                let tokens = step.acks.iter().map(|token| &token[..]).chain(others);
-                // Who may no more since the stream was opened may not here either.
-                self.telling.gate.renew().map_err(Ending::Refused)?;
-                may_settle(&self.telling.gate, &self.broker, tokens).map_err(Ending::Refused)?;
                 Ok(Some(step))
             }
         }
     }
 
-    fn settle(&self, step: wire::ConsumeSettle, permit: Option<OwnedSemaphorePermit>) {
-        let settling = begin(&self.broker, step);
+    fn settle(
+        &mut self,
+        step: wire::ConsumeSettle,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), Ending> {
+        // Who may no more since the stream was opened may not here either.
+        self.telling.gate.renew().map_err(Ending::Refused)?;
+        let settling = begin(&self.broker, &self.telling.gate, step).map_err(Ending::Refused)?;
         // An error means that the stream is gone, and this task ends with it.
         let _ = self.telling.tell.send(Heard::Settling(settling.boxed(), permit));
+        Ok(())
     }
 }
 
