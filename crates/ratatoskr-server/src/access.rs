@@ -46,7 +46,7 @@ use tokio::sync::watch;
 
 pub use action::Action;
 pub use denied::{Denied, JwtRefusal};
-pub use peer::{CertificateNames, Peer};
+pub use peer::{CertificateName, ClientCertificate, Peer};
 pub use quota::Exceeded;
 pub use section::PolicyError;
 pub use token::{TokenDigest, new_token};
@@ -128,7 +128,7 @@ impl Access {
         })
     }
 
-    /// Reads the policy anew. What was in force stays so if that fails. `look` finds out what the topics of its namespaces hold, before
+    /// Reads the policy anew, and takes it over if it says something else. What was in force stays so if that fails. `look` finds out what the topics of its namespaces hold, before
     /// the first publish is held against that.
     pub(crate) fn reload(&self, look: impl FnOnce(&Namespaces)) -> Result<(), PolicyError> {
         let _alone = self.looking.lock();
@@ -136,7 +136,11 @@ impl Access {
         let Rules::Policy(policy) = &**before else { return Ok(()) };
         let generation = self.generation() + 1;
         let path = policy.files().first().expect("a policy is read from a file");
-        let policy = Policy::read(path, generation, Some(policy))?;
+        let read = Policy::read(path, generation, Some(policy))?;
+        if read.says_the_same_as(policy) {
+            return Ok(());
+        }
+        let policy = read;
         look(&policy.namespaces);
         tracing::info!(path = %path.display(), holds = policy.describe(), "the policy file is in force");
         self.rules.store(Arc::new(Rules::Policy(Box::new(policy))));
@@ -195,24 +199,33 @@ impl Access {
     ) -> Result<Arc<Caller>, Denied> {
         match (&**self.rules.load(), authorization, &peer.certificate) {
             (Rules::Open(anybody), _, _) => Ok(anybody.clone()),
-            (Rules::Certificates, _, Some(names)) => {
-                let who = names.all().next().unwrap_or("a certificate without a name").to_owned();
-                Ok(Arc::new(Caller::unasked(&who, By::Certificate(names.clone()), self.generation())))
+            (Rules::Certificates, _, Some(certificate)) => {
+                certificate.check(now_s())?;
+                let name = certificate.names.first().map(CertificateName::to_string);
+                let who = name.as_deref().unwrap_or("a certificate without a name");
+                let caller = Caller::unasked(who, By::Nobody, self.generation());
+                Ok(Arc::new(caller.by_certificate(certificate)))
             }
             (Rules::Policy(policy), Some(header), _) => policy.bearer(bearer(header)?, now_s()),
-            (Rules::Policy(policy), None, Some(names)) => policy.certificate(names),
+            (Rules::Policy(policy), None, Some(certificate)) => policy.certificate(certificate, now_s()),
             (Rules::Certificates, _, None) | (Rules::Policy(_), None, None) => Err(Denied::NoCredentials),
         }
     }
 
-    /// The caller as of now: the same one, or under a policy that has come since, or nobody.
+    /// The caller as of now: the same one, or under a policy that has come since, or nobody, also because their credential has expired.
     pub(crate) fn again(&self, caller: &Arc<Caller>) -> Result<Arc<Caller>, Denied> {
         if self.is_current(caller) {
             return Ok(caller.clone());
         }
         match &**self.rules.load() {
             Rules::Policy(policy) => policy.again(caller, now_s()),
-            Rules::Open(_) | Rules::Certificates => Ok(caller.clone()),
+            Rules::Open(_) => Ok(caller.clone()),
+            Rules::Certificates => {
+                if let By::Certificate(certificate) = caller.by() {
+                    certificate.check(now_s())?;
+                }
+                Ok(caller.clone())
+            }
         }
     }
 

@@ -8,19 +8,22 @@
 //!                                                   └▶ not: logged, counted, nothing changes
 //! ```
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use ratatoskr_broker::{Broker, SubscriptionRef};
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::access::{Access, SubscriptionEntry};
+use crate::access::{Access, PolicyError, SubscriptionEntry};
 use crate::clients::Clients;
 use crate::closing::Closing;
 use crate::limits::RELOAD_INTERVAL;
-use crate::tls::Tls;
+use crate::tls::{Tls, TlsError};
+use crate::watched_files::{Look, WatchedFiles};
+
+/// What a policy that is not taken over means.
+const POLICY_KEPT: &str = "the policy file is not taken over; the one before stays in force";
+/// The same of a certificate.
+const CERTIFICATE_KEPT: &str = "the certificate is not taken over; the one before stays in force";
 
 /// See the file's head. Cheap to clone.
 #[derive(Clone)]
@@ -34,22 +37,22 @@ pub(crate) struct Guard {
     pub(crate) clients: Arc<Clients>,
 }
 
-/// What tells one state of a file from another: when it was written, its length, and which file it is, for links that
-/// are pointed elsewhere.
-type Stamp = Option<(SystemTime, u64, u64)>;
-
 impl Guard {
     /// Reads all files anew, and opens the audit log again.
     pub(crate) fn reload(&self) {
         self.access.audit.reopen();
-        self.reload_policy();
-        self.reload_tls();
+        let (policy, tls) = (self.reload_policy(), self.reload_tls());
+        let failed = policy.err().map(|error| error.to_string());
+        self.report(POLICY_KEPT, failed, (Look::Changed, &mut None));
+        let failed = tls.err().map(|error| error.to_string());
+        self.report(CERTIFICATE_KEPT, failed, (Look::Changed, &mut None));
     }
 
     /// Looks after changed files until the server shuts down.
     pub(crate) async fn watch(self, closing: Closing) {
         let mut ticks = tokio::time::interval(RELOAD_INTERVAL);
-        let (mut policy, mut tls) = (stamps(&self.access.files()), self.tls_stamps());
+        // Nothing is known of them yet: they may have changed since they were read for the start.
+        let mut watched = Watched::default();
         let mut expired = self.broker.watch_expired_subscriptions();
         let mut closed = Box::pin(closing.closed());
         loop {
@@ -63,16 +66,13 @@ impl Guard {
             }
             self.access.audit.tick();
             self.look().await;
-            let now = stamps(&self.access.files());
-            if std::mem::replace(&mut policy, now.clone()) != now {
-                self.reload_policy();
-                // A new policy may name another file.
-                policy = stamps(&self.access.files());
-            }
-            let now = self.tls_stamps();
-            if std::mem::replace(&mut tls, now.clone()) != now {
-                self.reload_tls();
-            }
+            // Not on this thread: the disk may be slow, and connections wait for it.
+            let guard = self.clone();
+            let looked = tokio::task::spawn_blocking(move || {
+                guard.reload_changed(&mut watched);
+                watched
+            });
+            watched = looked.await.expect("looking at files does not panic");
         }
     }
 
@@ -93,6 +93,31 @@ impl Guard {
         }
     }
 
+    /// Reads what has changed, or may have.
+    fn reload_changed(&self, watched: &mut Watched) {
+        let look = watched.policy.look(self.access.files());
+        if look != Look::Same {
+            let failed = self.reload_policy().err().map(|error| error.to_string());
+            self.report(POLICY_KEPT, failed, (look, &mut watched.policy_failed));
+        }
+        let look = watched.tls.look(self.tls.as_ref().map(|tls| tls.files()).unwrap_or_default());
+        if look != Look::Same {
+            let failed = self.reload_tls().err().map(|error| error.to_string());
+            self.report(CERTIFICATE_KEPT, failed, (look, &mut watched.tls_failed));
+        }
+    }
+
+    /// Counts and logs what failed; once only, if the same file is read again without having changed.
+    fn report(&self, kept: &str, failed: Option<String>, (look, before): (Look, &mut Option<String>)) {
+        if let Some(error) = &failed
+            && (look == Look::Changed || failed != *before)
+        {
+            self.access.counts.reloads_failed.increment();
+            tracing::error!(%error, "{kept}");
+        }
+        *before = failed;
+    }
+
     /// Looks what the topics of namespaces hold; not on this thread, which has doors to mind.
     async fn look(&self) {
         if self.access.namespaces().bound_storage() {
@@ -102,29 +127,22 @@ impl Guard {
         }
     }
 
-    fn reload_policy(&self) {
-        if let Err(error) = self.access.reload(|namespaces| namespaces.look(&self.broker)) {
-            self.access.counts.reloads_failed.increment();
-            tracing::error!(%error, "the policy file is not taken over; the one before stays in force");
-        }
+    fn reload_policy(&self) -> Result<(), PolicyError> {
+        self.access.reload(|namespaces| namespaces.look(&self.broker))
     }
 
-    fn reload_tls(&self) {
-        if let Some(Err(error)) = self.tls.as_ref().map(|tls| tls.reload()) {
-            self.access.counts.reloads_failed.increment();
-            tracing::error!(%error, "the certificate is not taken over; the one before stays in force");
-        }
-    }
-
-    fn tls_stamps(&self) -> Vec<Stamp> {
-        stamps(&self.tls.as_ref().map(|tls| tls.files()).unwrap_or_default())
+    fn reload_tls(&self) -> Result<(), TlsError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
-    let stamp = |file: &PathBuf| {
-        let metadata = std::fs::metadata(file).ok()?;
-        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-    };
-    files.iter().map(stamp).collect()
+/// The files as they were before they were read last.
+#[derive(Default)]
+struct Watched {
+    policy: WatchedFiles,
+    /// Why the policy was not taken over, if it was not.
+    policy_failed: Option<String>,
+    tls: WatchedFiles,
+    /// The same of the certificate.
+    tls_failed: Option<String>,
 }

@@ -46,6 +46,8 @@ mod subscriptions;
 pub mod tls;
 mod topics;
 mod traffic;
+mod trusted_file;
+mod watched_files;
 mod worker;
 
 pub use clients::ClientLimits;

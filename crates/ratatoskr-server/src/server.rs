@@ -9,7 +9,7 @@
 //! clients were told is on disk.
 
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use std::{io, thread};
@@ -38,6 +38,7 @@ use crate::limits::{ACCEPT_BACKLOG, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, SHUTD
 use crate::service::{Identity, Service};
 use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::traffic::Traffic;
+use crate::trusted_file::closing_command;
 use crate::worker::{self, ConnectionSender};
 use crate::{health, http};
 
@@ -134,6 +135,7 @@ impl Server {
         }
         let mut threads = Vec::new();
         let guard = guard(&broker, &options, &mut threads)?;
+        warn_of_open_files(&options);
         let (grpc_listener, grpc_addr) = listen("gRPC", options.grpc)?;
         let (http_listener, http_addr) = listen("HTTP", options.http)?;
         let worker_count = match options.threads {
@@ -264,6 +266,19 @@ fn listen(door: &'static str, address: SocketAddr) -> Result<(StdTcpListener, So
         Ok((listener, bound))
     };
     bind().map_err(|error| StartError::Bind { door, address, error })
+}
+
+/// What the broker creates is its owner's alone; what was there before may be open to others, and stays as its owner has made it.
+fn warn_of_open_files(options: &ServerOptions) {
+    if let Some(command) = closing_command(Path::new(&options.data_dir)) {
+        let path = &options.data_dir;
+        tracing::warn!(path, "other users of this machine can look into the data directory; run `{command}`");
+    }
+    if let Some((path, command)) =
+        options.audit_log.as_deref().and_then(|path| Some((path, closing_command(path)?)))
+    {
+        tracing::warn!(path = %path.display(), "other users of this machine can read the audit log; run `{command}`");
+    }
 }
 
 /// Reads what says who may come in.

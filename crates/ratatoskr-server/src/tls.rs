@@ -35,8 +35,9 @@ use tokio_rustls::server::TlsStream;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
-use crate::access::{CertificateNames, Peer};
+use crate::access::{CertificateName, ClientCertificate, Peer};
 use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::trusted_file::{TrustedFile, TrustedFileError};
 
 /// Where certificates and keys are: PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +104,16 @@ struct Loaded {
     http: Arc<ServerConfig>,
     /// When the certificate ends, seconds since the Unix epoch.
     not_after_s: u64,
+    /// What all of it was made of.
+    read: Read,
+}
+
+/// The files' content.
+#[derive(PartialEq)]
+struct Read {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
 }
 
 /// A connection, with TLS or without.
@@ -117,9 +128,12 @@ impl Tls {
         Ok(Tls { files, loaded })
     }
 
-    /// Reads the files anew, for connections from now on.
+    /// Reads the files anew, for connections from now on, if they say something else.
     pub(crate) fn reload(&self) -> Result<(), TlsError> {
         let loaded = Loaded::read(&self.files)?;
+        if loaded.read == self.loaded.load().read {
+            return Ok(());
+        }
         tracing::info!(cert = %self.files.cert.display(), not_after_s = loaded.not_after_s, "the certificate is in force");
         self.loaded.store(Arc::new(loaded));
         Ok(())
@@ -151,21 +165,22 @@ pub(crate) async fn accept(tls: Option<&Tls>, door: Door, stream: TcpStream) -> 
     let shaken = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await;
     let stream = shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let proved = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    peer.certificate = proved.map(names_in);
+    peer.certificate = proved.map(client_certificate);
     Ok((Wire::Tls(Box::new(stream)), peer))
 }
 
 impl Loaded {
     fn read(files: &TlsFiles) -> Result<Loaded, TlsError> {
         let provider = Arc::new(default_provider());
-        let chain = certificates("tls_cert", &files.cert)?;
+        let read = Read::all(files)?;
+        let chain = certificates("tls_cert", &files.cert, &read.cert)?;
         let not_after_s = not_after_s(&chain[0]).ok_or_else(|| {
             unusable("tls_cert", &files.cert, &"its first certificate is no X.509 certificate")
         })?;
-        let key = PrivateKeyDer::from_pem_file(&files.key)
+        let key = PrivateKeyDer::from_pem_slice(&read.key)
             .map_err(|error| pem_error("tls_key", &files.key, "private key", &error))?;
-        warn_if_open_to_others(&files.key);
-        let verifier = files.client_ca.as_deref().map(|path| client_verifier(path, &provider)).transpose()?;
+        let client_ca = files.client_ca.as_deref().zip(read.client_ca.as_deref());
+        let verifier = client_ca.map(|(path, pem)| client_verifier(path, pem, &provider)).transpose()?;
         let config = |protocol: &[u8]| {
             let builder = ServerConfig::builder_with_provider(provider.clone())
                 .with_safe_default_protocol_versions()
@@ -180,17 +195,43 @@ impl Loaded {
             config.alpn_protocols = vec![protocol.to_vec()];
             Ok(Arc::new(config))
         };
-        Ok(Loaded { grpc: config(b"h2")?, http: config(b"http/1.1")?, not_after_s })
+        Ok(Loaded { grpc: config(b"h2")?, http: config(b"http/1.1")?, not_after_s, read })
     }
+}
+
+impl Read {
+    fn all(files: &TlsFiles) -> Result<Read, TlsError> {
+        let key = read("tls_key", &files.key)?;
+        if key.is_readable_by_others() {
+            let path = files.key.display();
+            tracing::warn!(%path, "every user of this machine can read the TLS key; run `chmod o-r {path}`");
+        }
+        let client_ca = files.client_ca.as_deref().map(|path| read("tls_client_ca", path)).transpose()?;
+        Ok(Read {
+            cert: read("tls_cert", &files.cert)?.bytes,
+            key: key.bytes,
+            client_ca: client_ca.map(|file| file.bytes),
+        })
+    }
+}
+
+fn read(setting: &'static str, path: &Path) -> Result<TrustedFile, TlsError> {
+    TrustedFile::read(path).map_err(|error| match error {
+        TrustedFileError::Unreadable(error) => {
+            TlsError::Unreadable { setting, path: path.to_owned(), reason: error.to_string() }
+        }
+        error => unusable(setting, path, &error),
+    })
 }
 
 fn client_verifier(
     path: &Path,
+    pem: &[u8],
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let setting = "tls_client_ca";
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(setting, path)? {
+    for certificate in certificates(setting, path, pem)? {
         roots.add(certificate).map_err(|error| unusable(setting, path, &error))?;
     }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
@@ -200,9 +241,12 @@ fn client_verifier(
 }
 
 /// All certificates of a file, at least one.
-fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let failed = |error: pem::Error| pem_error(setting, path, "certificate", &error);
-    let chain = CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<Vec<_>, _>>();
+fn certificates(
+    setting: &'static str,
+    path: &Path,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| pem_error(setting, path, "certificate", &error))?;
     if chain.is_empty() {
         return Err(TlsError::Missing { setting, path: path.to_owned(), wanted: "certificate" });
@@ -234,32 +278,31 @@ fn not_after_s(certificate: &CertificateDer<'_>) -> Option<u64> {
     u64::try_from(parsed.validity().not_after.timestamp()).ok()
 }
 
-/// A key that every user of the machine can read is hardly one.
-fn warn_if_open_to_others(path: &Path) {
-    use std::os::unix::fs::MetadataExt as _;
-    if std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o004 != 0) {
-        tracing::warn!(path = %path.display(), "every user of this machine can read the TLS key; chmod o-r");
-    }
-}
-
-/// The names in a certificate that rustls has verified.
-fn names_in(certificate: &CertificateDer<'_>) -> CertificateNames {
-    let Ok((_, parsed)) = parse_x509_certificate(certificate) else { return CertificateNames::default() };
-    let mut names = CertificateNames::default();
-    // Of several common names nobody could say which one is meant.
-    let mut common = parsed.subject().iter_common_name();
-    if let (Some(name), None) = (common.next(), common.next()) {
-        names.subject = name.as_str().ok().map(|name| format!("CN={name}"));
-    }
+/// What a certificate says that rustls has verified. One that cannot be read has no names, and has expired.
+fn client_certificate(certificate: &CertificateDer<'_>) -> ClientCertificate {
+    let Ok((_, parsed)) = parse_x509_certificate(certificate) else { return ClientCertificate::default() };
+    let mut names = Vec::new();
     if let Ok(Some(extension)) = parsed.subject_alternative_name() {
         for name in &extension.value.general_names {
-            if let GeneralName::DNSName(name) | GeneralName::URI(name) | GeneralName::RFC822Name(name) = name
-            {
-                names.alternative.push((*name).to_owned());
+            match name {
+                GeneralName::DNSName(name) => names.push(CertificateName::dns(name)),
+                GeneralName::URI(name) => names.push(CertificateName::Uri((*name).to_owned())),
+                GeneralName::RFC822Name(name) => names.push(CertificateName::Email((*name).to_owned())),
+                _ => {}
             }
         }
     }
-    names
+    // Of several common names nobody could say which one is meant.
+    let mut common = parsed.subject().iter_common_name();
+    if let (Some(name), None) = (common.next(), common.next())
+        && let Ok(name) = name.as_str()
+    {
+        names.push(CertificateName::CommonName(name.to_owned()));
+    }
+    // Valid through its last second, RFC 5280.
+    let until_s =
+        u64::try_from(parsed.validity().not_after.timestamp()).map_or(0, |last| last.saturating_add(1));
+    ClientCertificate { names, until_s }
 }
 
 impl AsyncRead for Wire {

@@ -165,7 +165,15 @@ async fn a_certificate_is_an_identity_by_any_of_its_names_and_a_token_goes_befor
     let client = connect(&fixture, &authority, Some(&unknown), None).await.unwrap();
     let error = client.publish("orders", NewMessage::new("one")).await.unwrap_err();
     assert_eq!(error.code(), Code::Unauthenticated);
-    assert!(error.to_string().contains("(unknown.internal, CN=unknown)"), "{error}");
+    assert!(error.to_string().contains("(dns:unknown.internal, cn:unknown)"), "{error}");
+    // The spelling of a subject in a URI, which another CA department may give out, is no subject.
+    for (file, name) in [("uri", "uri:CN=ledger"), ("mail", "email:CN=ledger"), ("mail2", "email:ledger")] {
+        let other = authority.issue_files(file, "x", &[name]);
+        let client = connect(&fixture, &authority, Some(&other), None).await.unwrap();
+        let error = client.publish("orders", NewMessage::new("forged")).await.unwrap_err();
+        assert_eq!(error.code(), Code::Unauthenticated, "{name}: {error}");
+        assert!(error.to_string().contains(&format!("({name}, cn:x)")), "{error}");
+    }
     let client = connect(&fixture, &authority, Some(&billing), Some(policy.token("operator"))).await.unwrap();
     client.delete_topic("orders").await.unwrap();
 }

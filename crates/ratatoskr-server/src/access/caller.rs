@@ -7,7 +7,7 @@ use ratatoskr_broker::limits::TOPIC_NAME_BYTES_MAX;
 
 use super::action::Action;
 use super::denied::Denied;
-use super::peer::CertificateNames;
+use super::peer::ClientCertificate;
 use super::quota::Namespace;
 use super::rights::Rights;
 use super::stock::{Load, Underway};
@@ -40,7 +40,7 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum By {
     Token(TokenDigest),
-    Certificate(CertificateNames),
+    Certificate(ClientCertificate),
     /// Kept, because a changed policy is asked about it again.
     Jwt(Secret),
     /// Nobody is asked.
@@ -66,7 +66,7 @@ pub(crate) struct Caller {
     by: By,
     /// `None`: everything is allowed, because nobody is asked.
     rights: Option<Arc<Rights>>,
-    /// When the JWT ends, seconds since the Unix epoch.
+    /// When the JWT or certificate ends, seconds since the Unix epoch.
     until_s: u64,
     /// Of the policy that knows this caller.
     generation: u64,
@@ -84,6 +84,13 @@ impl Caller {
 
     pub(super) fn until(mut self, until_s: u64) -> Caller {
         self.until_s = until_s;
+        self
+    }
+
+    /// The same, known by this certificate and only as long as it is valid.
+    pub(super) fn by_certificate(mut self, certificate: &ClientCertificate) -> Caller {
+        self.until_s = certificate.until_s;
+        self.by = By::Certificate(certificate.clone());
         self
     }
 

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use ring::digest::{Context, SHA256};
 use toml::de::DeTable;
 
 use super::action::{Action, Actions};
@@ -22,11 +23,12 @@ use super::caller::{By, Caller};
 use super::denied::{Denied, JwtRefusal};
 use super::jwt::{Issuer, keys_of};
 use super::pattern::Pattern;
-use super::peer::CertificateNames;
+use super::peer::{CertificateName, ClientCertificate};
 use super::quota::{Namespace, NamespaceSettings};
 use super::rights::{Grant, Namespaces, Rights, Role};
 use super::section::{Page, PolicyError, Section};
 use super::token::TokenDigest;
+use crate::trusted_file::{TrustedFile, TrustedFileError};
 
 /// Sets of roles and namespace that JWTs have had and that are kept; beyond them each JWT gets rights of its own.
 const JWT_RIGHTS_MAX: usize = 1024;
@@ -38,7 +40,7 @@ type JwtKey = (Vec<String>, Option<String>);
 #[derive(Debug)]
 pub(crate) struct Policy {
     by_token: HashMap<TokenDigest, Arc<Caller>>,
-    by_certificate: HashMap<String, Arc<Caller>>,
+    by_certificate: HashMap<CertificateName, Arc<Caller>>,
     roles: HashMap<String, Arc<Role>>,
     pub(super) namespaces: Arc<Namespaces>,
     jwt: Option<Issuer>,
@@ -47,12 +49,18 @@ pub(crate) struct Policy {
     generation: u64,
     /// What it was read from, to be looked at for changes.
     files: Vec<PathBuf>,
+    /// Of what stood there.
+    digest: FileDigest,
 }
+
+/// SHA-256 of what a policy was read from.
+type FileDigest = [u8; 32];
 
 impl Policy {
     /// Reads a policy file and what it names.
     pub(super) fn read(path: &Path, generation: u64, before: Option<&Policy>) -> Result<Policy, PolicyError> {
-        let text = read_file("policy file", path)?;
+        let mut hash = Context::new(&SHA256);
+        let text = read_file("policy file", path, &mut hash)?;
         let page = Page { path, text: &text };
         let table = DeTable::parse(&text)
             .map_err(|error| page.error(error.span().map_or(0, |span| span.start), error.message()))?;
@@ -60,7 +68,11 @@ impl Policy {
         let roles = read_roles(&mut file)?;
         let namespaces = Arc::new(read_namespaces(&mut file, before)?);
         let mut files = vec![path.to_owned()];
-        let jwt = file.section("jwt")?.map(|section| read_issuer(section, path, &mut files)).transpose()?;
+        let jwt = file
+            .section("jwt")?
+            .map(|section| read_issuer(section, path, &mut files, &mut hash))
+            .transpose()?;
+        let digest = hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes");
         let mut policy = Policy {
             by_token: HashMap::new(),
             by_certificate: HashMap::new(),
@@ -70,12 +82,18 @@ impl Policy {
             jwt_rights: Mutex::default(),
             generation,
             files,
+            digest,
         };
         for (name, section) in file.sections("identities")? {
             policy.add_identity(name, section)?;
         }
         file.finish()?;
         Ok(policy)
+    }
+
+    /// Whether the other one was read from the same text, and therefore says the same.
+    pub(super) fn says_the_same_as(&self, other: &Policy) -> bool {
+        self.digest == other.digest
     }
 
     /// The files it was read from.
@@ -110,17 +128,23 @@ impl Policy {
         self.by_token.get(&digest).cloned().ok_or(Denied::UnknownToken)
     }
 
-    /// The caller a certificate stands for: the first of its names that does.
-    pub(super) fn certificate(&self, names: &CertificateNames) -> Result<Arc<Caller>, Denied> {
-        let known = names.all().find_map(|name| self.by_certificate.get(name));
-        known.cloned().ok_or_else(|| Denied::UnknownCertificate { names: names.to_string() })
+    /// The caller a certificate stands for, by the first of its names that stands for one, and for as long as it is valid.
+    pub(super) fn certificate(
+        &self,
+        certificate: &ClientCertificate,
+        now_s: u64,
+    ) -> Result<Arc<Caller>, Denied> {
+        certificate.check(now_s)?;
+        let known = certificate.names.iter().find_map(|name| self.by_certificate.get(name));
+        let known = known.ok_or_else(|| Denied::UnknownCertificate { names: certificate.to_string() })?;
+        Ok(Arc::new(Caller::clone(known).by_certificate(certificate)))
     }
 
     /// The same caller under this policy, who was let in under an earlier one.
     pub(super) fn again(&self, caller: &Caller, now_s: u64) -> Result<Arc<Caller>, Denied> {
         match caller.by() {
             By::Token(digest) => self.token(*digest),
-            By::Certificate(names) => self.certificate(names),
+            By::Certificate(certificate) => self.certificate(certificate, now_s),
             // What was signed then is checked by today's keys.
             By::Jwt(jwt) => {
                 let jwt = std::str::from_utf8(jwt.bytes()).expect("it was text when it was checked");
@@ -190,10 +214,11 @@ impl Policy {
             }
         }
         for (text, position) in names {
-            let names = CertificateNames { subject: None, alternative: vec![text.to_owned()] };
-            if self.by_certificate.insert(text.to_owned(), caller(By::Certificate(names))).is_some() {
-                return Err(section
-                    .error_at(position, format!("certificate name {text:?} stands for two identities")));
+            let name = CertificateName::parse(text).map_err(|reason| section.error_at(position, reason))?;
+            let message = format!("certificate name {name} stands for two identities");
+            // By which certificate somebody comes is known when they come.
+            if self.by_certificate.insert(name, caller(By::Nobody)).is_some() {
+                return Err(section.error_at(position, message));
             }
         }
         section.finish()
@@ -269,11 +294,12 @@ fn read_issuer(
     mut section: Section<'_>,
     path: &Path,
     files: &mut Vec<PathBuf>,
+    hash: &mut Context,
 ) -> Result<Issuer, PolicyError> {
     let (jwks_file, position) = section.needed_text("jwks_file")?;
     // Beside the policy file, unless it says otherwise.
     let jwks_path = path.parent().unwrap_or(Path::new("")).join(jwks_file);
-    let keys = keys_of(&read_file("JWKS file", &jwks_path)?).map_err(|reason| {
+    let keys = keys_of(&read_file("JWKS file", &jwks_path, hash)?).map_err(|reason| {
         section.error_at(position, format!("JWKS file {}: {reason}", jwks_path.display()))
     })?;
     files.push(jwks_path);
@@ -293,12 +319,17 @@ fn read_issuer(
     Ok(issuer)
 }
 
-fn read_file(what: &'static str, path: &Path) -> Result<String, PolicyError> {
-    std::fs::read_to_string(path).map_err(|error| PolicyError::Unreadable {
-        what,
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })
+/// Reads a file whole, and adds it to a digest.
+fn read_file(what: &'static str, path: &Path, hash: &mut Context) -> Result<String, PolicyError> {
+    let unreadable = |reason| PolicyError::Unreadable { what, path: path.to_owned(), reason };
+    let bytes = TrustedFile::read(path).map_err(|error| match error {
+        TrustedFileError::Unreadable(error) => unreadable(error.to_string()),
+        error => PolicyError::Untrusted { what, path: path.to_owned(), reason: error.to_string() },
+    })?;
+    let text = String::from_utf8(bytes.bytes).map_err(|error| unreadable(error.to_string()))?;
+    hash.update(&(text.len() as u64).to_le_bytes());
+    hash.update(text.as_bytes());
+    Ok(text)
 }
 
 fn unknown<'a>(what: &str, given: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {

@@ -20,6 +20,16 @@ pub enum PolicyError {
         /// What the operating system says.
         reason: String,
     },
+    /// A file that may not be believed, or is no file.
+    #[error("{what} {} is refused: {reason}", .path.display())]
+    Untrusted {
+        /// What the file is.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// A line that cannot be.
     #[error("{}:{line}: {message}", .path.display())]
     Line {

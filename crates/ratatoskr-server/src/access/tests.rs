@@ -52,6 +52,34 @@ fn a_visitor_is_remembered_until_the_policy_changes() {
     assert_eq!(visitor.caller(shown).unwrap_err(), Denied::UnknownToken);
 }
 
+/// A connection whose certificate expires so many seconds from now.
+fn with_certificate(access: &Arc<Access>, seconds: u64) -> Arc<Visitor> {
+    let names = vec![CertificateName::CommonName("billing".to_owned())];
+    let certificate = ClientCertificate { names, until_s: now_s() + seconds };
+    let peer = Peer { address: PEER.parse().unwrap(), certificate: Some(certificate) };
+    Arc::new(Visitor::new(access.clone(), peer))
+}
+
+#[tokio::test]
+async fn an_expired_certificate_ends_what_its_open_connection_may() {
+    let text = "[identities.billing]\ncertificate = \"cn:billing\"\nroles = [\"reader\"]\n\
+                [roles.reader]\nallow = [{ actions = [\"subscribe\"], topics = [\"*\"] }]\n";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    for rule in [AccessRule::Policy(file.path().to_owned()), AccessRule::Certificates] {
+        let access = Arc::new(Access::new(&rule, Audit::to_log()).unwrap());
+        let visitor = with_certificate(&access, 2);
+        let gate = Gate::enter(&visitor, None, "Subscribe").unwrap();
+        gate.may(Action::Subscribe, "orders").unwrap();
+        let revoked = gate.clone().revoked(Action::Subscribe, "orders".to_owned());
+        let status = tokio::time::timeout(std::time::Duration::from_secs(60), revoked).await.unwrap();
+        assert_eq!(status.code(), tonic::Code::Unauthenticated);
+        assert!(status.message().starts_with("the client certificate expired "), "{status}");
+        assert!(matches!(visitor.caller(None), Err(Denied::CertificateExpired { .. })));
+        assert!(Gate::enter(&with_certificate(&access, 60), None, "Subscribe").is_ok());
+    }
+}
+
 #[test]
 fn a_connection_remembers_a_few_callers_and_no_more() {
     let (access, _file) = access(&new_token());

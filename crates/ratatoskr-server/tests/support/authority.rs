@@ -32,16 +32,18 @@ impl Authority {
         authority
     }
 
-    /// A certificate for a subject, with these names; what looks like a URI is one.
+    /// A certificate for a subject, with these names; what looks like a URI is one, and what says so.
     pub(crate) fn issue(&self, common_name: &str, names: &[&str]) -> (Certificate, KeyPair) {
         use rcgen::SanType;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, common_name);
-        let name = |name: &&str| match (name.contains("://"), name.parse()) {
-            (true, _) => SanType::URI((*name).try_into().unwrap()),
-            (false, Ok(address)) => SanType::IpAddress(address),
-            (false, Err(_)) => SanType::DnsName((*name).try_into().unwrap()),
+        let name = |name: &&str| match (name.split_once(':'), name.parse()) {
+            (Some(("uri", name)), _) => SanType::URI(name.try_into().unwrap()),
+            (Some(("email", name)), _) => SanType::Rfc822Name(name.try_into().unwrap()),
+            (Some(_), Err(_)) => SanType::URI((*name).try_into().unwrap()),
+            (_, Ok(address)) => SanType::IpAddress(address),
+            (None, Err(_)) => SanType::DnsName((*name).try_into().unwrap()),
         };
         params.subject_alt_names = names.iter().map(name).collect();
         let key = KeyPair::generate().unwrap();

@@ -39,11 +39,11 @@ fn an_identity_is_known_by_its_token_and_by_its_certificate() {
         "#
     ))
     .unwrap();
-    let names = |subject: &str| CertificateNames {
-        subject: Some(subject.to_owned()),
-        alternative: vec!["spiffe://elsewhere".to_owned()],
+    let names = |subject: &str| ClientCertificate {
+        names: ["spiffe://elsewhere", subject].map(|name| CertificateName::parse(name).unwrap()).into(),
+        until_s: 100,
     };
-    for caller in [policy.bearer(&token, 0).unwrap(), policy.certificate(&names("CN=billing")).unwrap()] {
+    for caller in [policy.bearer(&token, 0).unwrap(), policy.certificate(&names("CN=billing"), 99).unwrap()] {
         assert_eq!(&**caller.who(), "billing");
         assert!(caller.may(Action::Subscribe, "orders.eu").is_ok());
         for (action, topic) in
@@ -55,8 +55,50 @@ fn an_identity_is_known_by_its_token_and_by_its_certificate() {
     }
     assert_eq!(policy.bearer(&new_token(), 0).unwrap_err(), Denied::UnknownToken);
     assert_eq!(policy.bearer(&digest, 0).unwrap_err(), Denied::UnknownToken, "a digest is no token");
-    let denied = policy.certificate(&names("CN=other")).unwrap_err();
-    assert_eq!(denied, Denied::UnknownCertificate { names: "spiffe://elsewhere, CN=other".to_owned() });
+    let denied = policy.certificate(&names("CN=other"), 0).unwrap_err();
+    assert_eq!(denied, Denied::UnknownCertificate { names: "uri:spiffe://elsewhere, cn:other".to_owned() });
+    let denied = policy.certificate(&names("CN=billing"), 100).unwrap_err();
+    assert_eq!(denied, Denied::CertificateExpired { expired_s: 0 });
+}
+
+#[test]
+fn a_name_of_another_kind_stands_for_nobody() {
+    let policy = read(
+        r#"
+        [identities.billing]
+        certificate = ["cn:billing", "dns:ledger.internal"]
+        "#,
+    )
+    .unwrap();
+    let certificate = |name: CertificateName| ClientCertificate { names: vec![name], until_s: u64::MAX };
+    for known in [CertificateName::CommonName("billing".into()), CertificateName::dns("LEDGER.internal")] {
+        assert_eq!(&**policy.certificate(&certificate(known), 0).unwrap().who(), "billing");
+    }
+    for text in ["billing", "CN=billing", "cn:billing", "ledger.internal", "dns:ledger.internal"] {
+        for other in [
+            CertificateName::Uri(text.to_owned()),
+            CertificateName::Email(text.to_owned()),
+            CertificateName::dns(&format!("cn:{text}")),
+            CertificateName::CommonName(format!("CN={text}")),
+        ] {
+            let denied = policy.certificate(&certificate(other.clone()), 0).unwrap_err();
+            assert_eq!(denied, Denied::UnknownCertificate { names: other.to_string() });
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_others_can_write_is_refused() {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = file("");
+    std::fs::set_permissions(file.path(), Permissions::from_mode(0o666)).unwrap();
+    let error = Policy::read(file.path(), 0, None).unwrap_err().to_string();
+    let path = file.path().display();
+    assert!(error.starts_with(&format!("policy file {path} is refused: users other than")), "{error}");
+    assert!(error.ends_with(&format!("run `chmod go-w {path}`")), "{error}");
+    std::fs::set_permissions(file.path(), Permissions::from_mode(0o644)).unwrap();
+    Policy::read(file.path(), 0, None).unwrap();
 }
 
 #[test]
