@@ -24,6 +24,7 @@ mod happening;
 mod lanes;
 mod letters;
 mod member;
+mod ownership;
 mod ranges;
 mod registration;
 mod request;
@@ -38,6 +39,7 @@ mod trace;
 mod turns;
 
 pub(crate) use book::Books;
+pub(crate) use burial::DEAD_PREFIX;
 pub use burial::{
     DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
     DEAD_TOPIC,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use ratatoskr_log::{RECORD_HEADER_BYTES, RecordBatch, RecordFacts};
 
 use crate::dedup::DedupId;
+use crate::durable::DEAD_PREFIX;
 use crate::id::MessageId;
 use crate::limits::{
     DEDUP_ID_BYTES_MAX, DELAY_MS_MAX, KEY_BYTES_MAX, METADATA_ENTRIES_MAX, METADATA_KEY_BYTES_MAX,
@@ -176,6 +177,9 @@ impl<S: AsRef<str>> MessageView<'_, S> {
             if name.is_empty() || name.len() > METADATA_KEY_BYTES_MAX {
                 return Err(MessageError::MetadataKeyLength { bytes: name.len() });
             }
+            if name.starts_with(DEAD_PREFIX) {
+                return Err(MessageError::MetadataKeyReserved { key: name.to_owned() });
+            }
             if value.len() > METADATA_VALUE_BYTES_MAX {
                 return Err(MessageError::MetadataValueTooLong { key: name.to_owned(), bytes: value.len() });
             }
@@ -230,6 +234,14 @@ pub enum MessageError {
         /// Bytes given.
         bytes: usize,
     },
+    /// A metadata key of those in which the broker tells why a message became a dead letter.
+    #[error(
+        "metadata key {key:?} is reserved: keys that begin with {DEAD_PREFIX:?} are written by the broker, into dead letters; leave it out, or choose another name"
+    )]
+    MetadataKeyReserved {
+        /// The key.
+        key: String,
+    },
     /// A metadata value is too long.
     #[error("metadata value of {} has {bytes} bytes; at most {METADATA_VALUE_BYTES_MAX} are allowed", quoted(.key))]
     MetadataValueTooLong {
@@ -248,6 +260,7 @@ impl MessageError {
             MessageError::KeyTooLong { .. } => "key",
             MessageError::TooMuchMetadata { .. }
             | MessageError::MetadataKeyLength { .. }
+            | MessageError::MetadataKeyReserved { .. }
             | MessageError::MetadataValueTooLong { .. } => "metadata",
             MessageError::DedupIdTooLong { .. } => "dedup_id",
             MessageError::DelayTooLong { .. } => "deliver_at_ms",

@@ -187,7 +187,7 @@ impl Broker {
         (Target::Name(name.clone(), settings), bytes_max)
     }
 
-    async fn append_all(&self, records: Records) -> Result<Vec<Receipt>, PublishError> {
+    pub(crate) async fn append_all(&self, records: Records) -> Result<Vec<Receipt>, PublishError> {
         let count = records.batch.count();
         let appended = self.append(records).await?;
         Ok((0..count).map(|index| self.receipt(&appended, index)).collect())

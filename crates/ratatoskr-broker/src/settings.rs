@@ -51,6 +51,9 @@ pub struct TopicSettings {
     /// Within this time a second message with the same dedup id is a duplicate, milliseconds; 0: none ever is. Default 2 minutes,
     /// at most 7 days.
     pub dedup_window_ms: u64,
+    /// The subscription whose dead letters the broker made the topic for, as `topic/name`. The broker's to set, and it stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letters_of: Option<String>,
 }
 
 /// Two minutes in milliseconds.
@@ -69,6 +72,7 @@ impl Default for TopicSettings {
             subscribers_max: SUBSCRIBERS_MAX_DEFAULT,
             message_bytes_max: MESSAGE_BYTES_DEFAULT,
             dedup_window_ms: DEDUP_WINDOW_MS_DEFAULT,
+            dead_letters_of: None,
         }
     }
 }
@@ -134,7 +138,7 @@ impl TopicSettings {
     }
 
     /// Checks that `self` may follow `current` on a living topic.
-    pub fn validate_update(self, current: &TopicSettings) -> Result<TopicSettings, SettingsError> {
+    pub fn validate_update(mut self, current: &TopicSettings) -> Result<TopicSettings, SettingsError> {
         if self.durability != current.durability {
             return Err(SettingsError::Fixed {
                 field: "durability",
@@ -142,6 +146,7 @@ impl TopicSettings {
                 to: self.durability.as_str(),
             });
         }
+        self.dead_letters_of.clone_from(&current.dead_letters_of);
         self.validate()
     }
 

@@ -116,6 +116,7 @@ impl TlsOptions {
         cert: impl AsRef<Path>,
         key: impl AsRef<Path>,
     ) -> Result<TlsOptions, ClientError> {
+        refuse_writable("private key", key.as_ref())?;
         self.own = Some((read_pem(cert.as_ref(), "CERTIFICATE")?, read_pem(key.as_ref(), "PRIVATE KEY")?));
         Ok(self)
     }
@@ -154,6 +155,7 @@ impl Interceptor for Bearer {
 
 fn read_token(path: &Path) -> Result<(AsciiMetadataValue, Option<SystemTime>), ClientError> {
     let modified = modified(path);
+    refuse_writable("token file", path)?;
     let text = fs::read_to_string(path).map_err(|error| unreadable("token file", path, &error))?;
     header_value(text.trim())
         .map(|value| (value, modified))
@@ -188,6 +190,28 @@ fn read_pem(path: &Path, label: &str) -> Result<Vec<u8>, ClientError> {
     Ok(pem)
 }
 
+/// Whoever can write a credential's file chooses as whom this client acts. What is only *readable* by others is not refused: secrets that are
+/// mounted into a container often are, and nobody else is there.
+#[cfg(unix)]
+fn refuse_writable(what: &str, path: &Path) -> Result<(), ClientError> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mode = fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o7777);
+    if mode & 0o022 == 0 {
+        return Ok(());
+    }
+    let path = path.display();
+    let message = format!(
+        "users other than its owner can write the {what} {path} (mode {mode:04o}), and so decide as whom this client acts; run `chmod go-w {path}`"
+    );
+    Err(ClientError::invalid("FILE_WRITABLE_BY_OTHERS", message))
+}
+
+/// Elsewhere a mode says nothing.
+#[cfg(not(unix))]
+fn refuse_writable(_what: &str, _path: &Path) -> Result<(), ClientError> {
+    Ok(())
+}
+
 fn unreadable(what: &str, path: &Path, error: &std::io::Error) -> ClientError {
     ClientError::new(
         Code::InvalidArgument,
@@ -217,6 +241,26 @@ mod tests {
         let error = TlsOptions::new().ca_file(&path).unwrap_err().to_string();
         assert!(error.ends_with("token has no certificate in PEM format (-----BEGIN …)"), "{error}");
         assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_credential_that_others_can_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "secret").unwrap();
+        let set_mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        set_mode(0o620);
+        for error in [
+            Token::from_file(&path).unwrap_err(),
+            TlsOptions::new().certificate_files(&path, &path).unwrap_err(),
+        ] {
+            assert_eq!(error.reason(), "FILE_WRITABLE_BY_OTHERS", "{error}");
+            assert!(error.to_string().ends_with(&format!("`chmod go-w {}`", path.display())), "{error}");
+        }
+        set_mode(0o644);
+        Token::from_file(&path).unwrap();
     }
 
     #[test]

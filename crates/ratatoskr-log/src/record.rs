@@ -24,7 +24,9 @@ mod marks;
 
 pub use body::{Body, RecordFacts};
 
-use body::{FLAG_ADDRESSED, FLAG_DEDUP, FLAG_DELIVER_AT, FLAG_EXPIRES, FLAG_KEY, FLAG_METADATA};
+use body::{
+    FLAG_ADDRESSED, FLAG_DEAD_LETTER, FLAG_DEDUP, FLAG_DELIVER_AT, FLAG_EXPIRES, FLAG_KEY, FLAG_METADATA,
+};
 pub(crate) use marks::Marks;
 
 /// Records on their way in: bodies encoded, places not yet known.
@@ -97,6 +99,9 @@ impl RecordBatch {
         if facts.addressed_to != 0 {
             self.bytes[flags_at] |= FLAG_ADDRESSED;
             self.bytes.extend_from_slice(&facts.addressed_to.to_le_bytes());
+        }
+        if facts.is_dead_letter {
+            self.bytes[flags_at] |= FLAG_DEAD_LETTER;
         }
     }
 
@@ -378,12 +383,22 @@ mod tests {
 
     #[test]
     fn facts_come_back_and_leave_the_rest_alone() {
-        let all =
-            RecordFacts { dedup_id: "order-7", expires_ms: 5, deliver_at_ms: u64::MAX, addressed_to: 9 };
+        let all = RecordFacts {
+            dedup_id: "order-7",
+            expires_ms: 5,
+            deliver_at_ms: u64::MAX,
+            addressed_to: 9,
+            is_dead_letter: true,
+        };
         let mut batch = RecordBatch::default();
         batch.push_with(&all, "key", &metadata(), b"one");
         batch.push_with(&RecordFacts { expires_ms: 8, ..RecordFacts::default() }, "", NO_METADATA, b"two");
-        batch.push_with(&RecordFacts { dedup_id: "order-8", ..all }, "k", NO_METADATA, b"three");
+        batch.push_with(
+            &RecordFacts { dedup_id: "order-8", is_dead_letter: false, ..all },
+            "k",
+            NO_METADATA,
+            b"three",
+        );
         batch.push("k", &[], b"four");
         batch.remove(&[2]);
         let chunk = RecordChunk::check(batch.place(0, 1).split().freeze()).expect("just made");
@@ -420,7 +435,7 @@ mod tests {
         for body in [
             &[][..],
             &[4],
-            &[64],
+            &[128],
             &[8, 1, 2],
             &[32, 0],
             &[1],

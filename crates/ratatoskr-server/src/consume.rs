@@ -37,7 +37,7 @@ use crate::convert::subscriptions::{
     receipt_of, settings_from_wire, settings_to_wire, start_or, window_from_wire,
 };
 use crate::encoding::encode_delivered;
-use crate::guarded::may_bury;
+use crate::guarded::may_dead_letter;
 use crate::limits::{HEARTBEAT, HEARTBEAT_MS_MIN};
 use crate::revocable::revocable;
 use crate::served::Served;
@@ -87,7 +87,6 @@ pub(crate) async fn consume(
     };
     let name = name_from_wire(open.name.as_ref())?;
     gate.may(Action::Subscribe, name.topic.as_str())?;
-    may_bury(&gate, open.settings.as_ref())?;
     let heartbeat = match open.heartbeat_ms {
         0 => HEARTBEAT,
         given if given >= HEARTBEAT_MS_MIN => Duration::from_millis(given.unsigned_abs()),
@@ -131,6 +130,9 @@ pub(crate) async fn consume(
     Ok(Response::new(revocable(Box::pin(steps), gate, Action::Subscribe, name.topic.to_string())))
 }
 
+/// Where a subscription that is created begins, and its settings.
+type Creation = (Start, SubscriptionSettings);
+
 /// Joins durable subscriptions for one call.
 pub(crate) struct Joiner<'a> {
     pub(crate) broker: &'a Broker,
@@ -139,10 +141,28 @@ pub(crate) struct Joiner<'a> {
 }
 
 impl Joiner<'_> {
-    pub(crate) async fn join(&self, name: &SubscriptionRef, options: JoinOptions) -> Result<Member, Status> {
+    /// Whoever calls may subscribe to the topic; whether they may create a missing subscription is found out here.
+    pub(crate) async fn join(
+        &self,
+        name: &SubscriptionRef,
+        mut options: JoinOptions,
+    ) -> Result<Member, Status> {
+        options.create = self.allowed(name, options.create)?;
         let (gate, created) = (self.gate.clone(), name.clone());
         let joining = self.broker.join_noting(name, options, move || gate.note_created(&created));
         joining.await.map_err(|error| status::subscription_status(&error))
+    }
+
+    /// How a missing subscription may be created. For one that is there that was decided when it was created; it is not created anew,
+    /// undecided, should it go meanwhile.
+    fn allowed(&self, name: &SubscriptionRef, create: Option<Creation>) -> Result<Option<Creation>, Status> {
+        let Some((_, settings)) = &create else { return Ok(None) };
+        let given = settings.dead_letter_topic.as_deref();
+        if self.gate.asks() && given.is_none() && self.broker.subscription_exists(name) {
+            return Ok(None);
+        }
+        may_dead_letter(self.gate, self.broker, name, given)?;
+        Ok(create)
     }
 }
 

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ratatoskr_broker::Broker;
+use ratatoskr_broker::{Broker, SubscriptionRef, dead_letter_topic};
 use ratatoskr_proto as wire;
 use ratatoskr_proto::OutgoingPull;
 use ratatoskr_proto::message_broker_server::MessageBroker;
@@ -22,6 +22,7 @@ use crate::access::{Access, Action, Gate, Load, Peer, Permit, Visitor};
 use crate::consume::ConsumeStream;
 use crate::publish::message_bytes;
 use crate::service::Service;
+use crate::subscriptions::name_from_wire;
 
 /// See the file's head.
 #[derive(Clone)]
@@ -99,12 +100,24 @@ pub(crate) fn admit(
     loads.iter().map(|(topic, load)| gate.may_publish(broker, topic, load)).collect()
 }
 
-/// A subscription that names a topic of dead letters publishes to it.
-pub(crate) fn may_bury(gate: &Gate, settings: Option<&wire::SubscriptionSettings>) -> Result<(), Status> {
-    match settings.and_then(|settings| settings.dead_letter_topic.as_deref()) {
-        None | Some("") => Ok(()),
+/// Lets a subscription be made or changed, as far as its dead letters go: it publishes to their topic. The default one, for `None`, needs no
+/// permission of its own while it is the subscription's own.
+pub(crate) fn may_dead_letter(
+    gate: &Gate,
+    broker: &Broker,
+    name: &SubscriptionRef,
+    given: Option<&str>,
+) -> Result<(), Status> {
+    match given {
         Some(topic) => gate.may(Action::Publish, topic),
+        None if !gate.asks() || broker.owns_default_dead_letter_topic(name) => Ok(()),
+        None => gate.may(Action::Publish, &dead_letter_topic(name.topic.as_str(), name.name.as_str())),
     }
+}
+
+/// What a request says of the topic of dead letters: empty stands for the default one.
+fn dead_letter_topic_in(settings: Option<&wire::SubscriptionSettings>) -> Option<&str> {
+    settings.and_then(|settings| settings.dead_letter_topic.as_deref()).filter(|topic| !topic.is_empty())
 }
 
 /// The answer of a call that may take long, or why its caller may no more, which may come first.
@@ -216,8 +229,10 @@ impl MessageBroker for Guarded {
         request: Request<wire::CreateSubscriptionRequest>,
     ) -> Result<Response<wire::CreateSubscriptionResponse>, Status> {
         let gate = self.gate(&request, "CreateSubscription")?;
-        may_bury(&gate, request.get_ref().settings.as_ref())?;
-        gate.may(Action::Manage, topic_of(request.get_ref().name.as_ref()))?;
+        let wire::CreateSubscriptionRequest { name, settings, .. } = request.get_ref();
+        gate.may(Action::Manage, topic_of(name.as_ref()))?;
+        let name = name_from_wire(name.as_ref())?;
+        may_dead_letter(&gate, &self.broker, &name, dead_letter_topic_in(settings.as_ref()))?;
         self.service.create_subscription(request).await
     }
 
@@ -226,8 +241,13 @@ impl MessageBroker for Guarded {
         request: Request<wire::UpdateSubscriptionRequest>,
     ) -> Result<Response<wire::UpdateSubscriptionResponse>, Status> {
         let gate = self.gate(&request, "UpdateSubscription")?;
-        may_bury(&gate, request.get_ref().settings.as_ref())?;
-        gate.may(Action::Manage, topic_of(request.get_ref().name.as_ref()))?;
+        let wire::UpdateSubscriptionRequest { name, settings } = request.get_ref();
+        gate.may(Action::Manage, topic_of(name.as_ref()))?;
+        // What is not given stays as it was allowed.
+        if settings.as_ref().is_some_and(|settings| settings.dead_letter_topic.is_some()) {
+            let name = name_from_wire(name.as_ref())?;
+            may_dead_letter(&gate, &self.broker, &name, dead_letter_topic_in(settings.as_ref()))?;
+        }
         self.service.update_subscription(request).await
     }
 

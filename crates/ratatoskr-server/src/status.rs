@@ -267,7 +267,9 @@ fn message_code(error: &MessageError) -> &'static str {
         MessageError::PayloadTooLarge { .. } => "payload_too_large",
         MessageError::KeyTooLong { .. } => "key_too_long",
         MessageError::TooMuchMetadata { .. } => "too_much_metadata",
-        MessageError::MetadataKeyLength { .. } => "invalid_metadata_key",
+        MessageError::MetadataKeyLength { .. } | MessageError::MetadataKeyReserved { .. } => {
+            "invalid_metadata_key"
+        }
         MessageError::MetadataValueTooLong { .. } => "metadata_value_too_long",
         MessageError::DedupIdTooLong { .. } => "dedup_id_too_long",
         MessageError::DelayTooLong { .. } => "invalid_delivery_time",

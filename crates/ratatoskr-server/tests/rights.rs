@@ -3,24 +3,42 @@
 
 mod support;
 
+use ratatoskr_broker::TopicName;
 use ratatoskr_proto as wire;
 use support::message;
 use support::policy::{Client, PolicyFile, until};
-use tonic::Code;
+use tonic::{Code, Status};
 
 const ROLES: &str = r#"
+[roles.reader]
+allow = [{ actions = ["subscribe"], topics = ["orders"] }]
+[roles.root]
+allow = [{ actions = ["publish", "subscribe", "manage"], topics = ["*"] }]
 [roles.orders]
 allow = [{ actions = ["publish", "subscribe", "manage"], topics = ["orders"] }]
 [roles.other]
 allow = [{ actions = ["subscribe"], topics = ["other"] }]
 "#;
 
-fn billing() -> Option<wire::SubscriptionName> {
-    Some(wire::SubscriptionName { topic: "orders".into(), subscription: "billing".into() })
+fn on_orders(subscription: &str) -> Option<wire::SubscriptionName> {
+    Some(wire::SubscriptionName { topic: "orders".into(), subscription: subscription.into() })
 }
 
-async fn pull(client: &mut Client, wait_ms: i64) -> Result<Vec<wire::Message>, tonic::Status> {
-    let request = wire::PullRequest { name: billing(), messages_max: 1, wait_ms, ..Default::default() };
+fn billing() -> Option<wire::SubscriptionName> {
+    on_orders("billing")
+}
+
+async fn pull(client: &mut Client, wait_ms: i64) -> Result<Vec<wire::Message>, Status> {
+    pull_from(client, "billing", wait_ms).await
+}
+
+async fn pull_from(
+    client: &mut Client,
+    subscription: &str,
+    wait_ms: i64,
+) -> Result<Vec<wire::Message>, Status> {
+    let name = on_orders(subscription);
+    let request = wire::PullRequest { name, messages_max: 1, wait_ms, ..Default::default() };
     client.pull(request).await.map(|pulled| pulled.into_inner().messages)
 }
 
@@ -85,4 +103,96 @@ async fn a_pull_that_waits_ends_when_its_caller_may_no_more() {
     // What he would have been handed is there for others.
     alice.publish(message("orders", "one")).await.unwrap();
     assert_eq!(pull(&mut alice, 20_000).await.unwrap()[0].payload, "one");
+}
+
+/// The same subscription by each call that makes a missing one.
+async fn join_each_way(client: &mut Client, subscription: &str) -> [Result<(), Status>; 3] {
+    let pulled = pull_from(client, subscription, 1).await.map(drop);
+    let request = wire::SubscribeRequest {
+        topic: "orders".into(),
+        subscription: subscription.into(),
+        ..Default::default()
+    };
+    let subscribed = client.subscribe(request).await.map(drop);
+    let open = wire::ConsumeOpen { name: on_orders(subscription), ..Default::default() };
+    let step = wire::ConsumeRequest { step: Some(wire::consume_request::Step::Open(open)) };
+    let consumed = client.consume(tokio_stream::iter([step])).await.map(drop);
+    [pulled, subscribed, consumed]
+}
+
+#[tokio::test]
+async fn nobody_names_a_subscription_so_that_its_dead_letters_go_to_a_topic_of_others() {
+    let identities = [("reader", "roles = [\"reader\"]"), ("root", "roles = [\"root\"]")];
+    let policy = PolicyFile::new(&identities, ROLES);
+    let fixture = policy.serve();
+    let mut root = policy.client(&fixture, "root").await;
+    let mut reader = policy.client(&fixture, "reader").await;
+    // One is a topic of its own, one is where another subscription's dead letters go, and one where they go by another spelling.
+    for topic in ["orders", "payments", "orders.archive.dlq"] {
+        root.create_topic(wire::CreateTopicRequest { name: topic.into(), settings: None }).await.unwrap();
+    }
+    let dead_letter_topic = Some("orders.shared.dlq".to_owned());
+    let settings = wire::SubscriptionSettings { dead_letter_topic, ..Default::default() };
+    let name = Some(wire::SubscriptionName { topic: "payments".into(), subscription: "bank".into() });
+    let request = wire::CreateSubscriptionRequest { name, settings: Some(settings), ..Default::default() };
+    root.create_subscription(request).await.unwrap();
+    join_each_way(&mut reader, "eu_pay").await.into_iter().for_each(Result::unwrap);
+    for taken in ["archive", "shared", "eu.pay"] {
+        for refused in join_each_way(&mut reader, taken).await {
+            let status = refused.unwrap_err();
+            assert_eq!(status.code(), Code::PermissionDenied, "{taken}: {status}");
+            assert!(status.message().contains("may not publish to topic \"orders."), "{status}");
+        }
+    }
+    // Who may publish there may.
+    join_each_way(&mut root, "archive").await.into_iter().for_each(Result::unwrap);
+    // And who works through what is there already asks for nothing more.
+    join_each_way(&mut reader, "archive").await.into_iter().for_each(Result::unwrap);
+}
+
+#[tokio::test]
+async fn a_default_dead_letter_topic_needs_no_leave_of_the_subscription_it_was_made_for() {
+    let identities = [("reader", "roles = [\"reader\"]"), ("root", "roles = [\"root\"]")];
+    let policy = PolicyFile::new(&identities, ROLES);
+    let fixture = policy.serve();
+    let mut root = policy.client(&fixture, "root").await;
+    let mut reader = policy.client(&fixture, "reader").await;
+    root.publish(message("orders", "one")).await.unwrap();
+    let handed = pull(&mut reader, 20_000).await.unwrap().remove(0);
+    let reject = wire::settlement::Outcome::Reject(wire::Reject { reason: "no".into() });
+    let settlement = wire::Settlement { token: handed.token, outcome: Some(reject) };
+    let settle = wire::SettleRequest { settlements: vec![settlement], messages: Vec::new() };
+    assert_eq!(reader.settle(settle).await.unwrap().into_inner().refused, []);
+    let dead = TopicName::parse("orders.billing.dlq").unwrap();
+    until("the dead letter is there", async || fixture.broker.topic_exists(&dead)).await;
+
+    let update = wire::UpdateTopicRequest { name: dead.to_string(), settings: None };
+    root.update_topic(update).await.unwrap();
+    root.delete_subscription(wire::DeleteSubscriptionRequest { name: billing() }).await.unwrap();
+    join_each_way(&mut reader, "billing").await.into_iter().for_each(Result::unwrap);
+}
+
+#[tokio::test]
+async fn nobody_publishes_what_the_broker_says_of_dead_letters() {
+    let policy = PolicyFile::new(&[("root", "roles = [\"root\"]")], ROLES);
+    let fixture = policy.serve();
+    let mut root = policy.client(&fixture, "root").await;
+    let mut forged = message("orders.billing.dlq", "forged");
+    forged.metadata.insert("ratatoskr-dead-topic".into(), "orders".into());
+    let one = root.publish(forged.clone()).await;
+    let batch = wire::PublishBatchRequest { topic: String::new(), messages: vec![forged.clone()] };
+    let many = root.publish_batch(batch).await;
+    let settle = wire::SettleRequest { settlements: Vec::new(), messages: vec![forged.clone()] };
+    let step = root.settle(settle).await;
+    let later = root.publish(wire::PublishRequest { delay_ms: 60_000, ..forged }).await;
+    let answers = [format!("{one:?}"), format!("{many:?}"), format!("{step:?}"), format!("{later:?}")];
+    for answer in answers {
+        assert!(
+            answer.contains("ratatoskr-dead-topic") || answer.contains("invalid_metadata_key"),
+            "{answer}"
+        );
+    }
+    let dead = TopicName::parse("orders.billing.dlq").unwrap();
+    let found = fixture.broker.describe_topic(&dead).map(|topic| topic.next_offset);
+    assert!(matches!(found, None | Some(0)), "{found:?}");
 }

@@ -286,6 +286,11 @@ impl Books {
         guard.books.values().find(is_meant).map(|book| book.number)
     }
 
+    /// Whether a subscription is like this.
+    pub(crate) fn any(&self, is_meant: impl FnMut(&Book) -> bool) -> bool {
+        self.all.lock().books.values().any(is_meant)
+    }
+
     /// How far the schedule is worked off.
     pub(crate) fn schedule(&self) -> Progress {
         self.all.lock().schedule

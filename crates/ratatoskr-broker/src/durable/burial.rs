@@ -7,13 +7,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ratatoskr_log::{Moment, ReadError, Record, RecordBatch};
+use ratatoskr_log::{Moment, ReadError, Record, RecordBatch, RecordFacts};
 
 use super::courier::Courier;
 use super::desk::{Burial, Desk};
 use super::event::{Booking, Event, Spent};
 use super::happening::{Happening, Round};
 use super::request::{Fate, Request};
+use super::settings::dead_letter_topic;
 use super::shelf::Shelf;
 use super::tickets::{After, Booked};
 use crate::broken::Broken;
@@ -24,7 +25,6 @@ use crate::id::MessageId;
 use crate::message::Terms;
 use crate::name::TopicName;
 use crate::settings::TopicSettings;
-use crate::topic::Topic;
 
 /// Why it is dead: the reason of the last nack or reject, `lease ended`, or `member vanished`.
 pub const DEAD_REASON: &str = "ratatoskr-dead-reason";
@@ -127,15 +127,15 @@ impl Courier {
             while let Some((Burial { offset, booking, asker }, record)) =
                 found.next_if(|_| batch.len() < BURIED_BYTES)
             {
-                let metadata = metadata(&self.core, desk, &booking, &record);
-                batch.push(record.body.key(), &metadata, &record.body.payload());
+                let (metadata, facts) = (metadata(&self.core, desk, &booking, &record), facts(desk, &record));
+                batch.push_with(&facts, record.body.key(), &metadata, &record.body.payload());
                 round.note(offset, &booking);
                 booked.push(Booked { subscription: number, offset, asker });
             }
             desk.note_under_way(booked.len());
             let topic =
                 desk.settings.dead_letters(&desk.name).expect("settings were checked when they were set");
-            let target = place_for(&desk.topic, topic);
+            let target = place_for(desk, topic);
             let letters = Records { target, batch, terms: Terms::default() };
             let appends = if Broken::Dead.is_on() { Vec::new() } else { vec![letters] };
             self.send(vec![Happening::Settled { number, round }], appends, booked, After::Nothing);
@@ -143,18 +143,31 @@ impl Courier {
     }
 }
 
-/// The topic of dead letters, whatever becomes of it until they are appended. One that is made for them loses nothing by age;
-/// one in memory takes only what was promised no more.
-fn place_for(origin: &Topic, name: TopicName) -> Target {
-    let settings = TopicSettings { retention_age_ms: None, ..TopicSettings::default() };
-    if origin.log.is_in_memory() { Target::Name(name, settings) } else { Target::Lasting(name, settings) }
+/// The topic of dead letters, whatever becomes of it until they are appended. One that is made for them loses nothing by age, and is marked
+/// as this subscription's if it has the name that nobody chose; one in memory takes only what was promised no more.
+fn place_for(desk: &Desk, name: TopicName) -> Target {
+    let is_default = *name.as_str() == *dead_letter_topic(desk.name.topic.as_str(), desk.name.name.as_str());
+    let dead_letters_of = is_default.then(|| desk.name.to_string());
+    let settings = TopicSettings { retention_age_ms: None, dead_letters_of, ..TopicSettings::default() };
+    if desk.topic.log.is_in_memory() { Target::Name(name, settings) } else { Target::Lasting(name, settings) }
+}
+
+/// A message that is set aside says so in a way that no publisher can. What returns to its own topic stays what it was.
+fn facts(desk: &Desk, record: &Record) -> RecordFacts<'static> {
+    let is_dead_letter = !returns(desk) || record.body.facts().is_dead_letter;
+    RecordFacts { is_dead_letter, ..RecordFacts::default() }
+}
+
+/// Whether the subscription looks after dead letters, and leaves them in their topic.
+fn returns(desk: &Desk) -> bool {
+    desk.settings.dead_letters(&desk.name).is_ok_and(|dead| dead == desk.topic.name)
 }
 
 /// The message's own metadata, and what happened to it.
 fn metadata(core: &Core, desk: &Desk, booking: &Booking, record: &Record) -> Vec<(String, String)> {
     let Booking::Buried(spent) = booking else { unreachable!("only burials are buried") };
     let Spent { attempts, first_ms, last_ms, reason } = &**spent;
-    if desk.settings.dead_letters(&desk.name).is_ok_and(|dead| dead == desk.topic.name) {
+    if returns(desk) {
         // It is a dead letter already and stays one: whose, and since when, holds. Only the reason is new.
         let facts = record.body.metadata().filter(|(name, _)| *name != DEAD_REASON);
         let reason = std::iter::once((DEAD_REASON, &**reason));

@@ -3,7 +3,7 @@
 //! Dead letters are an ordinary topic. What is still to be done about them is a subscription on it, [`CARETAKER`]: listed is what
 //! it has not settled, dropping settles there, and redriving settles there and appends to the origin topic in one step,
 //! addressed to the subscription they came from, so that no other sees them again. Several subscriptions may share such a topic: whose
-//! a letter is, its own metadata say.
+//! a letter is, its own metadata say, which count only in a record that the broker has marked as a dead letter.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -242,7 +242,9 @@ impl Broker {
         let (owner, filter) = (place.owner.clone(), query.filter.clone());
         let wanted = move |topic: &Topic, record: &Record| {
             let facts = Facts { topic, record };
-            facts.metadata(DEAD_TOPIC) == Some(owner.topic.as_str())
+            // Whoever may publish here may say what they like in metadata; only the broker says that something is a dead letter.
+            record.body.facts().is_dead_letter
+                && facts.metadata(DEAD_TOPIC) == Some(owner.topic.as_str())
                 && facts.metadata(DEAD_SUBSCRIPTION) == Some(owner.name.as_str())
                 && (ids.is_empty() || ids.contains(&id_of(mask, topic, record)))
                 && filter.as_ref().is_none_or(|filter| filter.passes(&facts))
@@ -302,5 +304,46 @@ fn letter(message: Message) -> DeadLetter {
         origin_offset: number(DEAD_OFFSET),
         origin_id: fact(DEAD_ID),
         message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatoskr_log::{RecordBatch, RecordFacts};
+
+    use super::*;
+    use crate::broker::BrokerConfig;
+    use crate::command::{Records, Target};
+    use crate::durable::Resolution;
+    use crate::message::Terms;
+    use crate::name::TopicName;
+    use crate::settings::TopicSettings;
+
+    #[tokio::test]
+    async fn only_what_the_broker_has_set_aside_is_a_dead_letter() {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Broker::open(BrokerConfig::new(folder.path())).unwrap();
+        let topic = TopicName::parse("orders").unwrap();
+        broker.create_topic(&topic, TopicSettings::default()).await.unwrap();
+        let name = SubscriptionRef { topic, name: SubscriptionName::parse("billing").unwrap() };
+        broker.create_subscription(&name, Start::Earliest, SubscriptionSettings::default()).await.unwrap();
+        let metadata = [(DEAD_TOPIC, "orders"), (DEAD_SUBSCRIPTION, "billing"), (DEAD_REASON, "forged")];
+        let mut batch = RecordBatch::default();
+        batch.push_with(&RecordFacts::default(), "", &metadata, b"forged");
+        let set_aside = RecordFacts { is_dead_letter: true, ..RecordFacts::default() };
+        batch.push_with(&set_aside, "", &metadata, b"set aside");
+        let dead = TopicName::parse("orders.billing.dlq").unwrap();
+        let target = Target::Name(dead, TopicSettings::default());
+        broker.append_all(Records { target, batch, terms: Terms::default() }).await.unwrap();
+
+        let listed = broker.list_dead_letters(&name, DeadLetterQuery::default(), 10).await.unwrap();
+        let payloads: Vec<_> = listed.iter().map(|letter| letter.message.payload()).collect();
+        assert_eq!(payloads, ["set aside"]);
+        let redriven =
+            broker.resolve_dead_letters(&name, DeadLetterQuery::default(), Resolution::Redrive, None).await;
+        assert_eq!(redriven.unwrap(), 1);
+        let peeked = broker.peek_subscription(&name, 10).await.unwrap();
+        let payloads: Vec<_> = peeked.iter().map(Message::payload).collect();
+        assert_eq!(payloads, ["set aside"]);
     }
 }

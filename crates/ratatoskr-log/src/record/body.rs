@@ -13,7 +13,8 @@ pub(super) const FLAG_DEDUP: u8 = 4;
 pub(super) const FLAG_EXPIRES: u8 = 8;
 pub(super) const FLAG_DELIVER_AT: u8 = 16;
 pub(super) const FLAG_ADDRESSED: u8 = 32;
-const FLAGS_FACTS: u8 = FLAG_DEDUP | FLAG_EXPIRES | FLAG_DELIVER_AT | FLAG_ADDRESSED;
+pub(super) const FLAG_DEAD_LETTER: u8 = 64;
+const FLAGS_FACTS: u8 = FLAG_DEDUP | FLAG_EXPIRES | FLAG_DELIVER_AT | FLAG_ADDRESSED | FLAG_DEAD_LETTER;
 const FLAGS_KNOWN: u8 = FLAG_KEY | FLAG_METADATA | FLAGS_FACTS;
 
 /// What a record says besides key, metadata and payload. All optional.
@@ -27,6 +28,8 @@ pub struct RecordFacts<'a> {
     pub deliver_at_ms: u64,
     /// The number of the only subscription that is to see it; 0 for all.
     pub addressed_to: u32,
+    /// The broker has set it aside as a dead letter, and what its metadata say of that is the broker's word. Publishers cannot say so.
+    pub is_dead_letter: bool,
 }
 
 /// Key, metadata and payload of a record, still encoded; cheap to clone.
@@ -179,7 +182,8 @@ impl<'a> Reader<'a> {
     }
 
     fn facts(&mut self, flags: u8) -> Option<RecordFacts<'a>> {
-        let mut facts = RecordFacts::default();
+        let mut facts =
+            RecordFacts { is_dead_letter: flags & FLAG_DEAD_LETTER != 0, ..RecordFacts::default() };
         if flags & FLAG_DEDUP != 0 {
             facts.dedup_id = self.text()?;
         }

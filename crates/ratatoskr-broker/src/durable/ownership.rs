@@ -1,0 +1,48 @@
+//! Whose a topic of dead letters is.
+//!
+//! A subscription that names no topic for its dead letters gets `TOPIC.NAME.dlq`, and the broker makes that topic when the first letter comes, marked with the
+//! subscription it is for. Nobody had to choose the name, so nobody was asked whether they may write there: that is harmless only while
+//! the topic is the subscription's own.
+
+use super::settings::{CARETAKER, SubscriptionRef, dead_letter_topic};
+use crate::broker::Broker;
+use crate::name::TopicName;
+
+impl Broker {
+    /// Whether there is a subscription of this name.
+    pub fn subscription_exists(&self, name: &SubscriptionRef) -> bool {
+        self.find_subscription(name).is_ok()
+    }
+
+    /// Whether the topic that a subscription's dead letters go to by default is its own: there is no such topic, or the broker made it for this
+    /// very subscription, and no other subscription sends its dead letters there. Takes as long as there are subscriptions.
+    pub fn owns_default_dead_letter_topic(&self, name: &SubscriptionRef) -> bool {
+        let Ok(dead) = TopicName::parse(&dead_letter_topic(name.topic.as_str(), name.name.as_str())) else {
+            // Too long a name: no subscription can be made with it.
+            return true;
+        };
+        let core = self.core();
+        let (topic, origin) = (core.topic(&dead), core.topic(&name.topic));
+        let is_others = |topic: &crate::topic::Topic| {
+            topic.settings().dead_letters_of.as_deref() != Some(name.to_string().as_str())
+        };
+        if topic.as_deref().is_some_and(is_others) {
+            return false;
+        }
+        let (own, dead_number) = (origin.map(|topic| topic.log.number), topic.map(|topic| topic.log.number));
+        !core.books.any(|book| {
+            let is_itself = Some(book.topic) == own && book.name == name.name;
+            // Looks after the letters there, and leaves them where they are.
+            let is_caretaker = Some(book.topic) == dead_number && book.name.as_str() == CARETAKER;
+            let goes_there = match &book.settings.dead_letter_topic {
+                Some(given) => given == dead.as_str(),
+                // By default only subscriptions of one topic can meet.
+                None => {
+                    Some(book.topic) == own
+                        && dead_letter_topic(name.topic.as_str(), book.name.as_str()) == dead.as_str()
+                }
+            };
+            goes_there && !is_itself && !is_caretaker
+        })
+    }
+}
