@@ -46,6 +46,8 @@ use crate::topic::{Topic, TopicDescription, TopicStats};
 
 /// How often retention looks at the topics, and a full disk is looked at again.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Kept at the end of each journal file for acks, purges and deletions while the disk is full.
+const JOURNAL_RESERVE_BYTES: u64 = 8 << 20;
 /// Longer than two looks are apart unless the process stood still; for [`Broken::Stall`].
 const STALL: Duration = Duration::from_millis(1_300);
 
@@ -203,6 +205,11 @@ impl Broker {
             let cutoff_ms = core.believed_ms().saturating_sub(settings.dedup_window_ms);
             core.dedup.forget_before(log.number, cutoff_ms);
             core.add_topic(Arc::new(Topic::new(name, log, settings)));
+        }
+        if let Some(reason) = &opened.report.full {
+            tracing::warn!(%reason, "the disk is full: the journal goes on in its last file; reads, acks, purges and deletions are served");
+            core.set_health(Health::DiskFull { free_hint: reason.clone() });
+            let _ = core.inbox.push(Command::Check);
         }
         let recovery = opened.report.clone();
         let running = start(&core, opened);
@@ -413,6 +420,7 @@ pub(crate) fn log_options(config: &BrokerConfig) -> LogOptions {
     LogOptions {
         folder: config.data_dir.clone(),
         journal_file_bytes: config.journal_file_bytes,
+        journal_reserve_bytes: JOURNAL_RESERVE_BYTES,
         segment_bytes: config.segment_bytes,
         tail_bytes_max: if Broken::Tail.is_on() { usize::MAX } else { shares.recent },
         memory_bytes_max: shares.memory_topics,

@@ -173,9 +173,25 @@ pub(crate) enum Command {
     Check,
 }
 
+/// What becomes of a command while the disk is full. Commands of different kinds do not share a block: those that need room
+/// would have the others refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// It waits for room, which is to say that it is refused.
+    Refused,
+    /// It goes on, in what the journal keeps for acks and other small changes.
+    GoesOn,
+    /// It goes on as long as anything does, since it makes room.
+    MakesRoom,
+}
+
 impl Command {
-    /// True for what a full disk is no reason to refuse.
-    pub(crate) fn makes_room(&self) -> bool {
-        matches!(self, Command::Delete { .. } | Command::Purge { .. } | Command::Trim { .. })
+    pub(crate) fn when_full(&self) -> WhenFull {
+        match self {
+            Command::Delete { .. } | Command::Purge { .. } | Command::Trim { .. } => WhenFull::MakesRoom,
+            Command::Update { .. } => WhenFull::GoesOn,
+            Command::Ledger { appends, .. } if appends.is_empty() => WhenFull::GoesOn,
+            _ => WhenFull::Refused,
+        }
     }
 }

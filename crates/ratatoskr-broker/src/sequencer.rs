@@ -23,7 +23,7 @@ use ratatoskr_log::{Log, LogError, Pressure, Promise, RecordBatch};
 
 use crate::answer::{Answer, Waiting};
 use crate::broken::Broken;
-use crate::command::{AppendError, AppendReply, Appended, Command, Records, Reply, SettingsChange};
+use crate::command::{AppendError, AppendReply, Appended, Command, Records, Reply, SettingsChange, WhenFull};
 use crate::core::{Alarm, Core, Health, Tally};
 use crate::dedup::Duplicate;
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
@@ -88,23 +88,26 @@ impl Sequencer {
                 continue;
             }
             patience = IDLE;
+            let mut staged = WhenFull::Refused;
             for command in commands.drain(..) {
                 match command {
                     Command::Append { records, bytes, reply } => {
                         appends.push(Append { records, bytes, reply });
                     }
-                    change if change.makes_room() && self.is_full() => {
-                        self.commit();
+                    change => {
+                        let kind = change.when_full();
+                        if self.is_full() && (kind != staged || kind == WhenFull::MakesRoom) {
+                            self.commit();
+                        }
+                        staged = kind;
                         self.change(change);
-                        self.commit();
                     }
-                    change => self.change(change),
                 }
                 if self.log.staged_bytes() >= BLOCK_BYTES {
                     self.commit();
                 }
             }
-            // What makes room goes apart from what needs it; nothing may follow a topic's deletion in its block.
+            // What goes on while the disk is full goes apart from appends; nothing may follow a topic's deletion in its block.
             if !self.deleting.is_empty() || self.is_full() {
                 self.commit();
             }
@@ -450,7 +453,10 @@ impl Sequencer {
     fn check(&mut self) {
         match self.log.check() {
             Ok(()) if self.log.pressure() != Pressure::Full => {
-                self.core.set_health(Health::Serving);
+                let was_full = self.is_full();
+                if self.core.set_health(Health::Serving) && was_full {
+                    tracing::info!("the disk has room again; publishing goes on");
+                }
             }
             Ok(()) => {}
             Err(error) => {

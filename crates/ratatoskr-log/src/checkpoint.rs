@@ -74,7 +74,8 @@ impl CheckpointWriter {
         self.file.sync_data().map_err(|error| LogError::io("sync", &new, error))?;
         self.disk.rename(&new, &path).map_err(|error| LogError::io("rename to", &path, error))?;
         let root = &self.layout.root;
-        self.disk.sync_dir(root).map_err(|error| LogError::io("sync", root, error))
+        // It has its name, which may or may not be durable: whatever the reason, nobody may go on from the one before.
+        self.disk.sync_dir(root).map_err(|source| LogError::Io { action: "sync", path: root.clone(), source })
     }
 
     fn write_block(&mut self) -> Result<(), LogError> {

@@ -141,6 +141,31 @@ impl Disk for RealDisk {
     }
 }
 
+/// How full a file system is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Bytes that are taken.
+    pub used_bytes: u64,
+    /// Bytes that this process can still take.
+    pub available_bytes: u64,
+}
+
+impl DiskSpace {
+    /// Looks at the file system a folder is on. For people to be told: what the log does depends on writes that fail, not on this.
+    pub fn of(folder: &Path) -> io::Result<DiskSpace> {
+        let found = rustix::fs::statvfs(folder)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        let used_bytes = bytes(found.f_blocks.saturating_sub(found.f_bfree));
+        Ok(DiskSpace { used_bytes, available_bytes: bytes(found.f_bavail) })
+    }
+
+    /// What is taken, in percent; a file system without a size is empty.
+    pub fn used_percent(&self) -> u64 {
+        let all = self.used_bytes.saturating_add(self.available_bytes).max(1);
+        (u128::from(self.used_bytes) * 100 / u128::from(all)) as u64
+    }
+}
+
 struct RealFile(File);
 
 impl DiskFile for RealFile {

@@ -121,6 +121,7 @@ pub fn examine(
                 number: head.facts.journal_start,
                 next_sequence: head.facts.next_sequence,
                 file_bytes: 0,
+                reserve_bytes: 0,
             };
             replay.begin_journal(head.directory);
             let replayed = crate::replay::read(disk, &layout, start, &mut |block| replay.apply_block(block));

@@ -9,13 +9,21 @@ use rustix::io::Errno;
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// There is no room on the disk; nothing was changed. Works again once there is room.
-    #[error(
-        "the disk is full: {path} could not get {bytes} bytes; free some space, or delete or purge topics"
-    )]
+    #[error("the disk is full: {path} could not get {}", wanted(*.bytes))]
     Full {
         /// The file that could not grow.
         path: PathBuf,
-        /// How much it wanted.
+        /// How much it wanted; 0 if that is not known.
+        bytes: u64,
+    },
+    /// The disk is full, and so is the room that was kept for this; nothing was changed. Works again once there is room.
+    #[error(
+        "the disk is full, and the {bytes} bytes that the journal keeps for acks and other small changes are used up; free space on the file system of {path}, or purge or delete topics"
+    )]
+    ReserveUsed {
+        /// The data directory.
+        path: PathBuf,
+        /// What was kept.
         bytes: u64,
     },
     /// A write or sync failed earlier; nothing is acknowledged any more. The process must end.
@@ -86,7 +94,17 @@ impl LogError {
 
     /// True when the only trouble is a lack of room.
     pub fn is_full(&self) -> bool {
-        matches!(self, LogError::Full { .. })
+        matches!(self, LogError::Full { .. } | LogError::ReserveUsed { .. })
+    }
+}
+
+/// How much a full disk lacks, and what to do.
+fn wanted(bytes: u64) -> String {
+    match bytes {
+        0 => "more room; free some space on its file system, or delete or purge topics".to_owned(),
+        bytes => format!(
+            "{bytes} bytes; free as much on its file system, or delete or purge topics that hold more than that"
+        ),
     }
 }
 

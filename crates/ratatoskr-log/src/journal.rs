@@ -21,15 +21,18 @@ use crate::header::{FILE_HEADER_BYTES, FileHeader, FileKind};
 use crate::layout::{Layout, journal_number};
 use crate::spares::{Haste, Spares};
 
-/// Bytes at the end of a file that only [`Reserve::Use`] may touch, so that topics can be deleted
-/// and trimmed when the disk is full.
-pub(crate) const RESERVE_BYTES: u64 = 1 << 20;
+/// The last part of the reserve, one in so many, is for deletions and trims alone: those make room.
+const LAST_PART: u64 = 8;
 
-/// Whether a block may go into the reserve.
+/// How far a block may go into the reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reserve {
-    Use,
+    /// Not at all: appends.
     Keep,
+    /// Up to its last part: settlements and other small changes.
+    Settle,
+    /// To its end: deletions and trims.
+    Use,
 }
 
 /// The writing end of the journal.
@@ -43,6 +46,9 @@ pub(crate) struct Journal {
     /// Where the next block goes.
     position: u64,
     file_bytes: u64,
+    /// Bytes at the end of each file that are kept for what must go on while the disk is full. Like the whole file they
+    /// are written before it is used, so they take no further room.
+    reserve_bytes: u64,
     /// Sequence of the next block.
     next_sequence: u64,
     /// Last sequence known to be durable.
@@ -60,6 +66,7 @@ pub(crate) struct JournalStart {
     pub(crate) number: u64,
     pub(crate) next_sequence: u64,
     pub(crate) file_bytes: u64,
+    pub(crate) reserve_bytes: u64,
 }
 
 impl Journal {
@@ -71,20 +78,41 @@ impl Journal {
         start: JournalStart,
     ) -> Result<Journal, LogError> {
         let file = create_file(&disk, &layout, &spares, &start)?;
-        Ok(Journal {
+        Ok(Journal::at(disk, layout, spares, (start, PAGE_BYTES as u64, file)))
+    }
+
+    fn at(
+        disk: Arc<dyn Disk>,
+        layout: Layout,
+        spares: Arc<Spares>,
+        (start, position, file): (JournalStart, u64, Arc<dyn DiskFile>),
+    ) -> Journal {
+        Journal {
             disk,
             layout,
             directory: start.directory,
             spares,
             file,
             number: start.number,
-            position: PAGE_BYTES as u64,
+            position,
             file_bytes: start.file_bytes,
+            reserve_bytes: start.reserve_bytes,
             next_sequence: start.next_sequence,
             synced_through: start.next_sequence.saturating_sub(1),
             unsealed: false,
             poison: None,
-        })
+        }
+    }
+
+    /// Goes on in the file `start.number`, behind its last block at `position`; see [`crate::resume`].
+    pub(crate) fn resume(
+        disk: Arc<dyn Disk>,
+        layout: Layout,
+        spares: Arc<Spares>,
+        (start, position): (JournalStart, u64),
+    ) -> Result<Journal, LogError> {
+        let file = crate::resume::prepare(&disk, &layout.journal_file(start.number), position)?;
+        Ok(Journal::at(disk, layout, spares, (start, position, file)))
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -98,7 +126,11 @@ impl Journal {
     /// True when a block of so many bytes needs no further file.
     pub(crate) fn has_room(&self, block_bytes: usize, reserve: Reserve) -> bool {
         let end = self.position + pages(block_bytes) as u64;
-        let kept = if reserve == Reserve::Keep { RESERVE_BYTES } else { 0 };
+        let kept = match reserve {
+            Reserve::Use => 0,
+            Reserve::Settle => self.reserve_bytes / LAST_PART,
+            Reserve::Keep => self.reserve_bytes,
+        };
         end + kept <= self.file_bytes
     }
 
@@ -113,12 +145,14 @@ impl Journal {
             directory: self.directory,
             number: self.number + 1,
             next_sequence: self.next_sequence,
-            file_bytes: self.file_bytes,
+            file_bytes: self.spares.file_bytes(),
+            reserve_bytes: self.reserve_bytes,
         };
         match create_file(&self.disk, &self.layout, &self.spares, &start) {
             Ok(file) => {
                 self.file = file;
                 self.number += 1;
+                self.file_bytes = start.file_bytes;
                 self.position = PAGE_BYTES as u64;
                 Ok(())
             }

@@ -20,6 +20,7 @@
 //! let options = LogOptions {
 //!     folder: folder.clone(),
 //!     journal_file_bytes: 4 << 20,
+//!     journal_reserve_bytes: 1 << 20,
 //!     segment_bytes: 1 << 20,
 //!     tail_bytes_max: 1 << 20,
 //!     memory_bytes_max: 1 << 20,
@@ -58,6 +59,7 @@ mod options;
 mod record;
 mod recovery;
 mod replay;
+mod resume;
 mod scribe;
 mod segment;
 mod shared;
@@ -66,7 +68,7 @@ mod topic;
 mod unsynced;
 
 pub use clock::{Clock, Moment, RealClock};
-pub use disk::{Disk, DiskFile, DiskLock, OpenMode, RealDisk, SECTOR_BYTES};
+pub use disk::{Disk, DiskFile, DiskLock, DiskSpace, OpenMode, RealDisk, SECTOR_BYTES};
 pub use doctor::{Diagnosis, Finding, Severity, examine};
 pub use error::{LogError, ReadError};
 pub use ledger::{Ledger, NoLedger};

@@ -12,15 +12,17 @@
 //! visible before its promise holds; after a failed write or sync every call answers [`LogError::Poisoned`].
 //! Deliberately not here: names, settings, limits, who waits for what. That is the broker's.
 
+mod room;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use crate::block::{BlockBuilder, Entry, Facts};
+use crate::block::{BlockBuilder, Entry};
 use crate::error::LogError;
-use crate::journal::{Journal, Reserve};
+use crate::journal::Journal;
 use crate::options::LogCounts;
 use crate::record::{RecordBatch, RecordChunk};
 use crate::scribe::Scribe;
@@ -31,12 +33,8 @@ use crate::topic::{Promise, TopicLog, TopicStart};
 const FLUSH_BYTES: usize = 256 << 10;
 /// When memory is full, the topics of so many of the oldest chunks are handed over at once.
 const FLUSH_AHEAD: usize = 1024;
-/// A checkpoint is begun when so many journal files are complete.
-const CHECKPOINT_FILES: u64 = 2;
 /// With so many journal files not yet checkpointed, publishers wait for the scribe.
 const JOURNAL_FILES_MAX: u64 = 12;
-/// While the disk is full, another journal file is tried for this often.
-const FULL_RETRY_MS: u64 = 1000;
 
 /// Where an append went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +75,7 @@ pub struct Log {
     recent: VecDeque<Recent>,
     recent_bytes: usize,
     counts: LogCounts,
-    /// When the disk was last found full.
+    /// When the disk was last found full, until there is another journal file.
     full_at_ms: Option<u64>,
     spare_asked_for: u64,
 }
@@ -114,6 +112,18 @@ impl Log {
             counts: LogCounts::default(),
             full_at_ms: None,
             spare_asked_for: 0,
+        }
+    }
+
+    /// Takes over what a start left in memory, for want of room in segments: it is flushed, and let go of, like anything newer.
+    pub(crate) fn adopt_tails(&mut self, topics: &[Arc<TopicLog>]) {
+        for topic in topics.iter().filter(|topic| !topic.is_in_memory() && topic.tail_bytes() > 0) {
+            let (topic_number, cost) = (topic.number, topic.tail_bytes());
+            self.recent_bytes += cost;
+            self.recent.push_back(Recent { topic: topic_number, end: topic.next(), cost });
+            if topic.unflushed_bytes() > 0 {
+                self.queue_flush(topic);
+            }
         }
     }
 
@@ -227,7 +237,7 @@ impl Log {
         if self.shared.scribe_is_full.load(Ordering::Relaxed) { Pressure::Full } else { Pressure::Wait }
     }
 
-    /// Looks whether writing would succeed: tries for the next journal file if this one is full, and
+    /// Looks whether appends would succeed: tries for the next journal file if this one or the disk is full, and
     /// learns of a scribe that failed.
     pub fn check(&mut self) -> Result<(), LogError> {
         if let Some(reason) = self.shared.failure() {
@@ -298,13 +308,19 @@ impl Log {
         self.journal.seal(self.shared.clock.now_ms())
     }
 
-    /// Ends the log: syncs, and leaves a checkpoint so that the next start has nothing to replay.
+    /// Ends the log: syncs, and leaves a checkpoint so that the next start has nothing to replay. On a full disk there is none.
     pub fn close(mut self, scribe: &mut Scribe) -> Result<(), LogError> {
         self.commit()?;
         self.journal.sync()?;
         scribe.run_pending()?;
         let facts = self.facts(self.journal.number() + 1);
-        scribe.checkpoint(&self.shared.boundary(facts))
+        match scribe.checkpoint(&self.shared.boundary(facts)) {
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "no last checkpoint was made; all that was acknowledged is in the journal, which the next start reads");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Tells the scribe's [`Scribe::wait`] that the log is closing.
@@ -331,74 +347,6 @@ impl Log {
         self.counts.block_bytes += block_bytes;
         self.block.clear();
         Ok(())
-    }
-
-    /// Goes on in a new journal file if the block needs one. Changes that make room may use the reserve.
-    fn make_room(&mut self) -> Result<(), LogError> {
-        if self.journal.has_room(self.block.len(), Reserve::Keep) {
-            self.ask_for_spare();
-            return Ok(());
-        }
-        let now_ms = self.shared.clock.steady_ms();
-        let tried_lately = self.full_at_ms.is_some_and(|at| now_ms - at < FULL_RETRY_MS);
-        let result = if tried_lately {
-            Err(LogError::Full {
-                path: self.shared.layout.spare(),
-                bytes: self.shared.options.journal_file_bytes,
-            })
-        } else {
-            self.journal.rotate()
-        };
-        match result {
-            Ok(()) => {
-                self.full_at_ms = None;
-                self.begin_checkpoint();
-                Ok(())
-            }
-            Err(error) if error.is_full() => {
-                self.full_at_ms = self.full_at_ms.filter(|_| tried_lately).or(Some(now_ms));
-                let makes_room = |change: &Change| matches!(change, Change::Delete(_) | Change::Trim(..));
-                if self.in_block.is_empty()
-                    && self.changes.iter().all(makes_room)
-                    && self.journal.has_room(self.block.len(), Reserve::Use)
-                {
-                    return Ok(());
-                }
-                Err(error)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn begin_checkpoint(&mut self) {
-        let complete = self.journal.number() - self.shared.journal_start.load(Ordering::Acquire);
-        if complete < CHECKPOINT_FILES || self.shared.checkpoint_queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let facts = self.facts(self.journal.number());
-        self.shared.enqueue(Task::Checkpoint(self.shared.boundary(facts)));
-    }
-
-    fn facts(&self, journal_start: u64) -> Facts {
-        // Numbers staged for topics not yet committed may be skipped after a restart: that is harmless.
-        Facts {
-            next_sequence: self.journal.next_sequence(),
-            journal_start,
-            next_topic: self.next_topic,
-            id_mask: self.shared.id_mask,
-        }
-    }
-
-    /// Has the next journal file prepared while this one still has half its room.
-    fn ask_for_spare(&mut self) {
-        let half = self.shared.options.journal_file_bytes / 2;
-        let number = self.journal.number();
-        if self.spare_asked_for < number && !self.journal.has_room(half as usize, Reserve::Use) {
-            self.spare_asked_for = number;
-            if !self.shared.spares.is_ready() {
-                self.shared.enqueue(Task::Spare);
-            }
-        }
     }
 
     fn move_into_block(&mut self, topic: &Arc<TopicLog>) {

@@ -11,6 +11,9 @@ pub struct LogOptions {
     pub folder: PathBuf,
     /// Bytes of a journal file. At least 4 MiB and more than the largest block.
     pub journal_file_bytes: u64,
+    /// Bytes at the end of a journal file that are kept for settlements, deletions and trims while the disk is full. Much less
+    /// than a file has.
+    pub journal_reserve_bytes: u64,
     /// Bytes of a segment, unless a topic asks for less.
     pub segment_bytes: u64,
     /// Bytes of recent records kept in memory over all topics.

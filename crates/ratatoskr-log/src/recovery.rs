@@ -10,6 +10,8 @@
 //! step leads back to where it started. What cannot be right is an error that names file and position; nothing is
 //! guessed, shortened or renumbered. The argument step by step: `docs/log-format.md`.
 
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -26,15 +28,15 @@ use crate::disk::{Disk, DiskLock, OpenMode};
 use crate::error::LogError;
 use crate::flush::{Flush, Flushed, SegmentWriter};
 use crate::journal::{Journal, JournalStart};
-use crate::layout::{Layout, segment_file, topic_number};
+use crate::layout::Layout;
 use crate::ledger::{Ledger, NoLedger};
 use crate::log::Log;
 use crate::options::LogOptions;
 use crate::record::RecordChunk;
 use crate::replay::{Refused, Replayed};
-use crate::scribe::{Scribe, remove_folder};
-use crate::segment::{Belonging, belongs};
+use crate::scribe::Scribe;
 use crate::shared::{Shared, Task};
+use crate::spares::Haste;
 use crate::topic::{TopicLog, TopicStart};
 use crate::unsynced::UnsyncedSegments;
 
@@ -53,7 +55,7 @@ pub struct Opened {
     pub topics: Vec<Arc<TopicLog>>,
     /// What was found.
     pub report: RecoveryReport,
-    /// Names this start: the journal file it writes first. No two starts of a data directory have the same, later ones a higher.
+    /// Names this start: the number of the journal file it began, or random bits from 2³¹ on if it went on in one that was there.
     pub start: u64,
     /// Keeps other brokers out; hold it as long as the log is used.
     pub lock: Box<dyn DiskLock>,
@@ -76,6 +78,8 @@ pub struct RecoveryReport {
     pub torn_bytes: u64,
     /// Segments that are missing, too short or not the topic's own, whose records answer data loss; and headers that are damaged.
     pub damage: Vec<String>,
+    /// Why no checkpoint was made and the journal goes on in its last file: the disk is full.
+    pub full: Option<String>,
     /// How long it took.
     pub took: Duration,
 }
@@ -114,12 +118,13 @@ pub fn open_with(
         number: facts.journal_start,
         next_sequence: facts.next_sequence,
         file_bytes: options.journal_file_bytes,
+        reserve_bytes: options.journal_reserve_bytes,
     };
     replay.begin_journal(directory);
     let replayed = crate::replay::replay(&disk, &layout, start, &mut |block| replay.apply_block(block))?;
     let mut report = replay.report(&replayed);
     let (topics, next_topic, unsynced) = (replay.topics, replay.next_topic, replay.unsynced);
-    report.damage = check_segments(&disk, &topics);
+    report.damage = files::check_segments(&disk, &topics);
 
     let shared = Arc::new(Shared::new(disk, clock, options, ledger, (directory, facts.id_mask)));
     let unflushed = topics.values().map(|topic| topic.unflushed_bytes()).sum();
@@ -133,10 +138,37 @@ pub fn open_with(
         id_mask: facts.id_mask,
     };
     shared.spares.adopt()?;
+    // Of no use to the checkpoint in force: their room is what a start on a full disk lives on.
+    scribe.retire_before(start.number)?;
     let nothing_new = report.fresh && replayed.blocks == 0;
-    settle(&shared, &mut scribe, facts, nothing_new)?;
-    let start = JournalStart { number: facts.journal_start, next_sequence: facts.next_sequence, ..start };
-    let journal = Journal::start(shared.disk.clone(), layout, shared.spares.clone(), start)?;
+    report.full = match settle(&shared, &mut scribe, facts, nothing_new) {
+        Err(error) if error.is_full() => Some(error.to_string()),
+        other => other.map(|()| None)?,
+    };
+    let is_resumed = report.full.is_some() && replayed.last_file >= start.number;
+    let journal_start = if report.full.is_some() { start.number } else { facts.journal_start };
+    shared.journal_start.store(journal_start, Ordering::Release);
+    let begin = JournalStart { number: facts.journal_start, next_sequence: facts.next_sequence, ..start };
+    let journal = if is_resumed {
+        let begin =
+            JournalStart { number: replayed.last_file, file_bytes: replayed.last_file_bytes, ..begin };
+        Journal::resume(shared.disk.clone(), layout, shared.spares.clone(), (begin, replayed.end))?
+    } else {
+        Journal::start(shared.disk.clone(), layout, shared.spares.clone(), begin)?
+    };
+    let start = if is_resumed { name_of_resumed(&shared.options) } else { facts.journal_start };
+    let topics = ready_topics(&shared);
+    report.took = started.elapsed();
+    let mut log = Log::new(shared, journal, next_topic);
+    log.adopt_tails(&topics);
+    if is_resumed {
+        log.note_full();
+    }
+    Ok(Opened { log, scribe, topics, report, start, lock })
+}
+
+/// The topics, ready for appends, their indexes about to be looked at.
+fn ready_topics(shared: &Shared) -> Vec<Arc<TopicLog>> {
     let topics: Vec<_> = shared.topics.read().values().cloned().collect();
     for topic in &topics {
         topic.unstage();
@@ -144,9 +176,12 @@ pub fn open_with(
             shared.enqueue(Task::MendIndexes(topic.clone()));
         }
     }
-    report.took = started.elapsed();
-    let log = Log::new(shared, journal, next_topic);
-    Ok(Opened { log, scribe, topics, report, start: facts.journal_start, lock })
+    topics
+}
+
+/// The name of a start that began no journal file, apart from all numbers of files: random bits, of which 31 reach a token.
+fn name_of_resumed(options: &LogOptions) -> u64 {
+    1 << 31 | options.entropy[1] & 0x7fff_ffff
 }
 
 fn take_lock(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<Box<dyn DiskLock>, LogError> {
@@ -404,48 +439,8 @@ impl Replay {
     }
 }
 
-/// What is wrong with segments, as far as it can be told without reading them.
-fn check_segments(disk: &Arc<dyn Disk>, topics: &BTreeMap<u32, Arc<TopicLog>>) -> Vec<String> {
-    let mut damage = Vec::new();
-    for topic in topics.values() {
-        topic.take_trimmed();
-        for segment in topic.segments() {
-            let path = segment_file(&topic.folder, segment.base);
-            let file = disk.open(&path, OpenMode::Read).and_then(|file| Ok((file.len()?, file)));
-            match file.map(|(length, file)| (length, belongs(&*file, (topic.number, topic.directory), segment.base))) {
-                Ok((length, Belonging::Ours)) if length >= segment.bytes => {}
-                Ok((length, Belonging::Unknown(what))) if length >= segment.bytes => damage.push(format!(
-                    "{}: {what}; its records have checksums of their own and are served as far as those match",
-                    path.display(),
-                )),
-                Ok((_, Belonging::Foreign(what))) => damage.push(format!(
-                    "{}: {what}; topic {} has lost offsets {} to {}",
-                    path.display(),
-                    topic.name,
-                    segment.base,
-                    segment.next,
-                )),
-                Ok((length, _)) => damage.push(format!(
-                    "{}: {length} bytes where {} belong; topic {} has lost records from offset {} on",
-                    path.display(),
-                    segment.bytes,
-                    topic.name,
-                    segment.base,
-                )),
-                Err(error) => damage.push(format!(
-                    "{}: {error}; topic {} has lost offsets {} to {}",
-                    path.display(),
-                    topic.name,
-                    segment.base,
-                    segment.next,
-                )),
-            }
-        }
-    }
-    damage
-}
-
-/// Removes what nothing refers to, moves what was replayed into segments, and makes a checkpoint.
+/// Removes what nothing refers to, moves what was replayed into segments, and makes a checkpoint. [`LogError::Full`] leaves the
+/// checkpoint and the journal that were there in force.
 fn settle(
     shared: &Arc<Shared>,
     scribe: &mut Scribe,
@@ -453,44 +448,17 @@ fn settle(
     nothing_new: bool,
 ) -> Result<(), LogError> {
     // First what the replayed journal has made superfluous: it may be what fills the disk.
-    remove_unknown(shared)?;
+    files::remove_unknown(shared)?;
     if !nothing_new {
+        // Once there is a checkpoint, there must be a journal file to go on in: the last one will be, or another is there.
+        let last = shared.layout.journal_file(facts.journal_start - 1);
+        if !shared.spares.has_full_length(&last) {
+            shared.spares.prepare(Haste::Now)?;
+        }
         scribe.checkpoint(&shared.boundary(facts))?;
     }
-    shared.journal_start.store(facts.journal_start, Ordering::Release);
     for topic in shared.topics.read().values().filter(|topic| !topic.is_in_memory()) {
         topic.evict(u64::MAX);
-    }
-    Ok(())
-}
-
-/// Removes folders of topics that do not exist, and segments that topics do not have.
-fn remove_unknown(shared: &Shared) -> Result<(), LogError> {
-    let topics = shared.topics.read();
-    let folder = shared.layout.topics();
-    let names = shared.disk.list(&folder).map_err(|error| LogError::io("list", &folder, error))?;
-    for name in names {
-        let Some(number) = topic_number(&name) else {
-            let hint = "the topics folder holds only topics; move it away".to_owned();
-            return Err(LogError::Foreign { path: folder.join(name), hint });
-        };
-        match topics.get(&number) {
-            Some(topic) => remove_unlisted(shared, topic)?,
-            None => remove_folder(shared, &folder.join(name))?,
-        }
-    }
-    Ok(())
-}
-
-/// Removes segments that the topic does not list: trimmed ones, or leftovers of a flush that was done again.
-fn remove_unlisted(shared: &Shared, topic: &TopicLog) -> Result<(), LogError> {
-    let listed = topic.segments();
-    let failed = |error| LogError::io("remove", &topic.folder, error);
-    for name in shared.disk.list(&topic.folder).map_err(failed)? {
-        let base = name.split_once('.').and_then(|(base, _)| base.parse::<u64>().ok());
-        if base.is_some_and(|base| listed.iter().all(|segment| segment.base != base)) {
-            shared.disk.remove(&topic.folder.join(name)).map_err(failed)?;
-        }
     }
     Ok(())
 }

@@ -37,6 +37,8 @@ pub(crate) struct Replayed {
     pub(crate) next_sequence: u64,
     /// The highest file number in use, or the one before the boundary.
     pub(crate) last_file: u64,
+    /// Its length.
+    pub(crate) last_file_bytes: u64,
     /// Where its blocks end.
     pub(crate) end: u64,
 }
@@ -111,7 +113,7 @@ pub(crate) fn read(
             return Err(LogError::Damaged { path, position, what: DAMAGED_BLOCK.to_owned() });
         }
         replayed.end = file.replay(&mut replayed, apply)?;
-        replayed.last_file = number;
+        (replayed.last_file, replayed.last_file_bytes) = (number, file.length);
         before = Some((file.path, replayed.end));
     }
     Ok(replayed)

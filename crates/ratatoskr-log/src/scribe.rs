@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::block::Entry;
+use crate::block::{Entry, SegmentEntry};
 use crate::checkpoint::CheckpointWriter;
+use crate::disk::OpenMode;
 use crate::error::LogError;
 use crate::flush::{Flush, Flushed, SegmentWriter};
 use crate::layout::{index_file, segment_file};
@@ -27,6 +28,9 @@ use crate::unsynced::UnsyncedSegments;
 
 /// Topics whose newest segment stays open between flushes; two file handles each.
 const OPEN_WRITERS_MAX: usize = 128;
+
+/// Trimmed segments that are removed and cut together, each with a file handle meanwhile.
+const CUT_TOGETHER: usize = 16;
 
 /// The background half of a log. Owned by one thread, or driven by hand in a simulation.
 pub struct Scribe {
@@ -105,6 +109,13 @@ impl Scribe {
         if topic.is_deleted() || topic.is_in_memory() || topic.unflushed_bytes() == 0 {
             return Ok(());
         }
+        // What a trim was ahead of needs no room any more, and may leave some.
+        warn_only(self.remove_trimmed(topic));
+        let skipped = topic.skip_trimmed(end);
+        if skipped > 0 {
+            self.close_writer(topic.number);
+            self.shared.remove_unflushed(skipped);
+        }
         let flush = Flush { topic, directory: self.shared.directory, end, gathered: &mut self.gathered };
         let mut flushed = Flushed::default();
         let result = self.writers.entry(topic.number).or_default().flush(flush, &mut flushed);
@@ -164,7 +175,13 @@ impl Scribe {
             self.flush(topic, *next)?;
         }
         self.unsynced.sync_all(&*self.shared.disk, &self.shared.layout)?;
-        self.write_checkpoint(boundary)?;
+        if let Err(error) = self.write_checkpoint(boundary) {
+            if error.is_full() {
+                // Half a checkpoint only takes room; if it cannot be removed, the next one does it.
+                let _ = self.shared.disk.remove(&self.shared.layout.checkpoint_new());
+            }
+            return Err(error);
+        }
         self.shared.journal_start.store(start, Ordering::Release);
         self.shared.checkpoint_queued.store(false, Ordering::Release);
         self.shared.checkpoints.fetch_add(1, Ordering::Relaxed);
@@ -173,7 +190,8 @@ impl Scribe {
         Ok(())
     }
 
-    fn retire_before(&self, start: u64) -> Result<(), LogError> {
+    /// Journal files that no checkpoint needs become spares, or go.
+    pub(crate) fn retire_before(&self, start: u64) -> Result<(), LogError> {
         for number in crate::journal::list_files(&self.shared.disk, &self.shared.layout)? {
             if number < start {
                 self.shared.spares.retire(number)?;
@@ -221,12 +239,26 @@ impl Scribe {
             return Ok(());
         }
         self.close_writer(topic.number);
-        for segment in trimmed {
-            self.unsynced.forget(topic.number, segment.base);
-            self.remove_file(&segment_file(&topic.folder, segment.base))?;
-            self.remove_file(&index_file(&topic.folder, segment.base))?;
+        for some in trimmed.chunks(CUT_TOGETHER) {
+            self.remove_segments(topic, some)?;
         }
         Ok(())
+    }
+
+    /// A reader that stands still may have a segment open, and would keep its room: it is cut, but only once its name is gone for good.
+    /// A name that came back after a power cut would lead to a cut file, which the replay, on its way to the trim, goes on in.
+    fn remove_segments(&mut self, topic: &TopicLog, segments: &[SegmentEntry]) -> Result<(), LogError> {
+        let mut files = Vec::with_capacity(segments.len());
+        for segment in segments {
+            let path = segment_file(&topic.folder, segment.base);
+            self.unsynced.forget(topic.number, segment.base);
+            files.extend(self.shared.disk.open(&path, OpenMode::Write));
+            self.remove_file(&path)?;
+            self.remove_file(&index_file(&topic.folder, segment.base))?;
+        }
+        let failed = |error| LogError::io("cut segments of", &topic.folder, error);
+        self.shared.disk.sync_dir(&topic.folder).map_err(failed)?;
+        files.iter().try_for_each(|file| file.set_len(0)).map_err(failed)
     }
 
     fn remove_topic(&mut self, topic: &Arc<TopicLog>) -> Result<(), LogError> {

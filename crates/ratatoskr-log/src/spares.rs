@@ -76,6 +76,11 @@ impl Spares {
         self.remove_if_there(&spare)
     }
 
+    /// Bytes of a file that is new.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
     /// True when a rotation would find a file.
     pub(crate) fn is_ready(&self) -> bool {
         self.stock.lock().is_ready
@@ -167,7 +172,8 @@ impl Spares {
         Ok(())
     }
 
-    fn has_full_length(&self, path: &Path) -> bool {
+    /// True when the journal file at a path can be the next spare.
+    pub(crate) fn has_full_length(&self, path: &Path) -> bool {
         let file = self.disk.open(path, OpenMode::Read);
         file.and_then(|file| file.len()).is_ok_and(|length| length == self.file_bytes)
     }

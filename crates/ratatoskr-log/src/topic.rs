@@ -359,6 +359,11 @@ impl TopicLog {
         self.state.read().unflushed_bytes
     }
 
+    /// Bytes of its records in memory.
+    pub(crate) fn tail_bytes(&self) -> usize {
+        self.state.read().tail_bytes
+    }
+
     /// True when nothing of the topic is ever on disk.
     pub fn is_in_memory(&self) -> bool {
         matches!(self.promise, Promise::Memory { .. })
@@ -371,6 +376,27 @@ impl TopicLog {
         let state = self.state.read();
         let from = state.tail.partition_point(|chunk| chunk.end() <= state.flushed);
         state.tail.range(from..).take_while(|chunk| chunk.end() <= end).cloned().collect()
+    }
+
+    /// Passes over chunks that end at or before `end` and were trimmed before they came into a segment. Answers their bytes.
+    /// None while there are segments, with which later ones would not be contiguous.
+    pub(crate) fn skip_trimmed(&self, end: u64) -> usize {
+        let mut state = self.state.write();
+        if !state.segments.is_empty() {
+            return 0;
+        }
+        let end = end.min(state.first);
+        let (from, to) = (
+            state.tail.partition_point(|chunk| chunk.end() <= state.flushed),
+            state.tail.partition_point(|chunk| chunk.end() <= end),
+        );
+        if to <= from {
+            return 0;
+        }
+        state.flushed = state.tail[to - 1].end();
+        let bytes = state.tail.range(from..to).map(|chunk| chunk.bytes.len()).sum();
+        state.unflushed_bytes = state.unflushed_bytes.saturating_sub(bytes);
+        bytes
     }
 
     pub(crate) fn last_segment(&self) -> Option<SegmentEntry> {

@@ -14,6 +14,7 @@ fn open_log(folder: &Path, journal_file_bytes: u64) -> Opened {
     let options = LogOptions {
         folder: folder.to_owned(),
         journal_file_bytes,
+        journal_reserve_bytes: 1 << 20,
         segment_bytes: 256 << 10,
         tail_bytes_max: 512 << 10,
         memory_bytes_max: 1 << 20,

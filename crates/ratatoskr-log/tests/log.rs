@@ -15,6 +15,7 @@ fn options(folder: &Path) -> LogOptions {
     LogOptions {
         folder: folder.to_owned(),
         journal_file_bytes: 4 << 20,
+        journal_reserve_bytes: 1 << 20,
         segment_bytes: 256 << 10,
         tail_bytes_max: 512 << 10,
         memory_bytes_max: 1 << 20,

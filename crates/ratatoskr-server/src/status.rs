@@ -411,6 +411,10 @@ pub(crate) fn settle_status(error: &SettleError) -> Status {
             Ok(refusal) => bad_field("messages", &refusal),
             Err(status) => status,
         },
+        // The reserve for acks is used up: nothing the caller sends less of would help, as it would a publisher.
+        SettleError::Unavailable(reason @ Unavailable::DiskFull { .. }) => {
+            Failure::new(Code::Unavailable, "DISK_FULL").retry_after(DISK_FULL_RETRY).status(reason)
+        }
         SettleError::Unavailable(reason) => unavailable(reason),
     }
 }

@@ -73,11 +73,12 @@ impl TopicLog {
             }
             _ => {
                 let reader = self.open_segment(segment, cursor)?;
-                let place = reader.find_offset(cursor)?;
+                let place = reader.find_offset(cursor).map_err(|error| self.unless_trimmed(cursor, error))?;
                 (reader, place)
             }
         };
-        let (chunk, next) = reader.read(place, bytes_max)?;
+        let (chunk, next) =
+            reader.read(place, bytes_max).map_err(|error| self.unless_trimmed(cursor, error))?;
         at.open = Some((reader, next));
         Ok(Some(chunk))
     }
@@ -116,10 +117,13 @@ impl TopicLog {
 
     /// Opens a segment; one that a trim removed meanwhile is told apart from a lost one.
     fn open_segment(&self, segment: SegmentEntry, cursor: u64) -> Result<SegmentReader, ReadError> {
-        SegmentReader::open(self, segment).map_err(|error| {
-            let first = self.state.read().first;
-            if cursor < first { ReadError::Trimmed { cursor, first } } else { error }
-        })
+        SegmentReader::open(self, segment).map_err(|error| self.unless_trimmed(cursor, error))
+    }
+
+    /// A segment that was cut or removed while it was read is no damage when a trim did it.
+    fn unless_trimmed(&self, cursor: u64, error: ReadError) -> ReadError {
+        let first = self.state.read().first;
+        if cursor < first { ReadError::Trimmed { cursor, first } } else { error }
     }
 
     /// The first offset whose record is not older than a time, and that record's own time; the end and the time asked for if

@@ -114,7 +114,7 @@ fn a_read_that_fails_is_told_and_works_once_the_disk_is_sound() {
 }
 
 /// Fills a disk that has room for one journal file until an append is refused.
-fn fill_until_refused() -> (SimDisk, SimClock, Life) {
+pub(crate) fn fill_until_refused() -> (SimDisk, SimClock, Life) {
     let (disk, clock) = (SimDisk::new(), SimClock::at(1000));
     let life = Life::begin(&disk, &clock, Promises::default(), Loss::Power);
     let mut life = life.unwrap_or_else(|(_, end)| panic!("{end:?}"));

@@ -54,7 +54,7 @@ pub(crate) struct Life {
     /// Makes every payload unlike all others.
     serial: u64,
     /// True once the disk had bounds: a refusal for want of room is right, and for a while after.
-    was_tight: bool,
+    pub(crate) was_tight: bool,
     /// True once a commit has failed: what is tried later never reaches the disk.
     has_failed: bool,
 }
@@ -78,6 +78,7 @@ pub(crate) fn open_log_with(
     let options = LogOptions {
         folder: FOLDER.into(),
         journal_file_bytes: JOURNAL_FILE_BYTES,
+        journal_reserve_bytes: 1 << 20,
         segment_bytes,
         tail_bytes_max: 8 << 10,
         memory_bytes_max: 1 << 20,

@@ -30,4 +30,6 @@ mod script;
 #[cfg(not(any(feature = "broken-no-sync", feature = "broken-no-checksum")))]
 mod failures;
 #[cfg(not(any(feature = "broken-no-sync", feature = "broken-no-checksum")))]
+mod full_disk;
+#[cfg(not(any(feature = "broken-no-sync", feature = "broken-no-checksum")))]
 mod seeds;

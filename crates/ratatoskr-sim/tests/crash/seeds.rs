@@ -22,6 +22,8 @@ struct Story {
     promises: Promises,
     /// The worst accident since the last successful start.
     loss: Loss,
+    /// True after the first start that succeeded: from then on one must, however full the disk is.
+    has_started: bool,
     /// What every disk of this story was told to do.
     trace: Vec<String>,
 }
@@ -30,7 +32,15 @@ impl Story {
     fn new(seed: u64) -> Story {
         let clock = SimClock::at(500_000);
         let (disk, promises) = (SimDisk::new(), Promises::default());
-        Story { rng: Rng::with_seed(seed), disk, clock, promises, loss: Loss::Process, trace: Vec::new() }
+        Story {
+            rng: Rng::with_seed(seed),
+            disk,
+            clock,
+            promises,
+            loss: Loss::Process,
+            has_started: false,
+            trace: Vec::new(),
+        }
     }
 
     fn play(&mut self) -> Result<(), Broken> {
@@ -71,9 +81,15 @@ impl Story {
             if may_fail && self.rng.bool() {
                 self.disk.cut_power_after(self.rng.u64(0..40));
             }
+            let is_tight = may_fail && self.has_started && self.rng.u32(0..4) == 0;
+            if is_tight {
+                self.disk.set_capacity(Some(self.disk.used_bytes() + self.rng.u64(0..20_000)));
+            }
             let promises = std::mem::take(&mut self.promises);
             match Life::begin(&self.disk, &self.clock, promises, self.loss) {
-                Ok(life) => {
+                Ok(mut life) => {
+                    life.was_tight |= is_tight;
+                    self.has_started = true;
                     self.loss = Loss::Process;
                     return Ok(Some(life));
                 }

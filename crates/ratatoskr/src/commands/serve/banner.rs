@@ -73,8 +73,13 @@ fn recovered(recovery: &RecoveryReport) -> String {
     if recovery.journal_bytes == 0 && recovery.torn_bytes == 0 {
         return format!("none needed, opened in {took}");
     }
+    // On a full disk a run that was stopped in order leaves its journal to be read back as well.
+    let why = match recovery.full {
+        Some(_) => "the disk is full, so the journal stays in use",
+        None => "the last run ended without warning",
+    };
     let mut says = format!(
-        "the last run ended without warning: {} read back from {} of journal in {took}",
+        "{why}: {} read back from {} of journal in {took}",
         counted(recovery.replayed_records, "record"),
         about_bytes(recovery.journal_bytes)
     );
@@ -121,6 +126,7 @@ mod tests {
             journal_bytes: replayed_records * 2048,
             torn_bytes,
             damage: Vec::new(),
+            full: None,
             took: Duration::from_micros(12_340),
             fresh: false,
         }
@@ -132,6 +138,11 @@ mod tests {
         assert_eq!(
             recovered(&report(1, 0)),
             "the last run ended without warning: 1 record read back from 2.00 KiB of journal in 12.3 ms"
+        );
+        let full = RecoveryReport { full: Some("the disk is full".to_owned()), ..report(1, 0) };
+        assert_eq!(
+            recovered(&full),
+            "the disk is full, so the journal stays in use: 1 record read back from 2.00 KiB of journal in 12.3 ms"
         );
         assert!(
             recovered(&report(1, 100))

@@ -1,0 +1,122 @@
+//! Where the next block goes: in this journal file, in the next one, or, while there is no room for that, in the reserve.
+//!
+//! ```text
+//!                        fits before the reserve?
+//!               yes │                        │ no
+//!           this file                    next file ready, or room to make it?
+//!                                     yes │                │ no: the disk is full
+//!                   rotate, begin a checkpoint        what the reserve is for?
+//!                                                 yes │             │ no
+//!                                           this file               refused: `Full`; used up: `ReserveUsed`
+//! ```
+//!
+//! Invariant: an append never goes into the reserve. Whoever is refused has changed nothing and may try again.
+
+use std::sync::atomic::Ordering;
+
+use super::{Change, Log};
+use crate::block::Facts;
+use crate::error::LogError;
+use crate::journal::Reserve;
+use crate::shared::Task;
+
+/// A checkpoint is begun when so many journal files are complete.
+const CHECKPOINT_FILES: u64 = 2;
+/// While the disk is full, another journal file is tried for this often.
+const FULL_RETRY_MS: u64 = 1000;
+
+impl Log {
+    /// Goes on in a new journal file if the block needs one. Changes that make room may use the reserve.
+    pub(super) fn make_room(&mut self) -> Result<(), LogError> {
+        // Once full, it is full until there is another file: whether something small would still fit is not asked, or publishing
+        // would go on and stop with each message, and take acks in the same block with it.
+        let is_asked = self.block.is_empty() && self.full_at_ms.is_some();
+        if !is_asked && self.journal.has_room(self.block.len(), Reserve::Keep) {
+            self.ask_for_spare();
+            return Ok(());
+        }
+        let now_ms = self.shared.clock.steady_ms();
+        let tried_lately = self.full_at_ms.is_some_and(|at| now_ms - at < FULL_RETRY_MS);
+        let result = if tried_lately {
+            Err(LogError::Full {
+                path: self.shared.layout.spare(),
+                bytes: self.shared.options.journal_file_bytes,
+            })
+        } else {
+            self.journal.rotate()
+        };
+        match result {
+            Ok(()) => {
+                // What filled the disk may be files that only a checkpoint lets go of.
+                let files = if self.full_at_ms.take().is_some() { 1 } else { CHECKPOINT_FILES };
+                self.begin_checkpoint(files);
+                Ok(())
+            }
+            Err(error) if error.is_full() => {
+                self.full_at_ms = self.full_at_ms.filter(|_| tried_lately).or(Some(now_ms));
+                match self.reserve_for_block() {
+                    Reserve::Keep => Err(error),
+                    reserve if self.journal.has_room(self.block.len(), reserve) => Ok(()),
+                    _ => Err(self.reserve_used_up()),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How far what is staged may go into the reserve.
+    fn reserve_for_block(&self) -> Reserve {
+        let makes_room = |change: &Change| matches!(change, Change::Delete(_) | Change::Trim(..));
+        let may_use =
+            |change: &Change| makes_room(change) || matches!(change, Change::Event | Change::Update(..));
+        if self.block.is_empty() || !self.in_block.is_empty() || !self.changes.iter().all(may_use) {
+            Reserve::Keep
+        } else if self.changes.iter().all(makes_room) {
+            Reserve::Use
+        } else {
+            Reserve::Settle
+        }
+    }
+
+    fn reserve_used_up(&self) -> LogError {
+        let bytes = self.shared.options.journal_reserve_bytes;
+        LogError::ReserveUsed { path: self.shared.layout.root.clone(), bytes }
+    }
+
+    /// Begins one if at least so many files are complete.
+    fn begin_checkpoint(&mut self, files: u64) {
+        let complete = self.journal.number() - self.shared.journal_start.load(Ordering::Acquire);
+        if complete < files || self.shared.checkpoint_queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let facts = self.facts(self.journal.number());
+        self.shared.enqueue(Task::Checkpoint(self.shared.boundary(facts)));
+    }
+
+    pub(super) fn facts(&self, journal_start: u64) -> Facts {
+        // Numbers staged for topics not yet committed may be skipped after a restart: that is harmless.
+        Facts {
+            next_sequence: self.journal.next_sequence(),
+            journal_start,
+            next_topic: self.next_topic,
+            id_mask: self.shared.id_mask,
+        }
+    }
+
+    /// Has the next journal file prepared while this one still has half its room.
+    fn ask_for_spare(&mut self) {
+        let half = self.shared.options.journal_file_bytes / 2;
+        let number = self.journal.number();
+        if self.spare_asked_for < number && !self.journal.has_room(half as usize, Reserve::Use) {
+            self.spare_asked_for = number;
+            if !self.shared.spares.is_ready() {
+                self.shared.enqueue(Task::Spare);
+            }
+        }
+    }
+
+    /// The start found no room for another file: that is tried for again in a while.
+    pub(crate) fn note_full(&mut self) {
+        self.full_at_ms = Some(self.shared.clock.steady_ms());
+    }
+}
