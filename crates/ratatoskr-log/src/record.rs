@@ -313,6 +313,7 @@ pub struct Record {
 
 impl Record {
     /// The same with memory of its own: a record shares that of the chunk it was read in, which may be far larger.
+    #[must_use]
     pub fn detached(&self) -> Record {
         Record { body: self.body.detached(), ..*self }
     }
