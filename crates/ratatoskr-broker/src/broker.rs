@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::{
-    Clock, Disk, DiskLock, Log, LogOptions, Opened, RealClock, RealDisk, RecoveryReport, Scribe,
+    Clock, Disk, DiskLock, DiskSpace, Log, LogOptions, Opened, RealClock, RealDisk, RecoveryReport, Scribe,
 };
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -32,6 +32,7 @@ use crate::error::{
     CreateTopicError, DeleteTopicError, OpenError, PurgeTopicError, ShutdownError, SubscribeError,
     Unavailable, UpdateTopicError,
 };
+use crate::fullness::Fullness;
 use crate::id::IdMask;
 use crate::inbox::Inbox;
 use crate::ledger::BrokerLedger;
@@ -212,7 +213,7 @@ impl Broker {
             let _ = core.inbox.push(Command::Check);
         }
         let recovery = opened.report.clone();
-        let running = start(&core, opened);
+        let running = start(&core, opened, config.data_dir.clone());
         let inner = Inner { core, recovery, running: Mutex::new(Some(running)) };
         Ok(Broker { inner: Arc::new(inner) })
     }
@@ -433,7 +434,7 @@ pub(crate) fn log_options(config: &BrokerConfig) -> LogOptions {
     }
 }
 
-fn start(core: &Arc<Core>, opened: Opened) -> Running {
+fn start(core: &Arc<Core>, opened: Opened, data_dir: PathBuf) -> Running {
     let Opened { log, mut scribe, start, lock, .. } = opened;
     let courier = Courier::new(core.clone(), start);
     let sequencer = Sequencer::new(core.clone(), log);
@@ -442,6 +443,7 @@ fn start(core: &Arc<Core>, opened: Opened) -> Running {
     let scribe_stop = Arc::new(AtomicBool::new(false));
     let (stop, core) = (scribe_stop.clone(), core.clone());
     let mut swept_ms = core.clock.steady_ms();
+    let mut fullness = Fullness::default();
     let scribe = spawn("scribe", move || {
         let _alarm = Alarm::new(core.clone(), "scribe");
         while !stop.load(Ordering::Acquire) {
@@ -459,6 +461,14 @@ fn start(core: &Arc<Core>, opened: Opened) -> Running {
             if now_ms.saturating_sub(swept_ms) >= SWEEP.as_millis() as u64 {
                 swept_ms = now_ms;
                 crate::retention::sweep(&core, core.believed_ms());
+                // A simulated disk has no such folder.
+                if let Some(percent) = DiskSpace::of(&data_dir).ok().and_then(|space| fullness.look(space)) {
+                    tracing::warn!(
+                        percent,
+                        path = %data_dir.display(),
+                        "the file system fills up; once it is full, publishing waits: free space, purge or delete topics, or shorten retention"
+                    );
+                }
                 if matches!(&*core.health.borrow(), Health::DiskFull { .. }) {
                     let _ = core.inbox.push(Command::Check);
                 }

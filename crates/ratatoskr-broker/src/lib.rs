@@ -25,6 +25,7 @@ mod draft;
 mod durable;
 mod error;
 mod filter;
+mod fullness;
 mod id;
 mod inbox;
 mod ledger;
