@@ -152,8 +152,12 @@ fn scans_leave_the_disk_to_those_who_read() {
             meanwhile <= bound,
             "{meanwhile} bytes were scanned while 5 messages were read, bound {bound}"
         );
-        scans.into_iter().for_each(|scan| scan.abort());
-        followers.into_iter().for_each(|follower| follower.abort());
+        for scan in scans {
+            scan.abort();
+        }
+        for follower in followers {
+            follower.abort();
+        }
         broker.shutdown().unwrap();
     });
 }

@@ -98,7 +98,8 @@ async fn refuse_other_sites(request: Request, next: Next) -> Response {
 /// Links on other sites' pages may lead here: then the browser shows our page, and theirs is gone.
 fn is_of_other_site(request: &Request) -> bool {
     let value = |name: &str| request.headers().get(name).map(header::HeaderValue::as_bytes);
-    let origin = Origin { fetch_site: value("sec-fetch-site"), origin: value("origin"), host: value("host") };
+    let origin =
+        Origin { fetch_site: value("sec-fetch-site"), of_page: value("origin"), host: value("host") };
     let is_visit = request.method() == Method::GET
         && value("sec-fetch-mode") == Some(b"navigate")
         && value("sec-fetch-dest") == Some(b"document");

@@ -10,7 +10,7 @@ pub(crate) struct Origin<'a> {
     /// `sec-fetch-site`: how the page's origin relates to ours.
     pub(crate) fetch_site: Option<&'a [u8]>,
     /// `origin`: the page's scheme, host and port.
-    pub(crate) origin: Option<&'a [u8]>,
+    pub(crate) of_page: Option<&'a [u8]>,
     /// `:authority` or `host`: ours, as the page named it.
     pub(crate) host: Option<&'a [u8]>,
 }
@@ -18,7 +18,7 @@ pub(crate) struct Origin<'a> {
 impl Origin<'_> {
     /// True for a request of a page that is not of this very host and port. Sites that only share a domain with ours are others, too.
     pub(crate) fn is_cross_site(&self) -> bool {
-        match (self.fetch_site, self.origin) {
+        match (self.fetch_site, self.of_page) {
             // `none`: the user's own doing, such as an address typed in.
             (Some(b"same-origin" | b"none"), _) | (None, None) => false,
             (Some(_), _) => true,
@@ -48,7 +48,7 @@ mod tests {
     fn a_page_of_any_other_origin_is_cross_site_and_a_program_is_not() {
         let is_cross_site = |fetch_site: Option<&str>, origin: Option<&str>| {
             let (fetch_site, origin) = (fetch_site.map(str::as_bytes), origin.map(str::as_bytes));
-            Origin { fetch_site, origin, host: Some(b"broker.example:8080") }.is_cross_site()
+            Origin { fetch_site, of_page: origin, host: Some(b"broker.example:8080") }.is_cross_site()
         };
         for (fetch_site, origin, expected) in [
             (None, None, false),
@@ -69,9 +69,9 @@ mod tests {
         }
         for host in [&b"broker.example"[..], b"broker.example:443"] {
             let request =
-                Origin { origin: Some(b"https://broker.example"), host: Some(host), fetch_site: None };
+                Origin { of_page: Some(b"https://broker.example"), host: Some(host), fetch_site: None };
             assert!(!request.is_cross_site());
         }
-        assert!(Origin { origin: Some(b"https://broker.example"), ..Origin::default() }.is_cross_site());
+        assert!(Origin { of_page: Some(b"https://broker.example"), ..Origin::default() }.is_cross_site());
     }
 }

@@ -42,7 +42,7 @@ fn long_requests(set: &FileDescriptorSet, message: &DescriptorProto, depth: u8) 
         let name = field.name();
         match field.r#type() {
             Type::String | Type::Bytes => {
-                requests.push((name.to_owned(), put(field.number(), long.as_bytes())))
+                requests.push((name.to_owned(), put(field.number(), long.as_bytes())));
             }
             Type::Message if depth < 3 => {
                 let kind = field.type_name().rsplit('.').next().unwrap();

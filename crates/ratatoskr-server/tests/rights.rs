@@ -20,11 +20,11 @@ allow = [{ actions = ["publish", "subscribe", "manage"], topics = ["orders"] }]
 allow = [{ actions = ["subscribe"], topics = ["other"] }]
 "#;
 
-fn on_orders(subscription: &str) -> Option<wire::SubscriptionName> {
-    Some(wire::SubscriptionName { topic: "orders".into(), subscription: subscription.into() })
+fn on_orders(subscription: &str) -> wire::SubscriptionName {
+    wire::SubscriptionName { topic: "orders".into(), subscription: subscription.into() }
 }
 
-fn billing() -> Option<wire::SubscriptionName> {
+fn billing() -> wire::SubscriptionName {
     on_orders("billing")
 }
 
@@ -37,7 +37,7 @@ async fn pull_from(
     subscription: &str,
     wait_ms: i64,
 ) -> Result<Vec<wire::Message>, Status> {
-    let name = on_orders(subscription);
+    let name = Some(on_orders(subscription));
     let request = wire::PullRequest { name, messages_max: 1, wait_ms, ..Default::default() };
     client.pull(request).await.map(|pulled| pulled.into_inner().messages)
 }
@@ -92,7 +92,7 @@ async fn a_pull_that_waits_ends_when_its_caller_may_no_more() {
     alice.create_topic(wire::CreateTopicRequest { name: "orders".into(), settings: None }).await.unwrap();
     let waiting = tokio::spawn(async move { pull(&mut bob, 20_000).await });
     until("bob's pull waits", async || {
-        let request = wire::DescribeSubscriptionRequest { name: billing() };
+        let request = wire::DescribeSubscriptionRequest { name: Some(billing()) };
         let described = alice.describe_subscription(request).await;
         described.is_ok_and(|described| described.into_inner().subscription.unwrap().member_count == 1)
     })
@@ -114,7 +114,7 @@ async fn join_each_way(client: &mut Client, subscription: &str) -> [Result<(), S
         ..Default::default()
     };
     let subscribed = client.subscribe(request).await.map(drop);
-    let open = wire::ConsumeOpen { name: on_orders(subscription), ..Default::default() };
+    let open = wire::ConsumeOpen { name: Some(on_orders(subscription)), ..Default::default() };
     let step = wire::ConsumeRequest { step: Some(wire::consume_request::Step::Open(open)) };
     let consumed = client.consume(tokio_stream::iter([step])).await.map(drop);
     [pulled, subscribed, consumed]
@@ -168,7 +168,7 @@ async fn a_default_dead_letter_topic_needs_no_leave_of_the_subscription_it_was_m
 
     let update = wire::UpdateTopicRequest { name: dead.to_string(), settings: None };
     root.update_topic(update).await.unwrap();
-    root.delete_subscription(wire::DeleteSubscriptionRequest { name: billing() }).await.unwrap();
+    root.delete_subscription(wire::DeleteSubscriptionRequest { name: Some(billing()) }).await.unwrap();
     join_each_way(&mut reader, "billing").await.into_iter().for_each(Result::unwrap);
 }
 

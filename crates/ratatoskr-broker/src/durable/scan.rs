@@ -125,9 +125,8 @@ pub(super) async fn scan(
         scan = stepped_scan;
         let next = match stepped? {
             Step::End => None,
-            Step::Full => Some(scan.cursor),
             Step::More if scan.examined < page.examined => continue,
-            Step::More => Some(scan.cursor),
+            Step::Full | Step::More => Some(scan.cursor),
         };
         return Ok(Found { records: scan.found, next, examined: scan.examined });
     }

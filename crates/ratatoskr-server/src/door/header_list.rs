@@ -7,7 +7,7 @@
 //!
 //! A header list that is longer than its reader takes does not cost the call only: stock clients reset the stream or the connection, and
 //! proxies answer with errors of their own. Clients take 8 KiB unless they are told otherwise; whoever takes less says so in its settings
-//! (SETTINGS_MAX_HEADER_LIST_SIZE). A field counts as RFC 9113, section 6.5.2, says: name, value and 32 bytes.
+//! (`SETTINGS_MAX_HEADER_LIST_SIZE`). A field counts as RFC 9113, section 6.5.2, says: name, value and 32 bytes.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};

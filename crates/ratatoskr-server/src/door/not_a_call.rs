@@ -35,7 +35,7 @@ impl NotACall {
                 b"content-type" => is_grpc = is_grpc_type(value),
                 b":authority" => origin.host = Some(value),
                 b"host" => origin.host = origin.host.or(Some(value)),
-                b"origin" => origin.origin = Some(value),
+                b"origin" => origin.of_page = Some(value),
                 b"sec-fetch-site" => origin.fetch_site = Some(value),
                 _ => {}
             }

@@ -71,10 +71,7 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
         end_with_head(link, stream, head.status.as_str(), &head.headers);
         return;
     }
-    let mut http2 = link.http2();
-    let fields = HeaderList::of(&head.headers, http2.peer_header_list_bytes_max());
-    http2.send_headers(stream, |writer| write_head(writer, head.status.as_str(), &fields));
-    drop(http2);
+    begin_with_head(link, stream, (head.status.as_str(), &head.headers));
     link.wake();
     loop {
         link.room_for_more(stream).await;
@@ -102,6 +99,12 @@ async fn answer(mut routes: Routes, link: &Link, stream: StreamId, request: Requ
         }
         link.wake();
     }
+}
+
+fn begin_with_head(link: &Link, stream: StreamId, (status, headers): (&str, &HeaderMap)) {
+    let mut http2 = link.http2();
+    let fields = HeaderList::of(headers, http2.peer_header_list_bytes_max());
+    http2.send_headers(stream, |writer| write_head(writer, status, &fields));
 }
 
 fn unsent(waiting: usize) -> Status {
