@@ -21,7 +21,7 @@ pub(crate) struct Topic {
     pub(crate) name: TopicName,
     pub(crate) log: Arc<TopicLog>,
     settings: RwLock<Arc<TopicSettings>>,
-    /// What an operator purged since the broker started lies before this offset: it was passed over, and has not expired.
+    /// What an operator purged since the broker started lies before this offset: retention did not take it.
     purged_before: AtomicU64,
     /// Wakes every subscriber.
     pub(crate) changed: Notify,

@@ -9,8 +9,7 @@
 //!
 //! One stream, one member. What the client sends is taken in by a task of its own ([`listening`]), so that acks are heard while the client
 //! takes its time over what it was sent: a response that waits for room on the connection must not hold up a lease's extension. The member
-//! goes with the stream: in order when the client closed its side, the broker refused a step, or the server stops; vanished when the
-//! stream broke.
+//! goes with the stream, as [`crate::served`] says.
 
 mod listening;
 
@@ -32,7 +31,6 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::{Response, Status, Streaming};
 
 use crate::access::{Action, Gate};
-use crate::closing::Closing;
 use crate::convert::subscriptions::{
     receipt_of, settings_from_wire, settings_to_wire, start_or, window_from_wire,
 };
@@ -40,7 +38,7 @@ use crate::encoding::encode_delivered;
 use crate::guarded::may_dead_letter;
 use crate::limits::{HEARTBEAT, HEARTBEAT_MS_MIN};
 use crate::revocable::revocable;
-use crate::served::Served;
+use crate::served::{Served, StreamEnds};
 use crate::status;
 use crate::subscriptions::name_from_wire;
 use listening::{Ending, Heard, Listener, Telling};
@@ -78,7 +76,7 @@ impl Drop for Consumer {
 pub(crate) async fn consume(
     broker: &Broker,
     mut requests: Streaming<wire::ConsumeRequest>,
-    closing: &Closing,
+    ends: StreamEnds,
     gate: Gate,
 ) -> Result<Response<ConsumeStream>, Status> {
     let first = requests.message().await?.and_then(|request| request.step);
@@ -117,8 +115,8 @@ pub(crate) async fn consume(
     );
     let consumer = Consumer {
         heard,
-        listening: tokio::spawn(listener.run(closing.clone())).abort_handle(),
-        member: Served::new(member, closing),
+        listening: tokio::spawn(listener.run(ends.closing.clone())).abort_handle(),
+        member: ends.serve(member),
         receipt: receipt_of(broker, &name.topic),
         fates: FuturesOrdered::new(),
         heartbeat,
@@ -177,8 +175,6 @@ async fn next_step(consumer: Option<Consumer>) -> Option<Step> {
         if consumer.fates.is_empty()
             && let Some(end) = consumer.end.take()
         {
-            // In order: what it still holds goes back unharmed.
-            consumer.member.leave_in_order();
             return end.err().map(|status| (Err(status), None));
         }
         let is_ending = consumer.end.is_some();
@@ -193,7 +189,6 @@ async fn next_step(consumer: Option<Consumer>) -> Option<Step> {
                 Some(Heard::End(Ending::Closed)) => consumer.end = Some(Ok(())),
                 Some(Heard::End(Ending::Stopping)) => consumer.end = Some(Err(status::shutting_down())),
                 Some(Heard::End(Ending::Refused(status))) => consumer.end = Some(Err(status)),
-                // The member vanishes with the stream.
                 Some(Heard::End(Ending::Broken(status))) => return Some((Err(status), None)),
                 // The listener says why it ends, unless it panicked.
                 None => return None,
@@ -203,10 +198,11 @@ async fn next_step(consumer: Option<Consumer>) -> Option<Step> {
             }
             batch = member.next_batch(), if may_deliver => match batch {
                 Ok(batch) => {
-                    let messages = encode_delivered(&batch, consumer.receipt);
+                    let messages = encode_delivered(&batch, consumer.receipt, "");
                     return Some(send(OutgoingStep::Deliveries(OutgoingMessages { messages }), consumer));
                 }
                 Err(MemberEnd::ShuttingDown) => consumer.end = Some(Err(status::shutting_down())),
+                Err(MemberEnd::Unsubscribed) => consumer.end = Some(Ok(())),
                 Err(end) => return Some((Err(status::member_end(end)), None)),
             },
             () = silence.as_mut() => return Some(tell(Tell::Heartbeat(wire::Heartbeat {}), consumer)),

@@ -110,20 +110,27 @@ pub(crate) fn frames(batch: &[Message], receipt: Durability, first_reference: &s
     buffer.freeze()
 }
 
-/// Encodes deliveries of a durable subscription. They go out at once, so large payloads stay where they are.
-pub(crate) fn encode_delivered(batch: &[Delivered], receipt: Durability) -> Vec<OutgoingMessage> {
+/// Encodes deliveries of a durable subscription. They go out at once, so large payloads stay where they are. The first one carries the
+/// reference, unless that is empty.
+pub(crate) fn encode_delivered(
+    batch: &[Delivered],
+    receipt: Durability,
+    first_reference: &str,
+) -> Vec<OutgoingMessage> {
     let tokens: Vec<_> = batch.iter().map(|delivered| delivered.token.to_bytes()).collect();
     let leased = batch.iter().zip(&tokens).map(|(delivered, token)| {
         let (attempt, until_ms) = (delivered.attempt, delivered.lease_until_ms);
         (&delivered.message, LeaseParts { token, attempt, until_ms })
     });
-    encode_each(leased, receipt)
+    encode_each(leased, receipt, first_reference)
 }
 
 fn encode_each<'a>(
     batch: impl ExactSizeIterator<Item = (&'a Message, LeaseParts<'a>)>,
     receipt: Durability,
+    first_reference: &str,
 ) -> Vec<OutgoingMessage> {
+    let mut reference = first_reference;
     let mut buffer = BytesMut::new();
     let count = batch.len();
     let mut encoded = Vec::with_capacity(count);
@@ -133,6 +140,7 @@ fn encode_each<'a>(
         let payload = message.payload();
         let parts = MessageParts {
             lease: Some(lease),
+            subscription_ref: std::mem::take(&mut reference),
             ..parts(message, (&id, &payload), || message.metadata_bytes(), receipt)
         };
         let is_shared = payload.len() >= SHARED_BYTES_MIN;

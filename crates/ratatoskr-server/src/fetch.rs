@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_util::stream;
-use ratatoskr_broker::{Delivered, Durability, JoinOptions, Start, SubscriptionSettings, Window};
+use ratatoskr_broker::{Delivered, Durability, JoinOptions, MemberEnd, Start, SubscriptionSettings, Window};
 use ratatoskr_proto as wire;
 use ratatoskr_proto::{OutgoingMessage, OutgoingMessages, OutgoingPull};
 use tonic::Status;
@@ -26,7 +26,7 @@ use crate::convert::subscriptions::{receipt_of, start_or, window_from_wire};
 use crate::encoding::encode_delivered;
 use crate::limits::{PULL_BYTES_MAX, PULL_MESSAGES_MAX, PULL_WAIT_MAX};
 use crate::memory::Held;
-use crate::served::Served;
+use crate::served::{Served, StreamEnds};
 use crate::status;
 use crate::subscriptions::name_from_wire;
 
@@ -58,7 +58,7 @@ pub(crate) async fn pull(
     let create = Some((Start::Earliest, SubscriptionSettings::default()));
     let mut member = joiner.join(&name, JoinOptions { member: request.member, window, create }).await?;
     // Until the response is there nothing has been seen: if the call ends before, no attempt is used up.
-    member.leave_in_order();
+    member.release_when_dropped();
     let (receipt, created) = (receipt_of(joiner.broker, &name.topic), member.has_created());
     let mut response = Response::default();
     let mut held = memory.hold(0)?;
@@ -102,7 +102,7 @@ struct Response {
 impl Response {
     /// Adds what fits, and the first message in any case; answers what does not fit.
     fn add(&mut self, mut batch: Vec<Delivered>, receipt: Durability) -> Vec<Delivered> {
-        let encoded = encode_delivered(&batch, receipt);
+        let encoded = encode_delivered(&batch, receipt, "");
         for (index, message) in encoded.into_iter().enumerate() {
             self.bytes += OutgoingMessages::len_bytes_of(&message);
             if self.bytes > PULL_BYTES_MAX && !self.pulled.messages.is_empty() {
@@ -124,12 +124,12 @@ pub(crate) type MessageStream = Pin<Box<dyn Stream<Item = Result<OutgoingMessage
 pub(crate) async fn subscribe(
     joiner: &Joiner<'_>,
     request: wire::SubscribeRequest,
-    closing: &Closing,
-) -> Result<(MessageStream, bool), Status> {
+    ends: StreamEnds,
+) -> Result<Subscribed, Status> {
     let name = wire::SubscriptionName { topic: request.topic, subscription: request.subscription };
     let name = name_from_wire(Some(&name))?;
     let message =
-        format!("credit is {}; with a subscription, allowed are 1 to 100000, or 0 for 100", request.credit);
+        format!("credit is {}; with a subscription, allowed are 1 to 100000, or 0 for 10", request.credit);
     let messages = u32::try_from(request.credit).map_err(|_| status::bad_field("credit", &message))?;
     let window = window_from_wire(Some(&wire::Window { messages, bytes: 0 }))
         .map_err(|_| status::bad_field("credit", &message))?;
@@ -143,19 +143,23 @@ pub(crate) async fn subscribe(
         SubscriptionSettings { filter: request.filter_expression, ..SubscriptionSettings::default() };
     let options = JoinOptions { member: request.subscriber_id, window, create: Some((start, settings)) };
     let member = joiner.join(&name, options).await?;
-    let has_created = member.has_created();
-    let subscribed = Subscribed {
+    Ok(Subscribed {
         receipt: receipt_of(joiner.broker, &name.topic),
-        member: Served::new(member, closing),
-        closed: Box::pin(closing.clone().closed()),
+        reference: member.reference().to_string(),
+        is_new: true,
+        closed: Box::pin(ends.closing.clone().closed()),
+        member: ends.serve(member),
         batch: Vec::new().into_iter(),
         encoded: Vec::new().into_iter(),
-    };
-    Ok((Box::pin(stream::unfold(Some(subscribed), next_message)), has_created))
+    })
 }
 
 /// One stream of `Subscribe` with a name.
-struct Subscribed {
+pub(crate) struct Subscribed {
+    /// What ends it when given to `Unsubscribe`.
+    reference: String,
+    /// Nothing has been sent: the first message carries the reference.
+    is_new: bool,
     /// What publishers of this topic were promised.
     receipt: Durability,
     member: Served,
@@ -163,6 +167,23 @@ struct Subscribed {
     /// What is to go out next, and the same encoded.
     batch: std::vec::IntoIter<Delivered>,
     encoded: std::vec::IntoIter<OutgoingMessage>,
+}
+
+impl Subscribed {
+    /// What ends it when given to `Unsubscribe`.
+    pub(crate) fn reference(&self) -> &str {
+        &self.reference
+    }
+
+    /// True when it was created for this stream.
+    pub(crate) fn has_created(&self) -> bool {
+        self.member.has_created()
+    }
+
+    /// Its messages, until the end.
+    pub(crate) fn into_stream(self) -> MessageStream {
+        Box::pin(stream::unfold(Some(self), next_message))
+    }
 }
 
 impl Drop for Subscribed {
@@ -189,9 +210,12 @@ async fn next_message(
         };
         match batch {
             Ok(batch) => {
-                subscribed.encoded = encode_delivered(&batch, subscribed.receipt).into_iter();
+                let is_new = std::mem::take(&mut subscribed.is_new);
+                let reference = if is_new { &*subscribed.reference } else { "" };
+                subscribed.encoded = encode_delivered(&batch, subscribed.receipt, reference).into_iter();
                 subscribed.batch = batch.into_iter();
             }
+            Err(MemberEnd::Unsubscribed) => return None,
             Err(end) => return Some((Err(status::member_end(end)), None)),
         }
     }

@@ -34,6 +34,7 @@ mod memory;
 mod message_frame;
 mod metrics;
 mod origin;
+mod peer_end;
 mod publish;
 mod revocable;
 mod served;

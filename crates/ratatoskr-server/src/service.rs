@@ -17,6 +17,7 @@ use crate::closing::Closing;
 use crate::consume::{ConsumeStream, Joiner};
 use crate::convert::{durability_to_wire, number};
 use crate::limits::LISTED_NAME_BYTES;
+use crate::served::StreamEnds;
 use crate::{consume, fetch, publish, settle, status, subscribe, subscriptions, topics};
 
 /// What `DescribeBroker` tells beyond the broker's own figures, and what new topics start from.
@@ -156,7 +157,7 @@ impl MessageBroker for Service {
         &self,
         request: Request<wire::UnsubscribeRequest>,
     ) -> Result<Response<wire::UnsubscribeResponse>, Status> {
-        Ok(Response::new(subscribe::unsubscribe(&self.broker, request.get_ref())))
+        subscribe::unsubscribe(&self.broker, request.get_ref()).await.map(Response::new)
     }
 
     async fn add_credit(
@@ -297,7 +298,9 @@ impl MessageBroker for Service {
         mut request: Request<Streaming<wire::ConsumeRequest>>,
     ) -> Result<Response<ConsumeStream>, Status> {
         let gate = gate_of(&mut request);
-        consume::consume(&self.broker, request.into_inner(), &self.closing, gate).await
+        let peer_end = request.extensions_mut().remove().unwrap_or_default();
+        let ends = StreamEnds::new(&self.closing, peer_end);
+        consume::consume(&self.broker, request.into_inner(), ends, gate).await
     }
 
     async fn describe_broker(

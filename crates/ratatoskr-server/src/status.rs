@@ -424,6 +424,7 @@ pub(crate) fn member_end(end: MemberEnd) -> Status {
     match end {
         MemberEnd::SubscriptionDeleted => Failure::new(Code::NotFound, "SUBSCRIPTION_DELETED").status(&end),
         MemberEnd::TopicDeleted => Failure::new(Code::NotFound, "TOPIC_DELETED").status(&end),
+        MemberEnd::Unsubscribed => Failure::new(Code::Cancelled, "UNSUBSCRIBED").status(&end),
         MemberEnd::ShuttingDown => shutting_down(),
     }
 }

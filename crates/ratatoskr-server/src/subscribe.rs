@@ -1,4 +1,4 @@
-//! What plain subscribers ask beside their stream, which is the front door's (`door/feed.rs`): its end, and more credit.
+//! What subscribers ask beside their stream, which is the front door's (`door/feed.rs`): its end, and more credit.
 
 use ratatoskr_broker::{Broker, TopicName};
 use ratatoskr_proto as wire;
@@ -7,14 +7,24 @@ use tonic::Status;
 use crate::status;
 
 /// `Unsubscribe`: refusals are in the response.
-pub(crate) fn unsubscribe(broker: &Broker, request: &wire::UnsubscribeRequest) -> wire::UnsubscribeResponse {
+pub(crate) async fn unsubscribe(
+    broker: &Broker,
+    request: &wire::UnsubscribeRequest,
+) -> Result<wire::UnsubscribeResponse, Status> {
     let topic = TopicName::parse(&request.topic).ok().filter(|topic| broker.topic_exists(topic));
     let error = match topic {
         None => status::TOPIC_NOT_FOUND,
         Some(topic) if broker.unsubscribe(&topic, &request.subscription_ref) => "",
-        Some(_) => status::SUBSCRIPTION_NOT_FOUND,
+        Some(topic) => {
+            let ended = broker.end_member(&topic, &request.subscription_ref).await;
+            if ended.map_err(|reason| status::unavailable(&reason))? {
+                ""
+            } else {
+                status::SUBSCRIPTION_NOT_FOUND
+            }
+        }
     };
-    wire::UnsubscribeResponse { success: error.is_empty(), error: error.to_owned() }
+    Ok(wire::UnsubscribeResponse { success: error.is_empty(), error: error.to_owned() })
 }
 
 /// `AddCredit`.

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use ratatoskr_log::Moment;
 
-use super::desk::{ColdRead, Desk};
+use super::desk::{ColdRead, Desk, Review};
 use super::event::Event;
 use super::happening::Happening;
 use super::member::MemberEnd;
@@ -312,12 +312,15 @@ impl Courier {
             let removed = desk.take_removed(now);
             let (cold, more) = desk.feed(now);
             desk.wake();
-            (cold, more, desk.take_burials(), (desk.delivery.next_due_ms(), removed))
+            (cold, more, desk.take_burials(), (desk.take_review(now), removed))
         });
-        let Some((cold, more, burials, (due_ms, removed))) = turn else { return };
+        let Some((cold, more, burials, (review, removed))) = turn else { return };
         self.note_removed(number, removed);
         if let Some(read) = cold {
             self.read_cold(number, read);
+        }
+        if let Some(review) = review {
+            self.review(review);
         }
         if let Some(desk) = self.desks.get_mut(&number) {
             self.memory.take_in(&mut desk.passages);
@@ -326,6 +329,7 @@ impl Courier {
         if more {
             self.touched.insert(number);
         }
+        let due_ms = self.desks.get(&number).and_then(|desk| desk.delivery.next_due_ms());
         self.schedule(number, due_ms);
     }
 
@@ -353,6 +357,16 @@ impl Courier {
             let ColdRead { topic, cursor, mut segments } = read;
             let result = topic.log.read_segments(cursor, &mut segments, READ_BYTES_MAX);
             let _ = core.courier.push(Request::Read { subscription, generation, read: (result, segments) });
+        }));
+    }
+
+    /// What was read under an earlier filter is matched against the new one.
+    fn review(&self, review: Review) {
+        let (core, subscription, change) = (self.core.clone(), review.subscription, review.change);
+        let generation = self.desks[&subscription].generation;
+        self.read(Box::new(move || {
+            let excluded = review.run();
+            let _ = core.courier.push(Request::Reviewed { subscription, generation, change, excluded });
         }));
     }
 

@@ -10,25 +10,31 @@
 //!    └───────┘               └────────┘
 //!     │  ▲ ▲
 //!     │  │ └───────────────── its time has come ──────────────────┐
-//!     │  │ release, lease ended, member vanished                  │
-//!     ▼  │                                                   ┌─────────┐
-//!    ┌────────┐  ack, nack, reject  ┌─────────┐ a nack with  │ waiting │
-//!    │ leased │────────────────────▶│ booking │─────────────▶└─────────┘
+//!     │  │ release, stream closed, lease ended, member vanished   │
+//!     ▼  │ (all but the first: again, or after the retry delay)   │
+//!    ┌────────┐                                             ┌─────────┐
+//!    │        │────────────────────────────────────────────▶│ waiting │
+//!    │ leased │  ack, nack, reject  ┌─────────┐ a nack with  │         │
+//!    │        │────────────────────▶│ booking │─────────────▶└─────────┘
 //!    └────────┘◀────────────────────└─────────┘    delay
 //!         │    the journal refused     │     ▲
 //!         │                            │     │ attempts used up
 //!         └────────────────────────────┼─────┘
 //!                                      ▼
-//!                 gone: settled, dead (moved to the dead letters), expired
+//!                 gone: settled, dead (moved to the dead letters), expired, passed over
 //! ```
 //!
 //! A message is in one place at a time; [`Delivery::census`] counts them. Messages wait for the journal in *booking*: only
 //! once it has them are they gone, and only then is anybody told. Deliveries go round the members that have
-//! room, one message each, lowest offset first; of one key (`ordered`) only one message is in play, the others park.
+//! room, one message each, lowest offset first; of one key (`ordered`) only one message is in play, the others park. A *suspect*, which
+//! may be what ended its members, is delivered alone (`returning.rs`). What was purged, has expired, or is excluded by a new filter is gone
+//! from every place but a lease (`removing.rs`).
 //! No I/O and no clock in here: time is an argument, what is to be done are effects. What is waited for (leases, delays) is
 //! waited for on the steady clock; what is written down, shown or was given by a publisher is wall time (ADR 0011).
 
 mod questions;
+mod removing;
+mod returning;
 mod settling;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -36,7 +42,7 @@ use std::sync::Arc;
 
 use ratatoskr_log::Moment;
 
-use super::event::{Booking, Effect, Event, Fed, Leaving, Letter, MemberId};
+use super::event::{Booking, Effect, Event, Fed, Letter, MemberId};
 use super::lanes::Lanes;
 use super::settings::SubscriptionSettings;
 use super::turns::Turns;
@@ -50,8 +56,12 @@ const WAIT_MS_MAX: u64 = LEASE_MS_MAX;
 #[derive(Debug)]
 enum Hold {
     Leased(Lease),
+    /// For its retry, or to expire if that is sooner.
     Waiting {
+        /// When to look at it: the earlier of the two.
         until_ms: u64,
+        /// When its retry is due.
+        retry_ms: u64,
     },
     /// In the hands of the journal; what it was leased as, if it was, and what is booked.
     Booking {
@@ -68,7 +78,7 @@ enum Hold {
 /// Steady time.
 #[derive(Clone, Copy, Debug)]
 struct Lease {
-    /// `None`: of a member that left it leased, or of nobody any more.
+    /// `None`: of nobody any more.
     member: Option<MemberId>,
     number: u64,
     until_ms: u64,
@@ -80,8 +90,15 @@ pub(crate) struct Delivery<Cargo> {
     settings: Arc<SubscriptionSettings>,
     /// Everything before it has been read.
     cursor: u64,
+    /// Everything before it is in the log no more.
+    first: u64,
+    /// The filter was changed, and what was read under the earlier one has not been looked at yet: nothing is delivered meanwhile.
+    is_under_review: bool,
     /// With the message itself, if it is at hand.
     ready: BTreeMap<u64, (Letter, Option<Cargo>)>,
+    /// Ready as well, to be delivered alone.
+    suspects: BTreeMap<u64, (Letter, Option<Cargo>)>,
+    /// Of both.
     ready_bytes: u64,
     held: HashMap<u64, (Hold, Letter)>,
     /// Leased or booking.
@@ -108,7 +125,10 @@ impl<Cargo> Delivery<Cargo> {
             turns: Turns::new(settings.member_outstanding_max),
             settings,
             cursor,
+            first: 0,
+            is_under_review: false,
             ready: BTreeMap::new(),
+            suspects: BTreeMap::new(),
             ready_bytes: 0,
             held: HashMap::new(),
             leased: 0,
@@ -130,7 +150,7 @@ impl<Cargo> Delivery<Cargo> {
         std::mem::swap(&mut self.effects, effects);
         match event {
             Event::Join { member, window } => self.turns.join(member, window),
-            Event::Widen { member, window } => self.turns.widen(member, window),
+            Event::Widen { member, window } => self.turns.widen(member, window, self.next_lease),
             Event::Leave { member, leaving } => self.leave(member, leaving),
             Event::Feed { to, messages } => self.feed(to, messages),
             Event::Settle { offset, lease, outcome } => self.settle(offset, lease, outcome),
@@ -139,6 +159,7 @@ impl<Cargo> Delivery<Cargo> {
             Event::Lost { offset, lease } => self.lost(offset, lease),
             Event::Change(settings) => self.change(settings),
             Event::Trimmed { first } => self.trim(first),
+            Event::Excluded { offsets } => self.exclude(offsets),
             Event::Tick => {}
         }
         self.pass_time();
@@ -150,7 +171,7 @@ impl<Cargo> Delivery<Cargo> {
     pub(crate) fn wants_feed(&self) -> bool {
         !self.settings.paused
             && !self.turns.is_empty()
-            && self.ready.len() < READ_AHEAD_MAX
+            && self.ready.len() + self.suspects.len() < READ_AHEAD_MAX
             && self.ready_bytes < READ_AHEAD_BYTES_MAX
             && !self.is_full()
     }
@@ -167,7 +188,8 @@ impl<Cargo> Delivery<Cargo> {
 
     /// When [`Event::Tick`] is due, steady time.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        self.due.first().map(|&(at_ms, _)| at_ms)
+        let due_ms = self.due.first().map(|&(at_ms, _)| at_ms);
+        due_ms.into_iter().chain(self.turns.next_due_ms()).min()
     }
 
     pub(crate) fn next_lease(&self) -> u64 {
@@ -182,34 +204,16 @@ impl<Cargo> Delivery<Cargo> {
         self.turns.has_room()
     }
 
-    // ---- members ----
-
-    fn leave(&mut self, member: MemberId, leaving: Leaving) {
-        let held = self.turns.leave(member);
-        for offset in held {
-            // What is being booked goes on without its member.
-            match leaving {
-                Leaving::InOrder => self.release(offset),
-                Leaving::Vanished => self.fail(offset, "member vanished"),
-                Leaving::Detached => self.detach(offset),
-            }
-        }
-    }
-
-    /// The lease goes on without its member.
-    fn detach(&mut self, offset: u64) {
-        let held = self.held.get_mut(&offset);
-        if let Some((Hold::Leased(lease) | Hold::Booking { lease: Some(lease), .. }, _)) = held {
-            lease.member = None;
-        }
-    }
-
     // ---- messages in ----
 
     fn feed(&mut self, to: u64, messages: Vec<Fed<Cargo>>) {
         assert!(to >= self.cursor, "a subscription reads forward: from {} to {to}", self.cursor);
         self.cursor = to;
         for Fed { offset, not_before_ms, mut letter, cargo } in messages {
+            if offset < self.first {
+                self.effects.push(Effect::Note { offset, booking: Booking::Expired });
+                continue;
+            }
             if !self.settings.ordered {
                 letter.lane = 0;
             }
@@ -219,9 +223,7 @@ impl<Cargo> Delivery<Cargo> {
             }
             let wait_ms = not_before_ms.saturating_sub(self.now.wall_ms).min(WAIT_MS_MAX);
             if wait_ms > 0 {
-                let until_ms = self.now.after(wait_ms).steady_ms;
-                self.due.insert((until_ms, offset));
-                self.held.insert(offset, (Hold::Waiting { until_ms }, letter));
+                self.wait(offset, letter, self.now.after(wait_ms).steady_ms);
             } else {
                 self.make_ready(offset, letter, Some(cargo));
             }
@@ -230,7 +232,20 @@ impl<Cargo> Delivery<Cargo> {
 
     fn make_ready(&mut self, offset: u64, letter: Letter, cargo: Option<Cargo>) {
         self.ready_bytes += letter.bytes_at_hand(cargo.as_ref());
-        self.ready.insert(offset, (letter, cargo));
+        let place = if letter.is_suspect { &mut self.suspects } else { &mut self.ready };
+        place.insert(offset, (letter, cargo));
+    }
+
+    /// Lets a message wait for its retry, due at a steady time; it may expire before.
+    fn wait(&mut self, offset: u64, letter: Letter, retry_ms: u64) {
+        if retry_ms <= self.now.steady_ms {
+            return self.make_ready(offset, letter, None);
+        }
+        let left_ms = letter.expires_ms.saturating_sub(self.now.wall_ms);
+        let expires = (letter.expires_ms != 0).then(|| self.now.after(left_ms).steady_ms);
+        let until_ms = expires.map_or(retry_ms, |expires_ms| expires_ms.min(retry_ms));
+        self.due.insert((until_ms, offset));
+        self.held.insert(offset, (Hold::Waiting { until_ms, retry_ms }, letter));
     }
 
     fn change(&mut self, settings: Arc<SubscriptionSettings>) {
@@ -239,49 +254,65 @@ impl<Cargo> Delivery<Cargo> {
                 self.make_ready(offset, Letter { lane: 0, ..letter }, None);
             }
             // Those in play have no lane to give free any more.
-            self.ready.values_mut().for_each(|(letter, _)| letter.lane = 0);
+            let ready = self.ready.values_mut().chain(self.suspects.values_mut());
+            ready.for_each(|(letter, _)| letter.lane = 0);
             self.held.values_mut().for_each(|(_, letter)| letter.lane = 0);
         }
+        self.is_under_review |= settings.filter != self.settings.filter;
         self.settings = settings;
         self.turns.set_held_max(self.settings.member_outstanding_max);
-    }
-
-    /// What waits for its retry and is in the log no more waits for nothing, and holds up its key.
-    fn trim(&mut self, first: u64) {
-        let is_gone = |(&offset, (hold, _)): (&u64, &(Hold, Letter))| match hold {
-            Hold::Waiting { until_ms } if offset < first => Some((*until_ms, offset)),
-            _ => None,
-        };
-        let mut gone: Vec<(u64, u64)> = self.held.iter().filter_map(is_gone).collect();
-        gone.sort_unstable();
-        for (until_ms, offset) in gone {
-            self.due.remove(&(until_ms, offset));
-            let Some((_, letter)) = self.take_held(offset) else { continue };
-            self.effects.push(Effect::Note { offset, booking: Booking::Expired });
-            self.free_lane(letter.lane);
-        }
     }
 
     // ---- messages out ----
 
     /// Leases what is ready to those that have room, one message each in turn.
     fn dispatch(&mut self) {
-        while !self.settings.paused && self.leased < self.settings.outstanding_max as usize {
+        if self.settings.paused || self.is_under_review {
+            return;
+        }
+        self.dispatch_suspects();
+        while self.has_leases_left() {
             let Some((&offset, (letter, _))) = self.ready.first_key_value() else { return };
-            let (bytes, expired) =
-                (u64::from(letter.bytes), letter.expires_ms != 0 && letter.expires_ms <= self.now.wall_ms);
-            let member = if expired { None } else { self.turns.next(bytes) };
-            if !expired && member.is_none() {
+            let is_expired = self.is_expired(letter);
+            let member = if is_expired { None } else { self.turns.next(letter.bytes.into()) };
+            if !is_expired && member.is_none() {
                 return;
             }
-            let Some((_, (letter, cargo))) = self.ready.pop_first() else { return };
-            self.ready_bytes -= letter.bytes_at_hand(cargo.as_ref());
-            if let Some(member) = member {
-                self.lease(member, offset, letter, cargo);
-            } else {
-                self.free_lane(letter.lane);
-                self.effects.push(Effect::Note { offset, booking: Booking::Expired });
+            let Some((_, ready)) = self.ready.pop_first() else { return };
+            self.hand_out(member, offset, ready);
+        }
+    }
+
+    /// Leases suspects to members that hold nothing.
+    fn dispatch_suspects(&mut self) {
+        while self.has_leases_left() {
+            let Some((&offset, (letter, _))) = self.suspects.first_key_value() else {
+                return self.turns.stop_draining();
+            };
+            let is_expired = self.is_expired(letter);
+            let member = if is_expired { None } else { self.turns.next_idle() };
+            if !is_expired && member.is_none() {
+                return;
             }
+            let Some((_, suspect)) = self.suspects.pop_first() else { return };
+            self.hand_out(member, offset, suspect);
+        }
+    }
+
+    fn has_leases_left(&self) -> bool {
+        self.leased < self.settings.outstanding_max as usize
+    }
+
+    fn is_expired(&self, letter: &Letter) -> bool {
+        letter.expires_ms != 0 && letter.expires_ms <= self.now.wall_ms
+    }
+
+    /// To a member; to nobody if it has expired.
+    fn hand_out(&mut self, member: Option<MemberId>, offset: u64, (letter, cargo): (Letter, Option<Cargo>)) {
+        self.ready_bytes -= letter.bytes_at_hand(cargo.as_ref());
+        match member {
+            Some(member) => self.lease(member, offset, letter, cargo),
+            None => self.drop_message(offset, &letter, Booking::Expired),
         }
     }
 
@@ -309,6 +340,7 @@ impl<Cargo> Delivery<Cargo> {
 
     /// Ends leases, and makes ready what has waited long enough.
     fn pass_time(&mut self) {
+        self.turns.pass_time(self.now.steady_ms);
         while let Some(&(at_ms, offset)) = self.due.first() {
             if at_ms > self.now.steady_ms {
                 return;
@@ -316,10 +348,13 @@ impl<Cargo> Delivery<Cargo> {
             self.due.pop_first();
             match &self.held.get(&offset).expect("what is due is held").0 {
                 Hold::Leased(_) if Broken::Leases.is_on() => {}
-                Hold::Leased(_) => self.fail(offset, "lease ended"),
-                Hold::Waiting { .. } => {
-                    if let Some((_, letter)) = self.take_held(offset) {
-                        self.make_ready(offset, letter, None);
+                Hold::Leased(lease) => self.lapse(offset, *lease),
+                &Hold::Waiting { retry_ms, .. } => {
+                    let Some((_, letter)) = self.take_held(offset) else { continue };
+                    if self.is_expired(&letter) {
+                        self.drop_message(offset, &letter, Booking::Expired);
+                    } else {
+                        self.wait(offset, letter, retry_ms);
                     }
                 }
                 Hold::Unburied { booking, .. } => {

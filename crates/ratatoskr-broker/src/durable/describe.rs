@@ -40,9 +40,9 @@ pub struct SubscriptionDescription {
     pub acked: u64,
     /// Messages moved to the dead letters.
     pub dead: u64,
-    /// Messages that went unsettled: by their time to live, by retention, or by damage. Counted when they go.
+    /// Messages that went unsettled: by their time to live, by retention, by a purge, or by damage. Counted when they go.
     pub expired: u64,
-    /// Messages passed over: filtered out, addressed to others, skipped, or purged.
+    /// Messages passed over: filtered out, addressed to others, or skipped.
     pub passed: u64,
     /// Deliveries beyond the first of their message, since the broker started.
     pub redelivered: u64,
@@ -114,7 +114,29 @@ fn and_expired(why: String, expired: u64) -> String {
     if why.is_empty() || expired == 0 {
         return why;
     }
-    format!("{why}; {expired} messages expired before they were settled, by retention or their time to live")
+    format!(
+        "{why}; {expired} messages expired before they were settled, by retention, a purge or their time to live"
+    )
+}
+
+/// Why no member is given what is ready.
+fn why_no_room(desk: &Desk, ready: usize) -> String {
+    let mut seats = desk.seats.values().map(|(seat, _)| seat);
+    if let Some(stalled) = seats.find(|seat| desk.delivery.is_stalled(seat.id)) {
+        return format!(
+            "stalled: member {:?} has settled nothing for the whole of a lease, so it is tried with one message in a lease's time; it goes \
+             on once it settles one, or joins again",
+            stalled.name
+        );
+    }
+    if desk.delivery.suspects() > 0 {
+        return format!(
+            "suspects: {} messages came back unsettled from members that vanished, let leases end or left; each is delivered alone, \
+             once a member holds nothing else",
+            desk.delivery.suspects()
+        );
+    }
+    format!("no_credit: {ready} messages are ready, and every member holds as many as its window allows")
 }
 
 /// Why nothing is being delivered at this moment; the first reason that holds.
@@ -135,10 +157,7 @@ fn why(desk: &Desk, next: u64, now: Moment) -> String {
         );
     }
     if census.ready > 0 && !desk.delivery.has_room() {
-        return format!(
-            "no_credit: {} messages are ready, and every member holds as many as its window allows",
-            census.ready
-        );
+        return why_no_room(desk, census.ready);
     }
     if desk.delivery.is_full() {
         let unsettled = census.leased + census.waiting + census.parked;

@@ -23,6 +23,12 @@ pub(crate) struct Letter {
     /// When it was first and last delivered; 0 for not yet.
     pub(crate) first_ms: u64,
     pub(crate) last_ms: u64,
+    /// Deliveries since its last settlement that ended without one and were not counted as attempts.
+    pub(crate) returns: u16,
+    /// Those of them that ended by a member's death or silence, among others it held: they count once it is known to be the cause.
+    pub(crate) suspicions: u16,
+    /// It may be what ends its members: it is delivered alone.
+    pub(crate) is_suspect: bool,
 }
 
 impl Letter {
@@ -54,7 +60,7 @@ pub struct Window {
 
 impl Default for Window {
     fn default() -> Window {
-        Window { messages: 100, bytes: 16 << 20 }
+        Window { messages: 10, bytes: 16 << 20 }
     }
 }
 
@@ -122,12 +128,14 @@ impl Outcome {
     }
 }
 
-/// How a member goes.
+/// How a member goes. What becomes of what it holds: `delivery/returning.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leaving {
-    /// What it holds goes back unharmed.
-    InOrder,
-    /// What it holds goes back at once, and the attempt counts.
+    /// Its stream was closed or cancelled: what it holds goes back, and uses up no attempt unless that goes on and on.
+    Closed,
+    /// The broker ended it: what it holds goes back as if it had never been delivered.
+    Unharmed,
+    /// Its connection broke: what it can have been working on is suspect.
     Vanished,
     /// What it holds stays leased until it is settled or the lease ends.
     Detached,
@@ -176,6 +184,10 @@ pub(crate) enum Event<Cargo> {
     Trimmed {
         first: u64,
     },
+    /// Which of [`Delivery::undelivered`](super::delivery::Delivery::undelivered) the new filter does not want. Deliveries go on.
+    Excluded {
+        offsets: Vec<u64>,
+    },
     Tick,
 }
 
@@ -184,6 +196,8 @@ pub(crate) enum Event<Cargo> {
 pub(crate) enum Booking {
     Settled,
     Expired,
+    /// The filter does not want it.
+    Passed,
     /// It comes again, not before `until`.
     Returned {
         until: Moment,

@@ -36,6 +36,7 @@ impl Round {
         let done = match booking {
             Booking::Settled => &mut self.acked,
             Booking::Expired => &mut self.expired,
+            Booking::Passed => &mut self.passed,
             Booking::Buried(_) => &mut self.dead,
             Booking::Returned { until, spent } => {
                 let Spent { attempts, first_ms, last_ms, reason } = &**spent;

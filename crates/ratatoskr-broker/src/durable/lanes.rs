@@ -42,6 +42,26 @@ impl Lanes {
         next
     }
 
+    /// Takes out the parked messages that are to go; answers their offsets, ascending.
+    pub(crate) fn remove_parked(&mut self, mut is_to_go: impl FnMut(u64) -> bool) -> Vec<u64> {
+        let mut removed = Vec::new();
+        for parked in self.lanes.values_mut() {
+            parked.retain(|(offset, _)| {
+                let goes = is_to_go(*offset);
+                removed.extend(goes.then_some(*offset));
+                !goes
+            });
+        }
+        self.parked -= removed.len();
+        removed.sort_unstable();
+        removed
+    }
+
+    /// Offsets of all that are parked.
+    pub(crate) fn parked_offsets(&self) -> impl Iterator<Item = u64> {
+        self.lanes.values().flatten().map(|(offset, _)| *offset)
+    }
+
     /// There are no lanes any more: answers all that were parked.
     pub(crate) fn dissolve(&mut self) -> impl Iterator<Item = (u64, Letter)> + use<> {
         self.parked = 0;

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use ratatoskr_log::{ReadError, Record};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use super::event::{Leaving, MemberId, Outcome, Window};
 use super::registration::Registration;
@@ -64,12 +65,16 @@ pub enum MemberEnd {
     /// Its topic is gone.
     #[error("the topic was deleted")]
     TopicDeleted,
+    /// It was unsubscribed, by its reference.
+    #[error("the member was unsubscribed")]
+    Unsubscribed,
     /// The broker stops.
     #[error("the broker is stopping; join again once it is back")]
     ShuttingDown,
 }
 
-/// One consumer of a durable subscription. Dropping it without [`Member::close`] counts as vanishing.
+/// One consumer of a durable subscription. Dropping it without [`Member::close`] counts as vanishing: a message it held alone has used up an
+/// attempt, several are delivered again one at a time, after the retry delay.
 pub struct Member {
     core: Arc<Core>,
     /// Takes it out of the subscription when it is dropped.
@@ -106,6 +111,8 @@ pub(crate) struct Seat {
     pub(crate) id: MemberId,
     pub(crate) name: Arc<str>,
     pub(crate) joined_ms: u64,
+    /// What ends it when given to [`crate::Broker::end_member`].
+    pub(crate) reference: Uuid,
     outbox: Mutex<Outbox>,
     wake: Notify,
 }
@@ -138,7 +145,9 @@ type Found = Result<Option<Record>, ReadError>;
 
 impl Seat {
     pub(crate) fn new(id: MemberId, name: String, joined_ms: u64) -> Seat {
-        Seat { id, name: name.into(), joined_ms, outbox: Mutex::default(), wake: Notify::new() }
+        let random = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
+        let reference = uuid::Builder::from_random_bytes(random.to_le_bytes()).into_uuid();
+        Seat { id, name: name.into(), joined_ms, reference, outbox: Mutex::default(), wake: Notify::new() }
     }
 
     /// Puts a delivery in. Beyond [`READ_AHEAD_BYTES_MAX`] that the member has not looked at, it has to read messages by itself.
@@ -162,11 +171,19 @@ impl Seat {
         outbox.parcels.drain(..).map(|parcel| parcel.token).collect()
     }
 
+    /// Takes back what lies before an offset and the member has not looked at.
+    pub(crate) fn take_before(&self, first: u64) -> Vec<Token> {
+        let mut outbox = self.outbox.lock();
+        let (gone, kept): (VecDeque<_>, _) =
+            outbox.parcels.drain(..).partition(|parcel| parcel.token.offset < first);
+        outbox.parcels = kept;
+        outbox.bytes -= gone.iter().map(Parcel::bytes_at_hand).sum::<u64>();
+        gone.into_iter().map(|parcel| parcel.token).collect()
+    }
+
     pub(crate) fn end(&self, end: MemberEnd) {
         let mut outbox = self.outbox.lock();
         outbox.end.get_or_insert(end);
-        outbox.parcels.clear();
-        outbox.bytes = 0;
         drop(outbox);
         self.wake.notify_one();
     }
@@ -192,6 +209,11 @@ impl Member {
     /// True when joining has created the subscription.
     pub fn has_created(&self) -> bool {
         self.has_created
+    }
+
+    /// What ends it when given to [`crate::Broker::end_member`].
+    pub fn reference(&self) -> Uuid {
+        self.registration.seat.reference
     }
 
     /// The next deliveries, at least one; waits for them. Dropping the future loses nothing.
@@ -246,14 +268,20 @@ impl Member {
         settle(&self.core, settlements)
     }
 
-    /// Goes in order: what it holds goes back, and the attempts do not count.
+    /// Leaves: what it holds goes back, and no attempt is used up. A message that has come back this way before waits for the retry delay and
+    /// is delivered alone; from the eleventh time on without a settlement each one counts as an attempt.
     pub fn close(mut self) {
-        self.leave_in_order();
+        self.close_when_dropped();
     }
 
-    /// When it is dropped it will have gone in order, as with [`Member::close`].
-    pub fn leave_in_order(&mut self) {
-        self.registration.leaving = Leaving::InOrder;
+    /// When it is dropped it will have left as with [`Member::close`].
+    pub fn close_when_dropped(&mut self) {
+        self.registration.leaving = Leaving::Closed;
+    }
+
+    /// When it is dropped, what it holds goes back as if it had never been delivered: for when the broker ends a stream, or nothing was seen.
+    pub fn release_when_dropped(&mut self) {
+        self.registration.leaving = Leaving::Unharmed;
     }
 
     /// Goes, and what it holds stays leased until it is settled or the lease ends.
@@ -317,7 +345,12 @@ impl Member {
     fn open(&mut self, found: &HashMap<u64, Found>) -> Vec<Delivered> {
         let (mut opened, mut left) = (Vec::with_capacity(self.parcels.len()), VecDeque::new());
         let (mut bytes, mut put_off) = (0, Vec::new());
+        let first = self.topic.log.extent().first;
         for mut parcel in std::mem::take(&mut self.parcels) {
+            if parcel.token.offset < first {
+                self.give_up(parcel.token, &Ok(None));
+                continue;
+            }
             match found.get(&parcel.token.offset) {
                 Some(Ok(Some(record))) => parcel.record = Some(record.clone()),
                 Some(Err(error @ ReadError::Io { .. })) => {

@@ -26,7 +26,7 @@ pub(crate) struct Registration {
     pub(crate) core: Arc<Core>,
     pub(crate) subscription: u32,
     pub(crate) seat: Arc<Seat>,
-    /// How it ends. Until there is a member that could have seen a message: in order.
+    /// How it ends. Until there is a member that could have seen a message: unharmed.
     pub(crate) leaving: Leaving,
     /// Deliveries taken out of the seat that nobody saw.
     pub(crate) unseen: Vec<Token>,
@@ -34,7 +34,7 @@ pub(crate) struct Registration {
 
 impl Registration {
     pub(crate) fn new(core: Arc<Core>, subscription: u32, seat: Seat) -> Registration {
-        let (seat, leaving, unseen) = (Arc::new(seat), Leaving::InOrder, Vec::new());
+        let (seat, leaving, unseen) = (Arc::new(seat), Leaving::Unharmed, Vec::new());
         Registration { core, subscription, seat, leaving, unseen }
     }
 

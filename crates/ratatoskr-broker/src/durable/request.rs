@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor};
+use uuid::Uuid;
 
 use super::describe::SubscriptionDescription;
 use super::desk::Burial;
@@ -250,6 +251,12 @@ pub(crate) enum Request {
         /// Deliveries it was given and never saw: they go back unharmed, however it goes.
         unseen: Vec<Token>,
     },
+    /// Ends a member; answers whether there was one.
+    End {
+        topic: u32,
+        reference: Uuid,
+        reply: Reply<bool>,
+    },
     Settle {
         settlements: Vec<(Token, Outcome)>,
         reply: SettleReply,
@@ -295,6 +302,14 @@ pub(crate) enum Request {
         subscription: u32,
         generation: u64,
         read: SegmentRead,
+    },
+    /// From the same thread: which messages a changed filter excludes.
+    Reviewed {
+        subscription: u32,
+        generation: u64,
+        /// Which change of the filter it is about.
+        change: u64,
+        excluded: Result<Vec<u64>, ReadError>,
     },
     /// From the same thread: messages that are to be buried, as they were asked for.
     Exhumed {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{broadcast, oneshot};
+use uuid::Uuid;
 
 use super::describe::SubscriptionDescription;
 use super::event::{Outcome, Window};
@@ -15,6 +16,7 @@ use super::settings::{SubscriptionRef, SubscriptionSettings};
 use super::token::Token;
 use crate::broker::Broker;
 use crate::core::Core;
+use crate::error::Unavailable;
 use crate::id::MessageId;
 use crate::limits::{SAVED_MAX, SETTLEMENTS_MAX, STEP_ACKS_MAX, SUBSCRIBER_ID_BYTES_MAX};
 use crate::message::{NewMessage, Receipt};
@@ -239,6 +241,19 @@ impl Broker {
             }
             None => Err(SubscriptionError::NotFound(name.clone())),
         }
+    }
+
+    /// Ends a member of a subscription of this topic, by its reference ([`Member::reference`]): it leaves as with [`Member::close`]. False
+    /// when there is none.
+    pub async fn end_member(&self, topic: &TopicName, reference: &str) -> Result<bool, Unavailable> {
+        let core = self.core();
+        let (Some(topic), Ok(reference)) = (core.topic(topic), Uuid::parse_str(reference)) else {
+            return Ok(false);
+        };
+        let (reply, answer) = oneshot::channel();
+        let request = Request::End { topic: topic.log.number, reference, reply };
+        core.courier.push(request).map_err(|_| core.closed())?;
+        answer.await.map_err(|_| core.closed())
     }
 
     /// Settles deliveries of any subscriptions, each for itself. The broker begins at once; the future tells the

@@ -93,6 +93,9 @@ fn sentence(what: &What) -> String {
         What::Handed { member, attempt } => format!("handed to member {member:?}, attempt {attempt}"),
         What::Booked(Booking::Settled) => "acked".to_owned(),
         What::Booked(Booking::Expired) => "expired".to_owned(),
+        What::Booked(Booking::Passed) => {
+            "passed over: the filter was changed and does not want it".to_owned()
+        }
         What::Booked(Booking::Returned { until, spent }) => format!(
             "came back after attempt {}: {:?}; to be delivered again at {} ms",
             spent.attempts, spent.reason, until.wall_ms

@@ -6,7 +6,7 @@ use ratatoskr_client::{Outcome, SubscriptionSettings};
 
 use crate::behaviour::{Behaviour, of};
 use crate::doors::{Door, Member as _, Refusal};
-use crate::stage::{Stage, ack, assert_passed, attempts, nack, offsets, quick, reject, take, take_one};
+use crate::stage::{Stage, ack, assert_passed, nack, quick, reject, take, take_one};
 
 pub(crate) fn behaviours<D: Door>() -> Vec<Behaviour<D>> {
     vec![
@@ -101,9 +101,14 @@ async fn an_acked_message_never_comes_again<D: Door>(stage: Stage<D>) {
     one.vanish();
     let mut two = stage.join("billing", 100).await;
     stage.publish(&["d"]).await;
-    let rest = take(&mut two, 2).await;
-    assert_eq!((offsets(&rest), attempts(&rest)), (vec![1, 3], vec![2, 1]));
-    ack(&two, &rest).await;
+    let mut rest = Vec::new();
+    for _ in 0..2 {
+        let taken = take_one(&mut two).await;
+        ack(&two, std::slice::from_ref(&taken)).await;
+        rest.push((taken.message.offset, taken.attempt));
+    }
+    rest.sort_unstable();
+    assert_eq!(rest, [(1, 2), (3, 1)]);
     let standing = stage.until_why("billing", "caught_up").await;
     assert_eq!((standing.acked, standing.lag_messages, standing.oldest_unsettled_offset), (4, 0, 4));
 }

@@ -162,7 +162,7 @@ impl From<MemberEnd> for Refusal {
     fn from(end: MemberEnd) -> Refusal {
         match end {
             MemberEnd::SubscriptionDeleted | MemberEnd::TopicDeleted => Refusal::NotFound,
-            MemberEnd::ShuttingDown => other(&end),
+            MemberEnd::Unsubscribed | MemberEnd::ShuttingDown => other(&end),
         }
     }
 }

@@ -118,7 +118,7 @@ pub(crate) fn window_from_wire(window: Option<&wire::Window>) -> Result<Window, 
     let messages_max = ratatoskr_broker::limits::MEMBER_OUTSTANDING_MAX;
     if window.messages > messages_max {
         let message =
-            format!("window.messages is {}; allowed are 1 to {messages_max}, or 0 for 100", window.messages);
+            format!("window.messages is {}; allowed are 1 to {messages_max}, or 0 for 10", window.messages);
         return Err(FieldError { field: "window.messages", message });
     }
     Ok(Window {

@@ -22,6 +22,7 @@ use crate::door::route::Route;
 use crate::door::stream::{self, Steps};
 use crate::door::{feed, publishing, tonic_call};
 use crate::limits::SERVED_CALL_BYTES;
+use crate::peer_end::PeerEnd;
 
 /// What a connection remembers with each stream. Dropped when the stream is gone, however that came.
 #[derive(Default)]
@@ -46,6 +47,8 @@ pub(crate) enum Call {
         body: Option<BodySender>,
         /// Ends the task.
         _task: Task,
+        /// How the client went, once it has.
+        peer_end: Arc<PeerEnd>,
         /// Wakes the task when there is room to send.
         room: Option<Waker>,
     },
@@ -121,19 +124,27 @@ fn serve(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
     request.extensions_mut().insert(Arc::clone(&link.visitor));
     let (budget, traffic) = (Arc::clone(link.memory()), Arc::clone(&worker.traffic));
     request.extensions_mut().insert(AnswerMemory { budget, traffic });
+    let peer_end = Arc::<PeerEnd>::default();
+    request.extensions_mut().insert(Arc::clone(&peer_end));
     let held = link.hold(SERVED_CALL_BYTES);
     let serving = tonic_call::serve(worker.routes.clone(), Rc::clone(link), stream, request);
-    spawn(link, stream, sender, async move {
+    let serving = async move {
         serving.await;
         drop(held);
-    });
+    };
+    spawn_for(link, stream, (sender, peer_end), serving);
+}
+
+/// Lets a task serve a call whose request is complete, as [`spawn_for`] does.
+pub(super) fn spawn(link: &Rc<Link>, stream: StreamId, serving: impl Future<Output = ()> + 'static) {
+    spawn_for(link, stream, (None, Arc::default()), serving);
 }
 
 /// Lets a task serve a call to its end; the task ends with the call. Should it panic, the client is told.
-pub(super) fn spawn(
+pub(super) fn spawn_for(
     link: &Rc<Link>,
     stream: StreamId,
-    body: Option<BodySender>,
+    (body, peer_end): (Option<BodySender>, Arc<PeerEnd>),
     serving: impl Future<Output = ()> + 'static,
 ) {
     let (owner, serving) = (Rc::clone(link), AssertUnwindSafe(serving).catch_unwind());
@@ -145,13 +156,24 @@ pub(super) fn spawn(
         }
         owner.wake();
     });
-    hold(link, stream, body, Task::new(&task));
+    if let Some(call) = link.http2().tag(stream) {
+        *call = Call::Served { body, _task: Task::new(&task), peer_end, room: None };
+    }
 }
 
 /// Keeps a task with the call it serves.
-pub(super) fn hold(link: &Link, stream: StreamId, body: Option<BodySender>, task: Task) {
+pub(super) fn hold(link: &Link, stream: StreamId, task: Task) {
     if let Some(call) = link.http2().tag(stream) {
-        *call = Call::Served { body, _task: task, room: None };
+        *call = Call::Served { body: None, _task: task, peer_end: Arc::default(), room: None };
+    }
+}
+
+impl Call {
+    /// The connection is lost, and the client had not said that it would go.
+    pub(super) fn lose_peer(&self) {
+        if let Call::Served { peer_end, .. } = self {
+            peer_end.vanish();
+        }
     }
 }
 

@@ -188,7 +188,7 @@ impl Serving<'_> {
                 drop(call);
             }
             // It sends no more calls; those that are open go on.
-            Event::GoAway { .. } => {}
+            Event::GoAway { .. } => self.link.note_goaway(),
         }
     }
 

@@ -30,8 +30,11 @@ use crate::door::route::Route;
 use crate::door::tonic_call::{refuse, status_ending};
 use crate::door::{Worker, calls};
 use crate::encoding::{frames, shared_frames};
+use crate::fetch::Subscribed;
 use crate::memory::{Budget, counted};
 use crate::message_frame::put_message;
+use crate::peer_end::PeerEnd;
+use crate::served::StreamEnds;
 use crate::{fetch, status};
 
 /// A subscriber's request has come.
@@ -48,19 +51,28 @@ pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, requ
         return refuse(link, stream, &status);
     }
     let revoked = asking::revoked(asked, &request.topic);
-    let feeding = feed(Rc::clone(worker), Rc::clone(link), stream, (request, gate), revoked);
-    calls::spawn(link, stream, None, feeding);
+    let peer_end = Arc::<PeerEnd>::default();
+    let (place, ends) = (
+        (Rc::clone(worker), Rc::clone(link), stream),
+        StreamEnds::new(&worker.closing, Arc::clone(&peer_end)),
+    );
+    let feeding = feed(place, (request, gate), revoked, ends);
+    calls::spawn_for(link, stream, (None, peer_end), feeding);
 }
 
 async fn feed(
-    worker: Rc<Worker>,
-    link: Rc<Link>,
-    stream: StreamId,
+    (worker, link, stream): (Rc<Worker>, Rc<Link>, StreamId),
     (request, gate): (SubscribeRequest, Gate),
     mut revoked: BoxFuture<'static, Status>,
+    ends: StreamEnds,
 ) {
     if !request.subscription.is_empty() {
-        return deliver(&worker, &link, stream, (request, gate), revoked).await;
+        let joiner = Joiner { broker: &worker.broker, gate: &gate };
+        match fetch::subscribe(&joiner, request, ends).await {
+            Ok(subscribed) => deliver(&link, stream, subscribed, revoked).await,
+            Err(status) => refuse(&link, stream, &status),
+        }
+        return;
     }
     drop(gate);
     let mut follower = match follow(&worker.broker, request) {
@@ -97,18 +109,18 @@ async fn feed(
 
 /// `Subscribe` with the name of a durable subscription.
 async fn deliver(
-    worker: &Worker,
     link: &Link,
     stream: StreamId,
-    (request, gate): (SubscribeRequest, Gate),
+    subscribed: Subscribed,
     mut revoked: BoxFuture<'static, Status>,
 ) {
-    let joiner = Joiner { broker: &worker.broker, gate: &gate };
-    let (mut messages, has_created) = match fetch::subscribe(&joiner, request, &worker.closing).await {
-        Ok(subscribed) => subscribed,
-        Err(status) => return refuse(link, stream, &status),
-    };
-    write_head(link, stream, has_created.then_some((SUBSCRIPTION_CREATED_METADATA, "true")));
+    let created = subscribed.has_created().then_some((SUBSCRIPTION_CREATED_METADATA, "true"));
+    write_head(
+        link,
+        stream,
+        [(SUBSCRIPTION_REF_METADATA, subscribed.reference())].into_iter().chain(created),
+    );
+    let mut messages = subscribed.into_stream();
     let mut buffer = BytesMut::new();
     let end = loop {
         let next = async {

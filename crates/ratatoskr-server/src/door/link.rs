@@ -41,6 +41,8 @@ pub(crate) struct Link {
     silent_s: Cell<u64>,
     /// The task is to end now, whatever is open.
     is_cut: Cell<bool>,
+    /// The peer has said that it is about to go.
+    has_said_goodbye: Cell<bool>,
     /// A place among its client's connections, and what they may have.
     pub(super) seat: Seat,
     /// What this connection counts for, as of the last look.
@@ -111,6 +113,7 @@ impl Link {
             unfinished: Cell::new(0),
             silent_s: Cell::new(0),
             is_cut: Cell::new(false),
+            has_said_goodbye: Cell::new(false),
             is_on_trial: Cell::new(
                 seat.turned_away.is_some() || seat.client.memory.check(Wish::Begin).is_err(),
             ),
@@ -250,6 +253,11 @@ impl Link {
         self.wake();
     }
 
+    /// The peer sends no more calls, and may close the connection any time.
+    pub(super) fn note_goaway(&self) {
+        self.has_said_goodbye.set(true);
+    }
+
     pub(super) fn is_cut(&self) -> bool {
         self.is_cut.get()
     }
@@ -317,7 +325,7 @@ impl Link {
 
     /// The connection is gone, and with it all calls on it.
     pub(super) fn end(&self) {
-        self.end_calls();
+        self.end_calls_as(if self.has_said_goodbye.get() { |_| {} } else { Call::lose_peer });
         self.count();
         self.seat.count_shared(self.shared.take(), 0);
         *self.backflow.waker.lock() = None;
@@ -325,6 +333,11 @@ impl Link {
 
     /// Nobody is left to hear what comes of the calls.
     pub(super) fn end_calls(&self) {
+        self.end_calls_as(|_| {});
+    }
+
+    /// The same, and says of each how it ended.
+    fn end_calls_as(&self, note: fn(&Call)) {
         let mut calls = Vec::new();
         {
             let mut http2 = self.http2();
@@ -332,6 +345,7 @@ impl Link {
                 calls.extend(http2.remove(stream));
             }
         }
+        calls.iter().for_each(note);
         // Outside of the borrow: what ends a call may look at the link.
         drop(calls);
     }

@@ -47,7 +47,7 @@ pub(super) fn single(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, req
         Err(status) => return refuse(link, stream, &status),
     };
     let (broker, owner) = (worker.broker.clone(), Rc::clone(link));
-    calls::spawn(link, stream, None, async move {
+    calls::spawn(link, stream, async move {
         let _until_done = (way, held);
         respond(&owner, stream, publish::publish(&broker, request).await);
     });
@@ -62,7 +62,7 @@ fn submit(
     let waiting = Waiting { link: Rc::clone(link), stream, kind, _permit: permit };
     match worker.tickets.submit(draft, waiting, &worker.traffic) {
         Ok(None) => {}
-        Ok(Some(task)) => calls::hold(link, stream, None, task),
+        Ok(Some(task)) => calls::hold(link, stream, task),
         Err(status) => refuse(link, stream, &status),
     }
 }
@@ -88,7 +88,7 @@ pub(super) fn batch(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, requ
         Err(status) => return refuse(link, stream, &status),
     };
     let (broker, owner) = (worker.broker.clone(), Rc::clone(link));
-    calls::spawn(link, stream, None, async move {
+    calls::spawn(link, stream, async move {
         let _until_done = (way, held);
         respond(&owner, stream, publish::publish_batch(&broker, request).await);
     });

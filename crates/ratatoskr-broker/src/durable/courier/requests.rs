@@ -59,6 +59,13 @@ impl Courier {
                     }
                 });
             }
+            Request::Reviewed { subscription, generation, change, excluded } => {
+                self.guarded(subscription, now, |desk| {
+                    if desk.generation == generation {
+                        desk.finish_review(change, excluded, now);
+                    }
+                });
+            }
             Request::Exhumed { subscription, generation, exhumed } => {
                 self.exhumed(subscription, generation, exhumed, now);
             }
@@ -98,6 +105,15 @@ impl Courier {
                 self.send_round(true);
                 let tell = |_, reply| After::Tell(reply);
                 self.change(happening.number(), reply, tell, |_| Ok(happening));
+            }
+            Request::End { topic, reference, reply } => {
+                let desks = self.desks.values().filter(|desk| desk.topic.log.number == topic);
+                let mut seats = desks.flat_map(|desk| desk.seats.values());
+                let found = seats.find(|(seat, _)| seat.reference == reference);
+                if let Some((seat, _)) = found {
+                    seat.end(MemberEnd::Unsubscribed);
+                }
+                let _ = reply.send(found.is_some());
             }
             Request::Describe { subscription, reply } => {
                 let desk = self.desks.get(&subscription);

@@ -9,7 +9,7 @@ use crate::limits::{UNSETTLED_MAX, UNSETTLED_MESSAGE_BYTES};
 impl<Cargo> Delivery<Cargo> {
     /// What is read and not settled, bytes.
     pub(crate) fn memory(&self) -> u64 {
-        let messages = self.ready.len() + self.held.len() + self.lanes.parked();
+        let messages = self.ready.len() + self.suspects.len() + self.held.len() + self.lanes.parked();
         messages as u64 * UNSETTLED_MESSAGE_BYTES + self.ready_bytes
     }
 
@@ -33,14 +33,14 @@ impl<Cargo> Delivery<Cargo> {
 
     /// Where a message is, in words, and until when, wall time; `None` when it is not in play.
     pub(crate) fn place_of(&self, offset: u64, now: Moment) -> Option<(&'static str, u64, u32)> {
-        if let Some((letter, _)) = self.ready.get(&offset) {
+        if let Some((letter, _)) = self.ready.get(&offset).or_else(|| self.suspects.get(&offset)) {
             return Some(("ready for the next member with room", 0, letter.attempts));
         }
         if let Some((hold, letter)) = self.held.get(&offset) {
             return Some(match hold {
                 Hold::Leased(lease) => ("leased to a member", now.wall_at(lease.until_ms), letter.attempts),
-                Hold::Waiting { until_ms } => {
-                    ("waits for its retry", now.wall_at(*until_ms), letter.attempts)
+                Hold::Waiting { retry_ms, .. } => {
+                    ("waits for its retry", now.wall_at(*retry_ms), letter.attempts)
                 }
                 Hold::Booking { .. } => ("is being settled", 0, letter.attempts),
                 Hold::Unburied { until_ms, .. } => {
@@ -54,8 +54,11 @@ impl<Cargo> Delivery<Cargo> {
 
     /// The next retry there will be, steady time, and a message that holds back others of its key.
     pub(crate) fn obstacles(&self) -> (Option<u64>, Option<u64>) {
-        let waits = |offset: &u64| matches!(self.held.get(offset), Some((Hold::Waiting { .. }, _)));
-        let retry = self.due.iter().find(|(_, offset)| waits(offset)).map(|&(at_ms, _)| at_ms);
+        let retry_of = |offset: &u64| match self.held.get(offset) {
+            Some((Hold::Waiting { retry_ms, .. }, _)) => Some(*retry_ms),
+            _ => None,
+        };
+        let retry = self.due.iter().find_map(|(_, offset)| retry_of(offset));
         let in_play = self.held.iter().find(|(_, (_, letter))| self.lanes.is_waited_for(letter.lane));
         (retry, in_play.map(|(&offset, _)| offset))
     }
@@ -65,9 +68,19 @@ impl<Cargo> Delivery<Cargo> {
         self.turns.held_by(member)
     }
 
+    /// True when a member let leases end and has not been heard from since: it gets nothing.
+    pub(crate) fn is_stalled(&self, member: MemberId) -> bool {
+        self.turns.is_stalled(member)
+    }
+
+    /// Messages to be delivered alone, of those that are ready.
+    pub(crate) fn suspects(&self) -> usize {
+        self.suspects.len()
+    }
+
     pub(crate) fn census(&self) -> Census {
         Census {
-            ready: self.ready.len(),
+            ready: self.ready.len() + self.suspects.len(),
             parked: self.lanes.parked(),
             parked_keys: self.lanes.waited_for(),
             leased: self.leased,

@@ -1,18 +1,18 @@
-//! How a lease ends: what its member says, what the journal answers, or that nobody says anything.
+//! How a delivery is settled: what its member says, and what the journal answers.
 //!
 //! ```text
 //!   ack, reject, nack ──book──▶ journal ──committed──▶ gone, waiting, or ready
 //!                                  └──────refused────▶ leased as before, or as if the lease had ended
-//!   lease ended, member vanished ──fail──▶ ready, or booked as dead when its attempts are used up
 //!   release ──▶ ready, and the attempt is not counted
 //! ```
 //!
-//! Whoever settles under another lease than the one that runs settles nothing. Which messages go out, and to whom, is not decided here.
+//! Whoever settles under another lease than the one that runs settles nothing. What is in the log no more can be acked, and does not come
+//! back. Leases that end without a settlement: `returning.rs`.
 
 use std::sync::Arc;
 
 use super::{Delivery, Hold, Lease};
-use crate::durable::event::{Booking, Effect, Outcome, Spent};
+use crate::durable::event::{Booking, Effect, Letter, MemberId, Outcome, Spent};
 
 /// A burial the journal refused is tried again after so long.
 const BURIAL_RETRY_MS: u64 = 1000;
@@ -22,8 +22,10 @@ impl<Cargo> Delivery<Cargo> {
         let Some((Hold::Leased(lease), letter)) = held.filter(|(hold, _)| {
             matches!(hold, Hold::Leased(lease) if lease.number == lease_number && lease.until_ms > self.now.steady_ms)
         }) else {
+            self.turns.note_late(lease_number, self.next_lease);
             return self.effects.push(Effect::Stale);
         };
+        let is_gone = offset < self.first;
         let (attempts, first_ms, last_ms) = (letter.attempts, letter.first_ms, letter.last_ms);
         let spent = |reason| Box::new(Spent { attempts, first_ms, last_ms, reason });
         let booking = match outcome {
@@ -32,12 +34,18 @@ impl<Cargo> Delivery<Cargo> {
                 self.due.remove(&(lease.until_ms, offset));
                 lease.until_ms = self.now.after(lease_ms.unwrap_or(self.settings.lease_ms)).steady_ms;
                 self.due.insert((lease.until_ms, offset));
+                let member = lease.member;
+                self.note_life(member);
                 return self.effects.push(Effect::Done);
             }
             Outcome::Release => {
-                self.release(offset);
-                return self.effects.push(Effect::Done);
+                let member = lease.member;
+                self.note_life(member);
+                // First what was asked for.
+                self.effects.push(Effect::Done);
+                return self.release(offset);
             }
+            Outcome::Nack { .. } | Outcome::Reject { .. } if is_gone => Booking::Expired,
             Outcome::Nack { reason, .. } if self.settings.is_exhausted(attempts) => {
                 Booking::Buried(spent(shared(&mut self.last_reason, &reason)))
             }
@@ -76,15 +84,22 @@ impl<Cargo> Delivery<Cargo> {
             return;
         }
         let Some((Hold::Booking { lease, booking }, letter)) = self.take_held(offset) else { return };
+        if let Some(Lease { member: Some(member), number, .. }) = lease {
+            self.turns.note_settled(member, number, self.next_lease);
+        }
         self.leave_member(lease, offset, letter.bytes);
         match booking {
-            Booking::Returned { until, .. } if until.steady_ms > self.now.steady_ms => {
-                let until_ms = until.steady_ms;
-                self.due.insert((until_ms, offset));
-                self.held.insert(offset, (Hold::Waiting { until_ms }, letter));
+            Booking::Returned { .. } if offset < self.first => {
+                self.drop_message(offset, &letter, Booking::Expired);
             }
-            Booking::Returned { .. } => self.make_ready(offset, letter, None),
-            Booking::Settled | Booking::Expired | Booking::Buried(_) => self.free_lane(letter.lane),
+            Booking::Returned { until, .. } => {
+                // Somebody has looked at it and lived to tell.
+                let letter = Letter { returns: 0, suspicions: 0, is_suspect: false, ..letter };
+                self.wait(offset, letter, until.steady_ms);
+            }
+            Booking::Settled | Booking::Expired | Booking::Passed | Booking::Buried(_) => {
+                self.free_lane(letter.lane);
+            }
         }
     }
 
@@ -109,45 +124,22 @@ impl<Cargo> Delivery<Cargo> {
             (None, _) => {
                 let lease = lease.unwrap_or(Lease { member: None, number: 0, until_ms: self.now.steady_ms });
                 self.set_hold(offset, Hold::Leased(lease));
-                self.fail(offset, "lease ended");
+                self.fail(offset, "lease ended", 0);
             }
         }
     }
 
-    /// A delivery that came to nothing: again at once, or to the dead letters.
-    pub(super) fn fail(&mut self, offset: u64, reason: &str) {
-        let Some((Hold::Leased(lease), letter)) = self.held.get(&offset) else { return };
-        let (lease, attempts) = (*lease, letter.attempts);
-        let (first_ms, last_ms, reason) =
-            (letter.first_ms, letter.last_ms, shared(&mut self.last_reason, reason));
-        let spent = Box::new(Spent { attempts, first_ms, last_ms, reason });
-        self.due.remove(&(lease.until_ms, offset));
-        if self.settings.is_exhausted(attempts) {
-            return self.book(offset, Some(lease), Booking::Buried(spent));
+    fn note_life(&mut self, member: Option<MemberId>) {
+        if let Some(member) = member {
+            self.turns.note_life(member, self.next_lease);
         }
-        let Some((_, letter)) = self.take_held(offset) else { return };
-        self.leave_member(Some(lease), offset, letter.bytes);
-        let booking = Booking::Returned { until: self.now, spent };
-        self.effects.push(Effect::Note { offset, booking });
-        self.make_ready(offset, letter, None);
-    }
-
-    /// Back to where it was before it was leased.
-    pub(super) fn release(&mut self, offset: u64) {
-        let Some((Hold::Leased(lease), _)) = self.held.get(&offset) else { return };
-        let lease = *lease;
-        let Some((_, mut letter)) = self.take_held(offset) else { return };
-        self.due.remove(&(lease.until_ms, offset));
-        self.leave_member(Some(lease), offset, letter.bytes);
-        letter.attempts -= 1;
-        self.make_ready(offset, letter, None);
     }
 
     fn set_hold(&mut self, offset: u64, hold: Hold) {
         self.held.get_mut(&offset).expect("its hold was just looked at").0 = hold;
     }
 
-    fn leave_member(&mut self, lease: Option<Lease>, offset: u64, bytes: u32) {
+    pub(super) fn leave_member(&mut self, lease: Option<Lease>, offset: u64, bytes: u32) {
         if let Some(member) = lease.and_then(|lease| lease.member) {
             self.turns.let_go(member, offset, bytes);
         }
@@ -155,7 +147,7 @@ impl<Cargo> Delivery<Cargo> {
 }
 
 /// A reason, shared with the one before if it is the same: a million messages may come back for one reason.
-fn shared(last: &mut Arc<str>, reason: &str) -> Arc<str> {
+pub(super) fn shared(last: &mut Arc<str>, reason: &str) -> Arc<str> {
     if **last != *reason {
         *last = reason.into();
     }

@@ -1,6 +1,7 @@
 //! The life cycle, transition by transition, and against a model that is too simple to be wrong.
 
 mod model;
+mod returns;
 mod scripts;
 
 use super::super::event::{Fed, Letter};
@@ -11,7 +12,17 @@ fn fed(offset: u64, letter: Letter) -> Fed<()> {
 }
 
 fn letter(lane: u64, bytes: u32, expires_ms: u64) -> Letter {
-    Letter { lane, bytes, expires_ms, attempts: 0, first_ms: 0, last_ms: 0 }
+    Letter {
+        lane,
+        bytes,
+        expires_ms,
+        attempts: 0,
+        first_ms: 0,
+        last_ms: 0,
+        returns: 0,
+        suspicions: 0,
+        is_suspect: false,
+    }
 }
 
 fn settings() -> SubscriptionSettings {

@@ -1,19 +1,20 @@
 //! Messages that were removed from the topic before the subscription had settled them.
 //!
 //! ```text
-//!   first offset of the topic ─┐        purged before ─┐
-//!   ─── settled ───┬── unsettled ── passed over ───────┴── expired ──┬─▶ what is still there
-//!                  cursor or oldest                                  first
+//!                                  purged before ─┐
+//!   ─── settled ───┬── unsettled: expired, ─────────┴── and removed by retention ──┬─▶ what is still there
+//!                  cursor or oldest                                                first
 //! ```
 //!
 //! They are counted when they are removed, not when somebody would have read them, and written down as any other fate, so that a subscription
-//! nobody works through shows what it has lost. What an operator purged was passed over; what retention took has expired. The filter is not
-//! considered: what is gone cannot be looked at. A message that is leased is not among them: whoever has it may still settle it.
+//! nobody works through shows what it has lost. All of it has expired; what retention took and nobody asked for is said aloud as well. The
+//! filter is not considered: what is gone cannot be looked at. A message that a member has been given is not among them: it may still be settled.
 
 use ratatoskr_log::Moment;
 
 use super::Desk;
 use crate::durable::event::Event;
+use crate::durable::token::Token;
 
 impl Desk {
     /// The topic may begin later than before, or later than the book says: to be looked at in this desk's next turn.
@@ -38,6 +39,11 @@ impl Desk {
         // What goes by this alone.
         let before = std::mem::take(&mut self.round.expired);
         self.apply(Event::Trimmed { first }, now);
+        // Nor are those there that members have not looked at yet.
+        let unseen: Vec<Token> = self.seats.values().flat_map(|(seat, _)| seat.take_before(first)).collect();
+        for Token { offset, lease, .. } in unseen {
+            self.apply(Event::Lost { offset, lease }, now);
+        }
         let cursor = self.delivery.cursor();
         if first > cursor {
             for unread in self.recall.gaps(cursor, first) {
@@ -50,16 +56,9 @@ impl Desk {
         self.urgent |= !gone.is_empty();
         let purged_before = self.topic.purged_before().min(first);
         for range in gone.iter() {
-            let purged = range.start..range.end.min(purged_before);
-            let expired = range.start.max(purged_before)..range.end;
-            if !purged.is_empty() {
-                self.round.passed.insert(purged);
-            }
-            if !expired.is_empty() {
-                // Beyond the first offset it was a message's own time to live.
-                self.removed += expired.end.min(first).saturating_sub(expired.start);
-                self.round.expired.insert(expired);
-            }
+            // Beyond the first offset it was a message's own time to live.
+            self.removed += range.end.min(first).saturating_sub(range.start.max(purged_before));
+            self.round.expired.insert(range);
         }
     }
 }

@@ -64,7 +64,8 @@ fn event(words: &[&str], delivery: &Delivery<()>, settings: &SubscriptionSetting
             member: number(1),
             window: Window { messages: number(2) as u32, ..Window::default() },
         },
-        "close" => Event::Leave { member: number(1), leaving: Leaving::InOrder },
+        "close" => Event::Leave { member: number(1), leaving: Leaving::Closed },
+        "end" => Event::Leave { member: number(1), leaving: Leaving::Unharmed },
         "vanish" => Event::Leave { member: number(1), leaving: Leaving::Vanished },
         "detach" => Event::Leave { member: number(1), leaving: Leaving::Detached },
         "feed" => {
@@ -92,6 +93,15 @@ fn event(words: &[&str], delivery: &Delivery<()>, settings: &SubscriptionSetting
         "refused" => Event::Refused { offset: number(1) },
         "pause" => Event::Change(Arc::new(SubscriptionSettings { paused: true, ..settings.clone() })),
         "resume" => Event::Change(Arc::new(settings.clone())),
+        "filter" => {
+            Event::Change(Arc::new(SubscriptionSettings { filter: words[1].to_owned(), ..settings.clone() }))
+        }
+        "exclude" => Event::Excluded { offsets: (1..words.len()).map(number).collect() },
+        "trim" => Event::Trimmed { first: number(1) },
+        "window" => Event::Widen {
+            member: number(1),
+            window: Window { messages: number(2) as u32, ..Window::default() },
+        },
         "tick" => Event::Tick,
         other => panic!("no such event: {other}"),
     }
@@ -108,6 +118,7 @@ fn sentence(effect: &Effect<()>) -> String {
     let booking = |booking: &Booking| match booking {
         Booking::Settled => "settled".to_owned(),
         Booking::Expired => "expired".to_owned(),
+        Booking::Passed => "passed over".to_owned(),
         Booking::Returned { until, spent } => {
             format!("returned after {} until {}: {}", spent.attempts, until.wall_ms, spent.reason)
         }
@@ -126,7 +137,7 @@ fn sentence(effect: &Effect<()>) -> String {
 }
 
 /// What a script leads to is what it says.
-fn check(script: &str) {
+pub(super) fn check(script: &str) {
     let lines = script.lines().map(str::trim).filter(|line| !line.is_empty());
     let expected: String = lines
         .map(|line| if line.starts_with('>') { format!("{line}\n") } else { format!("  {line}\n") })
@@ -213,13 +224,14 @@ fn a_jump_of_the_wall_clock_ends_no_lease_and_no_delay_and_what_is_shown_is_wall
         > 320/360 tick
         deliver 0 to 1: lease 3 until 1360, attempt 2, to be read again
         = 2 leased
-        > 1320/1360 tick
-        book 0: buried after 2: lease ended
+        > 1319/1359 tick
         = 2 leased
+        > 1320/1360 tick
+        note 0: returned after 2 until 1360: lease ended
+        = 1 ready, 1 leased
         > 2030/2070 tick
         note 1: returned after 1 until 2070: lease ended
-        deliver 1 to 1: lease 4 until 3070, attempt 2, to be read again
-        = 2 leased
+        = 2 ready
         ",
     );
 }
@@ -276,13 +288,15 @@ fn a_lease_that_ends_returns_that_message_only_and_its_token_is_stale() {
         > 1002 ack 0 #3
         book 0: settled
         = 2 leased
+        > 1003 committed 0
+        = 1 leased
         > 1500 tick
         note 1: returned after 1 until 1500: lease ended
         deliver 1 to 1: lease 4 until 2500, attempt 2, to be read again
-        = 2 leased
+        = 1 leased
         > 2500 tick
         book 1: buried after 2: lease ended
-        = 2 leased
+        = 1 leased
         ",
     );
 }
@@ -302,14 +316,21 @@ fn what_a_member_held_goes_back_in_the_manner_it_went() {
         deliver 0 to 2: lease 2 until 1002, attempt 1, to be read again
         = 1 leased
         > 3 vanish 2
-        note 0: returned after 1 until 3: member vanished
-        = 1 ready
+        note 0: returned after 1 until 103: member vanished
+        = 1 waiting
         > 4 join 3 1
-        deliver 0 to 3: lease 3 until 1004, attempt 2, to be read again
+        = 1 waiting
+        > 103 tick
+        deliver 0 to 3: lease 3 until 1103, attempt 2, to be read again
         = 1 leased
-        > 5 detach 3
+        > 104 end 3
+        = 1 ready
+        > 105 join 4 1
+        deliver 0 to 4: lease 4 until 1105, attempt 2, to be read again
         = 1 leased
-        > 6 release 0
+        > 106 detach 4
+        = 1 leased
+        > 107 release 0
         done
         = 1 ready
         ",

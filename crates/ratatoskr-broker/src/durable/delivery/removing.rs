@@ -1,0 +1,74 @@
+//! What is gone: purged, expired, or excluded by a new filter.
+//!
+//! One rule: what is in the log no more, has outlived its time to live, or is not wanted by the filter is gone from every place (ready,
+//! waiting for a retry, parked behind its key), at once, and holds up nothing behind it. Only a lease goes on: its member may still settle the
+//! message, but it does not come back.
+
+use std::collections::BTreeSet;
+
+use super::{Delivery, Hold};
+use crate::durable::event::{Booking, Effect, Letter};
+
+impl<Cargo> Delivery<Cargo> {
+    /// Everything before an offset is in the log no more.
+    pub(super) fn trim(&mut self, first: u64) {
+        self.first = self.first.max(first);
+        self.remove(|offset| offset < first, &Booking::Expired);
+    }
+
+    /// These are not wanted any more; the rest may be delivered again.
+    pub(super) fn exclude(&mut self, offsets: Vec<u64>) {
+        self.is_under_review = false;
+        let offsets: BTreeSet<u64> = offsets.into_iter().collect();
+        if !offsets.is_empty() {
+            self.remove(|offset| offsets.contains(&offset), &Booking::Passed);
+        }
+    }
+
+    /// Everything that has been read and is not leased, or in the hands of the journal, in order.
+    pub(crate) fn undelivered(&self) -> Vec<u64> {
+        let is_waiting = |(offset, (hold, _)): (&u64, &(Hold, Letter))| {
+            matches!(hold, Hold::Waiting { .. }).then_some(*offset)
+        };
+        let ready = self.ready.keys().chain(self.suspects.keys()).copied();
+        let waiting = self.held.iter().filter_map(is_waiting);
+        let mut offsets: Vec<u64> = ready.chain(waiting).chain(self.lanes.parked_offsets()).collect();
+        offsets.sort_unstable();
+        offsets
+    }
+
+    /// A message that is in no place any more is gone.
+    pub(super) fn drop_message(&mut self, offset: u64, letter: &Letter, booking: Booking) {
+        self.effects.push(Effect::Note { offset, booking });
+        self.free_lane(letter.lane);
+    }
+
+    fn remove(&mut self, is_to_go: impl Fn(u64) -> bool, booking: &Booking) {
+        // Those that are parked first, so that none of them comes to the front of its key.
+        for offset in self.lanes.remove_parked(&is_to_go) {
+            self.effects.push(Effect::Note { offset, booking: booking.clone() });
+        }
+        let mut gone: Vec<(u64, Letter)> = Vec::new();
+        for place in [&mut self.ready, &mut self.suspects] {
+            let offsets: Vec<u64> = place.keys().copied().filter(|offset| is_to_go(*offset)).collect();
+            for offset in offsets {
+                let Some((letter, cargo)) = place.remove(&offset) else { continue };
+                self.ready_bytes -= letter.bytes_at_hand(cargo.as_ref());
+                gone.push((offset, letter));
+            }
+        }
+        let waits = |(offset, (hold, _)): (&u64, &(Hold, Letter))| match hold {
+            Hold::Waiting { until_ms, .. } if is_to_go(*offset) => Some((*until_ms, *offset)),
+            _ => None,
+        };
+        let waiting: Vec<(u64, u64)> = self.held.iter().filter_map(waits).collect();
+        for (until_ms, offset) in waiting {
+            self.due.remove(&(until_ms, offset));
+            gone.extend(self.take_held(offset).map(|(_, letter)| (offset, letter)));
+        }
+        gone.sort_unstable_by_key(|(offset, _)| *offset);
+        for (offset, letter) in gone {
+            self.drop_message(offset, &letter, booking.clone());
+        }
+    }
+}
