@@ -115,6 +115,9 @@ impl Guard {
             self.access.counts.reloads_failed.increment();
             tracing::error!(%error, "{kept}");
         }
+        if failed.is_none() && before.is_some() {
+            tracing::info!("the file that was not taken over is whole again: what it says is in force");
+        }
         *before = failed;
     }
 

@@ -201,17 +201,14 @@ impl Loaded {
 
 impl Read {
     fn all(files: &TlsFiles) -> Result<Read, TlsError> {
+        let cert = read("tls_cert", &files.cert)?;
         let key = read("tls_key", &files.key)?;
         if key.is_readable_by_others() {
             let path = files.key.display();
             tracing::warn!(%path, "every user of this machine can read the TLS key; run `chmod o-r {path}`");
         }
         let client_ca = files.client_ca.as_deref().map(|path| read("tls_client_ca", path)).transpose()?;
-        Ok(Read {
-            cert: read("tls_cert", &files.cert)?.bytes,
-            key: key.bytes,
-            client_ca: client_ca.map(|file| file.bytes),
-        })
+        Ok(Read { cert: cert.bytes, key: key.bytes, client_ca: client_ca.map(|file| file.bytes) })
     }
 }
 

@@ -108,10 +108,13 @@ fn what_is_printed_is_acked_and_nothing_else() {
     assert_eq!(shown(&broker, "acked"), "3");
     assert_eq!(consume(&["--raw", "--count", "2", "--no-ack"]), "m4\nm5\n");
     let object = consume(&["--json", "--count", "1"]);
-    assert!(object.contains("\"payload\":\"m4\"") && object.contains("\"attempt\":1,"), "{object}");
+    // What has been handed back twice already lets others go first.
+    assert!(object.contains("\"payload\":\"m6\"") && object.contains("\"attempt\":1,"), "{object}");
     let rest = consume(&["--until-caught-up"]);
-    assert_eq!(rest.lines().count(), 6, "{rest}");
-    assert!(rest.lines().next().unwrap().ends_with("\tm5"), "{rest}");
+    let mut payloads: Vec<_> =
+        rest.lines().filter_map(|line| line.rsplit_once('\t')).map(|(_, m)| m).collect();
+    payloads.sort_unstable();
+    assert_eq!(payloads, ["m10", "m4", "m5", "m7", "m8", "m9"], "{rest}");
     assert_eq!(consume(&["--until-caught-up"]), "");
     assert_eq!((shown(&broker, "acked"), shown(&broker, "redelivered")), ("10".into(), "0".into()));
 }
