@@ -28,7 +28,8 @@ async fn join(broker: &Broker) -> Member {
     let billing =
         SubscriptionRef { topic: topic("orders"), name: SubscriptionName::parse("billing").unwrap() };
     let create = Some((Start::Earliest, SubscriptionSettings::default()));
-    let options = JoinOptions { member: "worker".to_owned(), window: Window::default(), create };
+    let window = Window { messages: ORDERS as u32, ..Window::default() };
+    let options = JoinOptions { member: "worker".to_owned(), window, create };
     broker.join(&billing, options).await.unwrap()
 }
 

@@ -42,6 +42,9 @@ impl Guard {
     pub(crate) fn reload(&self) {
         self.access.audit.reopen();
         let (policy, tls) = (self.reload_policy(), self.reload_tls());
+        if policy.is_ok() && tls.is_ok() {
+            tracing::info!("policy and certificates were read again: what they say is in force");
+        }
         let failed = policy.err().map(|error| error.to_string());
         self.report(POLICY_KEPT, failed, (Look::Changed, &mut None));
         let failed = tls.err().map(|error| error.to_string());
