@@ -156,7 +156,9 @@ fn why(desk: &Desk, next: u64, now: Moment) -> String {
             census.leased
         );
     }
-    if census.ready > 0 && !desk.delivery.has_room() {
+    let is_held_back = desk.delivery.suspects() > 0
+        || desk.seats.values().any(|(seat, _)| desk.delivery.is_stalled(seat.id));
+    if census.ready > 0 && (is_held_back || !desk.delivery.has_room()) {
         return why_no_room(desk, census.ready);
     }
     if desk.delivery.is_full() {

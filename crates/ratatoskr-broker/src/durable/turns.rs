@@ -172,7 +172,7 @@ impl Turns {
         let is_idle = |id: &MemberId| {
             self.members
                 .get(id)
-                .is_some_and(|member| member.held.is_empty() && member.silence == Silence::None)
+                .is_some_and(|member| member.held.is_empty() && member.silence != Silence::Stalled)
         };
         let draining = self.draining.filter(|id| is_idle(id));
         if let Some(id) = draining.or_else(|| self.queue.iter().copied().find(is_idle)) {
@@ -180,8 +180,10 @@ impl Turns {
             self.queue.retain(|other| *other != id);
             let member = self.members.get_mut(&id).expect("it has just been looked at");
             member.in_queue = false;
-            // What becomes of it tells of this message alone.
-            member.lapsed.clear();
+            if member.silence == Silence::None {
+                // What becomes of it tells of this message alone; of a silent member it tells nothing.
+                member.lapsed.clear();
+            }
             member.is_alone = true;
             self.alone += 1;
             return Some(id);

@@ -58,8 +58,11 @@ impl<Cargo> Delivery<Cargo> {
             }
         };
         self.due.remove(&(lease.until_ms, offset));
-        let lease = Some(*lease);
-        self.book(offset, lease, booking);
+        let lease = *lease;
+        if let Some(member) = lease.member {
+            self.turns.note_settled(member, lease.number, self.next_lease);
+        }
+        self.book(offset, Some(lease), booking);
     }
 
     pub(super) fn lost(&mut self, offset: u64, lease_number: u64) {
@@ -84,9 +87,6 @@ impl<Cargo> Delivery<Cargo> {
             return;
         }
         let Some((Hold::Booking { lease, booking }, letter)) = self.take_held(offset) else { return };
-        if let Some(Lease { member: Some(member), number, .. }) = lease {
-            self.turns.note_settled(member, number, self.next_lease);
-        }
         self.leave_member(lease, offset, letter.bytes);
         match booking {
             Booking::Returned { .. } if offset < self.first => {

@@ -161,7 +161,7 @@ fn the_second_time_a_stream_is_closed_its_messages_wait_and_come_alone() {
 }
 
 #[test]
-fn a_member_that_settles_nothing_gets_nothing_more_and_its_messages_do_not_die() {
+fn a_silent_member_is_tried_with_one_message_suspects_too_and_none_dies_before_it_is_heard_from() {
     check(
         "
         > 0 join 1 2
@@ -183,16 +183,16 @@ fn a_member_that_settles_nothing_gets_nothing_more_and_its_messages_do_not_die()
         note 0: returned after 2 until 3000: lease ended
         = 3 ready
         > 4000 tick
-        deliver 1 to 1: lease 4 until 5000, attempt 2, to be read again
+        deliver 0 to 1: lease 4 until 5000, attempt 3, to be read again
         = 2 ready, 1 leased
         > 5000 tick
-        note 1: returned after 2 until 5000: lease ended
+        note 0: returned after 3 until 5000: lease ended
         = 3 ready
         > 5001 window 1 2
-        deliver 0 to 1: lease 5 until 6001, attempt 3, to be read again
+        deliver 0 to 1: lease 5 until 6001, attempt 4, to be read again
         = 2 ready, 1 leased
         > 6001 tick
-        book 0: buried after 3: lease ended
+        book 0: buried after 4: lease ended
         = 2 ready, 1 leased
         ",
     );
