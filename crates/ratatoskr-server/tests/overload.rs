@@ -244,27 +244,27 @@ async fn what_would_become_millions_of_values_is_refused_before_it_does() {
     let refusal = client.publish(message).await.unwrap_err();
     assert_eq!(refusal.code(), Code::InvalidArgument);
     assert!(refusal.message().contains("20000 metadata entries"), "{refusal}");
-    let settlements = vec![Settlement::default(); 40_000];
+    let settlements = vec![Settlement::default(); 100_001];
     let refusal = client.settle(SettleRequest { settlements, ..SettleRequest::default() }).await.unwrap_err();
     assert_eq!(refusal.code(), Code::InvalidArgument);
-    assert!(refusal.message().contains("more values than the 30000"), "{refusal}");
-    let filter = (0..40_000).map(|number| (number.to_string(), String::new())).collect();
+    assert!(refusal.message().contains("settlements has 100001 entries; at most 100000"), "{refusal}");
+    let filter = (0..120_000).map(|number| (number.to_string(), String::new())).collect();
     let subscribe = SubscribeRequest { topic: "orders".into(), filter, ..SubscribeRequest::default() };
     let refusal = client.subscribe(subscribe).await.unwrap_err();
     assert_eq!(refusal.code(), Code::InvalidArgument);
-    assert!(refusal.message().contains("more values than the 30000"), "{refusal}");
+    assert!(refusal.message().contains("more values than the 110000"), "{refusal}");
     let metadata: BTreeMap<_, _> = (0..1000).map(|number| (number.to_string(), String::new())).collect();
     let message = PublishRequest { topic: "orders".into(), metadata, ..PublishRequest::default() };
     let request = SettleRequest { messages: vec![message; 1000], ..SettleRequest::default() };
     let refusal = client.settle(request).await.unwrap_err();
     assert!(refusal.message().contains("800000 in those"), "{refusal}");
     let settle =
-        ConsumeSettle { settlements: vec![Settlement::default(); 40_000], ..ConsumeSettle::default() };
+        ConsumeSettle { settlements: vec![Settlement::default(); 100_001], ..ConsumeSettle::default() };
     let settle = ConsumeRequest { step: Some(consume_request::Step::Settle(settle)) };
     let refusal = client.consume(tokio_stream::iter([settle])).await;
     let refusal = match refusal {
         Ok(answers) => answers.into_inner().message().await.unwrap_err(),
         Err(refusal) => refusal,
     };
-    assert!(refusal.message().contains("more values than the 30000"), "{refusal}");
+    assert!(refusal.message().contains("settlements has 100001 entries; at most 100000"), "{refusal}");
 }
