@@ -183,7 +183,7 @@ impl Consumer {
     }
 
     /// Hands back unharmed what is not settled, and waits until that is done and every settlement before has its fate.
-    /// If the connection breaks first this is an error: the broker hands back by itself what the consumer held, and those attempts count.
+    /// If the connection breaks first this is an error: the broker hands back by itself what the consumer held, as of a member that vanished.
     pub async fn close(self) -> Result<(), ClientError> {
         let (answer, closed) = oneshot::channel();
         let ended =
