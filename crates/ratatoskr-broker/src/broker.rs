@@ -183,6 +183,7 @@ impl Broker {
             dedup,
             health: watch::Sender::new(Health::Serving),
             tally: Tally::default(),
+            saving: tokio::sync::Mutex::default(),
             scans: ScanSlots::default(),
             log_counts: Mutex::new(opened.log.counts()),
             stopping: AtomicBool::new(false),

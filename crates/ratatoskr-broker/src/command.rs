@@ -102,7 +102,10 @@ impl Appended {
 /// Why an append was refused.
 #[derive(Clone, Debug)]
 pub(crate) enum AppendError {
-    TooManyTopics,
+    TooManyTopics {
+        /// As many.
+        topics_max: usize,
+    },
     TooManyDedupIds {
         /// As many.
         ids_max: usize,

@@ -124,6 +124,8 @@ pub(crate) struct Core {
     pub(crate) books: Arc<Books>,
     /// Tells whoever watches of subscriptions that nobody used any more.
     pub(crate) expired_subscriptions: broadcast::Sender<SubscriptionRef>,
+    /// Held by whoever has a state saved.
+    pub(crate) saving: tokio::sync::Mutex<()>,
     /// Who may look through logs now.
     pub(crate) scans: ScanSlots,
     /// Which ids publishers gave lately.

@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use ratatoskr_log::LogError;
 
 use crate::command::AppendError;
-use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, FILTER_ENTRIES_MAX, SUBSCRIBER_ID_BYTES_MAX, TOPICS_MAX,
-};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, FILTER_ENTRIES_MAX, SUBSCRIBER_ID_BYTES_MAX};
 use crate::message::MessageError;
 use crate::name::TopicName;
 use crate::settings::SettingsError;
@@ -102,8 +100,13 @@ pub enum CreateTopicError {
         name: TopicName,
     },
     /// There are as many topics as there may be.
-    #[error("there are {TOPICS_MAX} topics, as many as allowed; delete some")]
-    TooManyTopics,
+    #[error(
+        "there are {topics_max} topics, as many as `memory` allows; delete some, or give the broker more memory"
+    )]
+    TooManyTopics {
+        /// As many.
+        topics_max: usize,
+    },
     /// A setting cannot be.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -192,8 +195,13 @@ pub enum PublishError {
         bytes: usize,
     },
     /// The topic does not exist and there are as many as there may be.
-    #[error("there are {TOPICS_MAX} topics, as many as allowed; delete some, or publish to one that exists")]
-    TooManyTopics,
+    #[error(
+        "there are {topics_max} topics, as many as `memory` allows; publish to one that exists, delete some, or give the broker more memory"
+    )]
+    TooManyTopics {
+        /// As many.
+        topics_max: usize,
+    },
     /// As many ids are remembered as may be.
     #[error(
         "{ids_max} dedup ids are remembered, as many as memory allows; publish without one, shorten dedup_window_ms of busy topics, give the broker more memory, or try again later"
@@ -218,7 +226,7 @@ pub enum PublishError {
 impl From<AppendError> for PublishError {
     fn from(error: AppendError) -> PublishError {
         match error {
-            AppendError::TooManyTopics => PublishError::TooManyTopics,
+            AppendError::TooManyTopics { topics_max } => PublishError::TooManyTopics { topics_max },
             AppendError::TooManyDedupIds { ids_max } => PublishError::TooManyDedupIds { ids_max },
             AppendError::OtherOffset { expected, next_offset } => {
                 PublishError::OtherOffset { expected, next_offset }

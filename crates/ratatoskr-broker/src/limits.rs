@@ -41,16 +41,18 @@ pub const MEMBER_OUTSTANDING_MAX: u32 = 100_000;
 pub const OUTSTANDING_MAX: u32 = 1_000_000;
 /// Messages of a subscription that are leased, wait for a retry or wait behind their key; with more, reading on stops.
 pub const UNSETTLED_MAX: usize = 1_000_000;
-/// What one message counts for that a subscription has read and not settled, bytes: its place in several tables …
-pub const UNSETTLED_MESSAGE_BYTES: u64 = 256;
+/// What one message counts for that a subscription has read and not settled, bytes: its place in several tables, and why it came back …
+pub const UNSETTLED_MESSAGE_BYTES: u64 = 512;
 /// … and how much any subscription may have of it, however much all others have.
-pub const UNSETTLED_BYTES_MIN: u64 = 64 << 10;
+pub const UNSETTLED_BYTES_MIN: u64 = 128 << 10;
 /// Messages read ahead of what members have room for.
 pub const READ_AHEAD_MAX: usize = 1024;
 /// Bytes of messages read ahead for a subscription, and of those that a member has been handed and not looked at; more it reads by itself.
 pub const READ_AHEAD_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of the reason a member gives.
 pub const REASON_BYTES_MAX: usize = 1024;
+/// Bytes that are remembered of the reason for which a message came back; a dead letter has all of its last one.
+pub const REASON_REMEMBERED_BYTES_MAX: usize = 128;
 /// Settlements in one call, or in one step of a stream: all that one member can hold.
 pub const SETTLEMENTS_MAX: usize = MEMBER_OUTSTANDING_MAX as usize;
 /// Acks of one atomic step that also publishes: its block has a batch of messages beside them.

@@ -170,7 +170,9 @@ impl Broker {
                 let gone = || Unavailable::TopicDeleted { topic: name.clone() };
                 Ok(self.core().topic(name).ok_or_else(gone)?)
             }
-            Err(CreateTopicError::TooManyTopics) => Err(PublishError::TooManyTopics),
+            Err(CreateTopicError::TooManyTopics { topics_max }) => {
+                Err(PublishError::TooManyTopics { topics_max })
+            }
             Err(CreateTopicError::Unavailable(reason)) => Err(reason.into()),
             Err(CreateTopicError::Settings(error)) => unreachable!("settings of ours are valid: {error}"),
         }

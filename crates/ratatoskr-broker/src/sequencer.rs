@@ -27,7 +27,6 @@ use crate::command::{AppendError, AppendReply, Appended, Command, Records, Reply
 use crate::core::{Alarm, Core, Health, Tally};
 use crate::dedup::Duplicate;
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
-use crate::limits::TOPICS_MAX;
 use crate::message::Terms;
 use crate::name::TopicName;
 use crate::owner::Owner;
@@ -163,7 +162,7 @@ impl Sequencer {
         if self.core.topic(name).is_some() {
             let _ = reply.send(Err(CreateTopicError::AlreadyExists { name: name.clone() }));
         } else if self.is_crowded() {
-            let _ = reply.send(Err(CreateTopicError::TooManyTopics));
+            let _ = reply.send(Err(CreateTopicError::TooManyTopics { topics_max: self.core.shares.topics }));
         } else {
             let topic = self.stage_create(name, settings);
             self.wait_for(topic, Answer::Create(Some(reply)));
@@ -171,7 +170,7 @@ impl Sequencer {
     }
 
     fn is_crowded(&self) -> bool {
-        self.core.topics.read().len() + self.creating.len() >= TOPICS_MAX
+        self.core.topics.read().len() + self.creating.len() >= self.core.shares.topics
     }
 
     fn stage_create(&mut self, name: &TopicName, settings: TopicSettings) -> Arc<Topic> {

@@ -164,6 +164,11 @@ impl Topic {
         self.durable.fetch_add(change as usize, Ordering::AcqRel);
     }
 
+    /// How many durable subscriptions are at work on it.
+    pub(crate) fn durable_count(&self) -> usize {
+        self.durable.load(Ordering::Acquire)
+    }
+
     /// True when the courier looks after something on it.
     pub(crate) fn has_durable(&self) -> bool {
         self.durable.load(Ordering::Acquire) > 0

@@ -71,8 +71,10 @@ pub const PULL_BYTES_MAX: usize = 3 << 20;
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// … which is at least this, milliseconds.
 pub const HEARTBEAT_MS_MIN: i64 = 100;
-/// What a name in a list of all topics, or of all subscriptions, counts for while it is made and sent.
+/// What a name in a list of all topics counts for while it is made and sent …
 pub const LISTED_NAME_BYTES: usize = 128;
+/// … and what a subscription's does, with its topic's, in a list of subscriptions.
+pub const LISTED_SUBSCRIPTION_BYTES: usize = 2 * LISTED_NAME_BYTES;
 /// Messages one pull fetches at most.
 pub const PULL_MESSAGES_MAX: u32 = 10_000;
 /// How long one pull waits at most.

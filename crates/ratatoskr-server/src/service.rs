@@ -16,7 +16,7 @@ use crate::answers::{AnswerMemory, answer};
 use crate::closing::Closing;
 use crate::consume::{ConsumeStream, Joiner};
 use crate::convert::{durability_to_wire, number};
-use crate::limits::LISTED_NAME_BYTES;
+use crate::limits::{LISTED_NAME_BYTES, LISTED_SUBSCRIPTION_BYTES};
 use crate::served::StreamEnds;
 use crate::{consume, fetch, publish, settle, status, subscribe, subscriptions, topics};
 
@@ -213,9 +213,10 @@ impl MessageBroker for Service {
         &self,
         request: Request<wire::ListSubscriptionsRequest>,
     ) -> Result<Response<wire::ListSubscriptionsResponse>, Status> {
-        let names = self.broker.counters().subscriptions as usize;
-        let held = AnswerMemory::of(&request).hold(names * LISTED_NAME_BYTES)?;
-        subscriptions::list(&self.broker, request.get_ref()).map(|list| answer(list, held))
+        let topic = subscriptions::listed_topic(request.get_ref())?;
+        let names = self.broker.count_subscriptions(topic.as_ref());
+        let held = AnswerMemory::of(&request).hold(names * LISTED_SUBSCRIPTION_BYTES)?;
+        subscriptions::list(&self.broker, topic.as_ref()).map(|list| answer(list, held))
     }
 
     async fn describe_subscription(

@@ -218,7 +218,7 @@ pub(crate) fn publish_name_code(error: &TopicNameError) -> &'static str {
 pub(crate) fn create_refusal(error: &CreateTopicError) -> Result<String, Status> {
     match error {
         CreateTopicError::AlreadyExists { .. } => Ok("already_exists".to_owned()),
-        CreateTopicError::TooManyTopics => Ok(format!("too_many_topics: {error}")),
+        CreateTopicError::TooManyTopics { .. } => Ok(format!("too_many_topics: {error}")),
         CreateTopicError::Settings(settings) => Ok(settings_refusal(settings)),
         CreateTopicError::Unavailable(reason) => Err(unavailable(reason)),
     }
@@ -248,7 +248,7 @@ pub(crate) fn field_refusal(error: &FieldError) -> String {
 pub(crate) fn publish_refusal(error: &PublishError) -> Result<String, Status> {
     match error {
         PublishError::Message { error, .. } => Ok(format!("{}: {error}", message_code(error))),
-        PublishError::TooManyTopics => Ok(format!("too_many_topics: {error}")),
+        PublishError::TooManyTopics { .. } => Ok(format!("too_many_topics: {error}")),
         PublishError::OtherOffset { .. } => Ok(format!("offset_mismatch: {error}")),
         PublishError::TooManyDedupIds { .. } => {
             Err(Failure::new(Code::ResourceExhausted, "TOO_MANY_DEDUP_IDS")
@@ -375,7 +375,12 @@ pub(crate) fn subscription_status(error: &SubscriptionError) -> Status {
         SubscriptionError::TooManySaved(name) => {
             named(Failure::new(Code::ResourceExhausted, "TOO_MANY_SAVED"), name)
         }
-        SubscriptionError::TooManySubscriptions => {
+        SubscriptionError::SavedStatesFull { name, bytes, bytes_max } => {
+            let failure = Failure::new(Code::ResourceExhausted, "SAVED_STATES_FULL");
+            named(failure.fact("bytes", bytes).fact("bytes_max", bytes_max), name)
+        }
+        SubscriptionError::TooManySubscriptions { .. }
+        | SubscriptionError::TooManySubscriptionsOfTopic { .. } => {
             Failure::new(Code::ResourceExhausted, "TOO_MANY_SUBSCRIPTIONS").status(error)
         }
         SubscriptionError::MemberNameTooLong { .. } => bad_field("member", error),

@@ -71,22 +71,25 @@ pub(crate) async fn delete(
 /// `ListSubscriptions`.
 pub(crate) fn list(
     broker: &Broker,
-    request: &wire::ListSubscriptionsRequest,
+    topic: Option<&TopicName>,
 ) -> Result<wire::ListSubscriptionsResponse, Status> {
-    let topic = if request.topic.is_empty() {
-        None
-    } else {
-        Some(TopicName::parse(&request.topic).map_err(|error| status::bad_name("topic", &error))?)
-    };
-    if let Some(topic) = topic.as_ref().filter(|topic| !broker.topic_exists(topic)) {
+    if let Some(topic) = topic.filter(|topic| !broker.topic_exists(topic)) {
         return Err(status::no_topic(topic.as_str()));
     }
     let name = |name: SubscriptionRef| wire::SubscriptionName {
         topic: name.topic.to_string(),
         subscription: name.name.to_string(),
     };
-    let subscriptions = broker.list_subscriptions(topic.as_ref()).into_iter().map(name).collect();
+    let subscriptions = broker.list_subscriptions(topic).into_iter().map(name).collect();
     Ok(wire::ListSubscriptionsResponse { subscriptions })
+}
+
+/// The topic whose subscriptions are to be listed; `None` for all.
+pub(crate) fn listed_topic(request: &wire::ListSubscriptionsRequest) -> Result<Option<TopicName>, Status> {
+    if request.topic.is_empty() {
+        return Ok(None);
+    }
+    TopicName::parse(&request.topic).map(Some).map_err(|error| status::bad_name("topic", &error))
 }
 
 /// `DescribeSubscription`.

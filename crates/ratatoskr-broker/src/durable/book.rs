@@ -44,6 +44,33 @@ pub(crate) struct Standing {
     pub(crate) returned: BTreeMap<u64, Returned>,
 }
 
+/// A standing that was saved, as a checkpoint has it: a range takes two to four bytes instead of forty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SavedState {
+    origin: u64,
+    encoded: Box<[u8]>,
+}
+
+impl SavedState {
+    pub(crate) fn of(standing: &Standing) -> SavedState {
+        let mut encoded = Vec::new();
+        put_standing(&mut encoded, standing);
+        SavedState { origin: standing.origin, encoded: encoded.into() }
+    }
+
+    fn standing(&self) -> Result<Standing, String> {
+        take_standing(&mut Reader::new(&self.encoded), self.origin)
+    }
+
+    /// What it takes in memory, its name and place included.
+    pub(crate) fn bytes(&self) -> u64 {
+        SAVED_STATE_BYTES + self.encoded.len() as u64
+    }
+}
+
+/// What a saved state takes besides its ranges: its name of at most 255 bytes, and its place in the table.
+const SAVED_STATE_BYTES: u64 = 384;
+
 /// How many messages went which way, since the subscription was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -64,7 +91,7 @@ pub(crate) struct Book {
     pub(crate) settings: Arc<SubscriptionSettings>,
     pub(crate) standing: Standing,
     pub(crate) counts: Counts,
-    pub(crate) saved: BTreeMap<String, Standing>,
+    pub(crate) saved: BTreeMap<String, SavedState>,
     /// True once the courier is at work on it: before that nobody finds it.
     is_open: bool,
 }
@@ -158,10 +185,10 @@ impl Book {
             put_number(&mut bytes, count);
         }
         put_standing(&mut bytes, &self.standing);
-        for (name, standing) in &self.saved {
+        for (name, saved) in &self.saved {
             put_text(&mut bytes, name.as_bytes());
-            put_number(&mut bytes, standing.origin);
-            put_standing(&mut bytes, standing);
+            put_number(&mut bytes, saved.origin);
+            bytes.extend_from_slice(&saved.encoded);
         }
         bytes
     }
@@ -175,7 +202,7 @@ impl Book {
         while !reader.is_at_end() {
             let name = reader.text()?.to_owned();
             let origin = reader.number()?;
-            book.saved.insert(name, take_standing(reader, origin)?);
+            book.saved.insert(name, SavedState::of(&take_standing(reader, origin)?));
         }
         Ok(book)
     }
@@ -203,10 +230,28 @@ pub(crate) struct Books {
 
 #[derive(Default)]
 struct Shelf {
-    books: BTreeMap<u32, Book>,
+    /// Boxed: a table of large values has as much room again for those to come.
+    books: BTreeMap<u32, Box<Book>>,
     /// The highest number ever used.
     last_number: u32,
     schedule: Progress,
+    /// Those of the book that was added last: many subscriptions have the same.
+    last_settings: Arc<SubscriptionSettings>,
+}
+
+impl Shelf {
+    fn iter(&self) -> impl Iterator<Item = &Book> {
+        self.books.values().map(|book| &**book)
+    }
+
+    fn add(&mut self, mut book: Book) {
+        if book.settings == self.last_settings {
+            book.settings = self.last_settings.clone();
+        } else {
+            self.last_settings = book.settings.clone();
+        }
+        self.books.insert(book.number, Box::new(book));
+    }
 }
 
 impl Books {
@@ -215,7 +260,8 @@ impl Books {
         let mut guard = self.all.lock();
         if let Happening::Created(created) = happening {
             guard.last_number = guard.last_number.max(created.number);
-            guard.books.insert(created.number, Book::new(created.clone())?);
+            let book = Book::new(created.clone())?;
+            guard.add(book);
             return Ok(());
         }
         if let Happening::Dispatched(progress) = happening {
@@ -242,12 +288,12 @@ impl Books {
                 book.settle(&Round { passed, ..Round::default() });
             }
             Happening::Restored { saved, .. } => {
-                if let Some(standing) = book.saved.get(saved) {
-                    book.standing = standing.clone();
+                if let Some(saved) = book.saved.get(saved) {
+                    book.standing = saved.standing()?;
                 }
             }
             Happening::Saved { saved, .. } => {
-                book.saved.insert(saved.clone(), book.standing.clone());
+                book.saved.insert(saved.clone(), SavedState::of(&book.standing));
             }
             Happening::Forgotten { saved, .. } => {
                 book.saved.remove(saved);
@@ -256,9 +302,22 @@ impl Books {
         Ok(())
     }
 
+    /// Bytes that all saved states take.
+    pub(crate) fn saved_bytes(&self) -> u64 {
+        let guard = self.all.lock();
+        guard.books.values().flat_map(|book| book.saved.values()).map(SavedState::bytes).sum()
+    }
+
+    /// How many subscriptions there are, of one topic or in all.
+    pub(crate) fn count(&self, topic: Option<u32>) -> usize {
+        let guard = self.all.lock();
+        let is_counted = |book: &&Book| book.is_open && topic.is_none_or(|topic| topic == book.topic);
+        guard.iter().filter(is_counted).count()
+    }
+
     /// Looks into one book.
     pub(crate) fn with<T>(&self, number: u32, look: impl FnOnce(&Book) -> T) -> Option<T> {
-        self.all.lock().books.get(&number).map(look)
+        self.all.lock().books.get(&number).map(|book| look(book))
     }
 
     /// Number, topic and name of all subscriptions.
@@ -283,12 +342,12 @@ impl Books {
     pub(crate) fn find(&self, topic: u32, name: &SubscriptionName) -> Option<u32> {
         let guard = self.all.lock();
         let is_meant = |book: &&Book| book.is_open && book.topic == topic && book.name == *name;
-        guard.books.values().find(is_meant).map(|book| book.number)
+        guard.iter().find(is_meant).map(|book| book.number)
     }
 
     /// Whether a subscription is like this.
     pub(crate) fn any(&self, is_meant: impl FnMut(&Book) -> bool) -> bool {
-        self.all.lock().books.values().any(is_meant)
+        self.all.lock().iter().any(is_meant)
     }
 
     /// How far the schedule is worked off.
@@ -323,7 +382,7 @@ impl Books {
             NUMBERS => self.all.lock().last_number = reader.number()? as u32,
             BOOK => {
                 let book = Book::decode(reader)?;
-                self.all.lock().books.insert(book.number, book);
+                self.all.lock().add(book);
             }
             SCHEDULE => self.all.lock().schedule = Progress::take_from(reader)?,
             _ => return Ok(false),

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use ratatoskr_log::Moment;
 
+use super::book::Book;
 use super::desk::{ColdRead, Desk, Review};
 use super::event::Event;
 use super::happening::Happening;
@@ -49,7 +50,7 @@ pub(crate) struct Courier {
     pub(super) core: Arc<Core>,
     /// Names this start of the broker in tokens.
     start: u32,
-    pub(super) desks: HashMap<u32, Desk>,
+    pub(super) desks: HashMap<u32, Box<Desk>>,
     /// Subscriptions to have their turn.
     touched: BTreeSet<u32>,
     /// Whose turn it was last: the next one's is behind it.
@@ -160,7 +161,8 @@ impl Courier {
 
     fn open_desk(&mut self, number: u32, topic: &Arc<Topic>) {
         let (start, now) = (self.start, self.core.moment());
-        let desk = self.core.books.with(number, |book| Desk::open(book, topic.clone(), start, now));
+        let open = |book: &Book| Box::new(Desk::open(book, topic.clone(), start, now));
+        let desk = self.core.books.with(number, open);
         if let Some(mut desk) = desk {
             // Half of what is left: others may be opened before the next sweep.
             self.growth_max /= 2;

@@ -222,6 +222,12 @@ impl Desk {
             self.apply(Event::Settle { offset, lease, outcome: Outcome::Release }, now);
         }
         self.apply(Event::Leave { member, leaving }, now);
+        if self.seats.is_empty() {
+            // An empty table keeps room for several.
+            self.seats = BTreeMap::new();
+            self.to_wake = BTreeSet::new();
+            self.effects = Vec::new();
+        }
     }
 
     pub(crate) fn change(&mut self, settings: Arc<SubscriptionSettings>, now: Moment) {
@@ -307,7 +313,7 @@ impl Desk {
 
     fn carry_out(&mut self, effect: Effect<Record>, asker: Option<Asker>, now: Moment) {
         if let Effect::Book { offset, booking } | Effect::Note { offset, booking } = &effect {
-            self.remember(*offset, What::Booked(booking.clone()), now);
+            self.remember(*offset, What::Booked(booking.remembered()), now);
         }
         match effect {
             Effect::Deliver { member, offset, lease, attempt, until_ms, bytes, cargo } => {

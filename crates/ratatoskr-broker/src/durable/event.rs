@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ratatoskr_log::Moment;
 
 use super::settings::SubscriptionSettings;
-use crate::limits::{LEASE_MS_MAX, LEASE_MS_MIN, REASON_BYTES_MAX};
+use crate::limits::{LEASE_MS_MAX, LEASE_MS_MIN, REASON_BYTES_MAX, REASON_REMEMBERED_BYTES_MAX};
 
 /// Names a member within the broker.
 pub(crate) type MemberId = u64;
@@ -121,11 +121,20 @@ impl Outcome {
         if let Outcome::Nack { reason, .. } | Outcome::Reject { reason } = self
             && reason.len() > REASON_BYTES_MAX
         {
-            let cut = (0..=REASON_BYTES_MAX).rev().find(|&bytes| reason.is_char_boundary(bytes)).unwrap_or(0);
             // What is behind it is not kept either.
-            *reason = reason[..cut].to_owned();
+            *reason = cut(reason, REASON_BYTES_MAX).to_owned();
         }
     }
+}
+
+/// As much of a reason as is remembered of each message that comes back.
+pub(crate) fn remembered(reason: &str) -> &str {
+    cut(reason, REASON_REMEMBERED_BYTES_MAX)
+}
+
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let bytes = (0..=bytes_max.min(text.len())).rev().find(|&bytes| text.is_char_boundary(bytes));
+    &text[..bytes.unwrap_or(0)]
 }
 
 /// How a member goes. What becomes of what it holds: `delivery/returning.rs`.
@@ -205,6 +214,19 @@ pub(crate) enum Booking {
     },
     /// It becomes a dead letter.
     Buried(Box<Spent>),
+}
+
+impl Booking {
+    /// As much of it as a trace has of a message: of a reason, what is remembered of all.
+    pub(crate) fn remembered(&self) -> Booking {
+        match self {
+            Booking::Buried(spent) if spent.reason.len() > REASON_REMEMBERED_BYTES_MAX => {
+                let reason = remembered(&spent.reason).into();
+                Booking::Buried(Box::new(Spent { reason, ..Spent::clone(spent) }))
+            }
+            booking => booking.clone(),
+        }
+    }
 }
 
 /// What a message has used up. Boxed where it is kept: most messages never come back.

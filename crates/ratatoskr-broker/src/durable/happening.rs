@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::book::Returned;
-use super::event::{Booking, Spent};
+use super::event::{Booking, Spent, remembered};
 use super::ranges::Ranges;
 use super::settings::SubscriptionSettings;
 use crate::broken::Broken;
@@ -282,7 +282,7 @@ pub(super) fn take_returned(reader: &mut Reader<'_>) -> Result<BTreeMap<u64, Ret
             until_ms: reader.number()?,
             first_ms: reader.number()?,
             last_ms: reader.number()?,
-            reason: reader.text()?.into(),
+            reason: remembered(reader.text()?).into(),
         };
         all.insert(offset, returned);
     }

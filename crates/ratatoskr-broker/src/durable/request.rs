@@ -109,9 +109,38 @@ pub enum SubscriptionError {
     /// Too many states are saved.
     #[error("subscription {0} has 16 saved states, as many as are allowed; forget one first")]
     TooManySaved(SubscriptionRef),
+    /// All saved states together would take more memory than they may.
+    #[error(
+        "this state of subscription {name} takes {bytes} bytes, and all saved states together may take {bytes_max}, a share of `memory`: forget \
+         saved states that are not needed, or give the broker more memory"
+    )]
+    SavedStatesFull {
+        /// The subscription.
+        name: SubscriptionRef,
+        /// What the state takes.
+        bytes: u64,
+        /// What all may take.
+        bytes_max: u64,
+    },
     /// Too many subscriptions.
-    #[error("there are 100000 subscriptions, as many as are allowed; delete some first")]
-    TooManySubscriptions,
+    #[error(
+        "there are {subscriptions_max} subscriptions, as many as `memory` allows; delete some first, or give the broker more memory"
+    )]
+    TooManySubscriptions {
+        /// As many.
+        subscriptions_max: usize,
+    },
+    /// Too many subscriptions of one topic.
+    #[error(
+        "topic {topic} has {subscriptions_max} subscriptions, a quarter of what `memory` allows for all topics; delete some first, use `expiry_ms`, or \
+         give the broker more memory"
+    )]
+    TooManySubscriptionsOfTopic {
+        /// The topic.
+        topic: crate::name::TopicName,
+        /// As many.
+        subscriptions_max: usize,
+    },
     /// A member's name is too long.
     #[error("the member's name has {bytes} bytes; at most 255 are allowed")]
     MemberNameTooLong {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{broadcast, oneshot};
 use uuid::Uuid;
 
+use super::book::SavedState;
 use super::describe::SubscriptionDescription;
 use super::event::{Outcome, Window};
 use super::happening::Happening;
@@ -121,6 +122,16 @@ impl Broker {
         all
     }
 
+    /// How many durable subscriptions there are, of one topic or in all. Takes as long as there are subscriptions.
+    pub fn count_subscriptions(&self, topic: Option<&TopicName>) -> usize {
+        let core = self.core();
+        match topic.map(|topic| core.topic(topic)) {
+            None => core.books.count(None),
+            Some(Some(topic)) => core.books.count(Some(topic.log.number)),
+            Some(None) => 0,
+        }
+    }
+
     /// Describes a subscription. May read one message from disk.
     pub async fn describe_subscription(
         &self,
@@ -177,10 +188,22 @@ impl Broker {
         saved: &str,
     ) -> Result<(), SubscriptionError> {
         let number = self.find_subscription(name)?;
-        let known =
-            |book: &super::book::Book| book.saved.len() >= SAVED_MAX && !book.saved.contains_key(saved);
-        if self.core().books.with(number, known) == Some(true) {
+        // One at a time: what another one saves meanwhile is not counted yet.
+        let _turn = self.core().saving.lock().await;
+        let look = |book: &super::book::Book| {
+            let replaced = book.saved.get(saved).map(SavedState::bytes);
+            let is_one_too_many = replaced.is_none() && book.saved.len() >= SAVED_MAX;
+            (is_one_too_many, SavedState::of(&book.standing).bytes(), replaced.unwrap_or(0))
+        };
+        let Some((is_one_too_many, bytes, replaced)) = self.core().books.with(number, look) else {
+            return Err(SubscriptionError::NotFound(name.clone()));
+        };
+        if is_one_too_many {
             return Err(SubscriptionError::TooManySaved(name.clone()));
+        }
+        let bytes_max = self.core().shares.saved_states;
+        if self.core().books.saved_bytes() - replaced + bytes > bytes_max {
+            return Err(SubscriptionError::SavedStatesFull { name: name.clone(), bytes, bytes_max });
         }
         let happening = Happening::Saved { number, saved: saved.to_owned() };
         self.ask_courier(name, |reply| Request::Note { happening, reply }).await

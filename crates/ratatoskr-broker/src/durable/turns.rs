@@ -125,6 +125,11 @@ impl Turns {
         let Some(member) = self.members.remove(&id) else { return BTreeSet::new() };
         self.present -= usize::from(!member.has_left);
         self.alone -= usize::from(member.is_alone && !member.has_left);
+        if self.members.is_empty() {
+            // An empty table keeps room for several, and most subscriptions are idle.
+            self.members = BTreeMap::new();
+            self.queue = VecDeque::new();
+        }
         member.held
     }
 

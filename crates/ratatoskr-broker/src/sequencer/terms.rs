@@ -55,7 +55,7 @@ impl Sequencer {
             return Ok(topic);
         }
         if self.is_crowded() {
-            return Err(AppendError::TooManyTopics);
+            return Err(AppendError::TooManyTopics { topics_max: self.core.shares.topics });
         }
         let topic = self.stage_create(&name, settings);
         self.wait_for(topic.clone(), Answer::Create(None));

@@ -58,7 +58,7 @@ fn a_broker_that_cannot_serve_is_a_status_in_calls_that_answer_in_band() {
     assert!(create_refusal(&CreateTopicError::Unavailable(full())).is_err());
     assert!(delete_refusal(&DeleteTopicError::Unavailable(full())).is_err());
     assert!(publish_refusal(&PublishError::Unavailable(full())).is_err());
-    let too_many = publish_refusal(&PublishError::TooManyTopics).unwrap();
+    let too_many = publish_refusal(&PublishError::TooManyTopics { topics_max: 7 }).unwrap();
     assert!(too_many.starts_with("too_many_topics: "), "{too_many}");
 }
 

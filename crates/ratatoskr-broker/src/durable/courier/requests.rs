@@ -20,7 +20,6 @@ use crate::durable::request::{
 use crate::durable::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings};
 use crate::durable::tickets::{After, Asker};
 use crate::durable::token::Token;
-use crate::limits::SUBSCRIPTIONS_MAX;
 use crate::topic::Topic;
 
 impl Courier {
@@ -120,7 +119,7 @@ impl Courier {
                 let _ = reply.send(desk.and_then(|desk| describe(desk, &self.core.books, now)));
             }
             Request::Survey { subscriptions_max, reply } => {
-                let mut desks: Vec<&Desk> = self.desks.values().collect();
+                let mut desks: Vec<&Desk> = self.desks.values().map(|desk| &**desk).collect();
                 desks.sort_unstable_by(|one, other| one.name.cmp(&other.name));
                 let described = desks.into_iter().filter_map(|desk| describe(desk, &self.core.books, now));
                 let _ = reply.send(described.take(subscriptions_max).collect());
@@ -180,8 +179,8 @@ impl Courier {
         }
         let refusal = if self.find(number, &name).is_some() {
             SubscriptionError::AlreadyExists(name_of)
-        } else if self.desks.len() + self.creating.len() >= SUBSCRIPTIONS_MAX {
-            SubscriptionError::TooManySubscriptions
+        } else if let Some(crowded) = self.crowded(&topic) {
+            crowded
         } else {
             self.last_number += 1;
             created.number = self.last_number;
@@ -192,9 +191,23 @@ impl Courier {
         let _ = reply.send(Err(refusal));
     }
 
+    /// Why there cannot be one more on a topic. One topic never uses up what all share.
+    fn crowded(&self, topic: &Topic) -> Option<SubscriptionError> {
+        let subscriptions_max = self.core.shares.subscriptions;
+        if self.desks.len() + self.creating.len() >= subscriptions_max {
+            return Some(SubscriptionError::TooManySubscriptions { subscriptions_max });
+        }
+        let subscriptions_max = subscriptions_max / 4;
+        let creating = self.creating.keys().filter(|(number, _)| *number == topic.log.number).count();
+        if topic.durable_count() + creating < subscriptions_max {
+            return None;
+        }
+        Some(SubscriptionError::TooManySubscriptionsOfTopic { topic: topic.name.clone(), subscriptions_max })
+    }
+
     fn find(&self, topic: u32, name: &SubscriptionName) -> Option<u32> {
-        let is_meant = |desk: &&Desk| desk.topic.log.number == topic && desk.name.name == *name;
-        self.desks.values().find(is_meant).map(|desk| desk.number)
+        let is_meant = |desk: &Desk| desk.topic.log.number == topic && desk.name.name == *name;
+        self.desks.values().find(|desk| is_meant(desk)).map(|desk| desk.number)
     }
 
     fn change_settings(&mut self, number: u32, change: SubscriptionChange, reply: DoneReply) {
@@ -310,7 +323,7 @@ impl Courier {
             let lease = desk.delivery.lease_of(offset, now)?;
             Some(Token { subscription: desk.number, start: self.start, offset, lease })
         };
-        desks.filter_map(token).collect()
+        desks.filter_map(|desk| token(desk)).collect()
     }
 
     fn touch_topic(&mut self, topic: u32) {

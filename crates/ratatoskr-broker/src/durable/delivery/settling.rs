@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use super::{Delivery, Hold, Lease};
-use crate::durable::event::{Booking, Effect, Letter, MemberId, Outcome, Spent};
+use crate::durable::event::{Booking, Effect, Letter, MemberId, Outcome, Spent, remembered};
 
 /// A burial the journal refused is tried again after so long.
 const BURIAL_RETRY_MS: u64 = 1000;
@@ -54,7 +54,8 @@ impl<Cargo> Delivery<Cargo> {
                 let chance = self.chance.f64();
                 let delay_ms = delay_ms.unwrap_or_else(|| self.settings.retry_delay_ms(attempts, chance));
                 let until = self.now.after(delay_ms);
-                Booking::Returned { until, spent: spent(shared(&mut self.last_reason, &reason)) }
+                let reason = shared(&mut self.last_reason, remembered(&reason));
+                Booking::Returned { until, spent: spent(reason) }
             }
         };
         self.due.remove(&(lease.until_ms, offset));
