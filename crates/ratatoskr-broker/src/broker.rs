@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::{
-    Clock, Disk, DiskLock, DiskSpace, Log, LogOptions, Opened, RealClock, RealDisk, RecoveryReport, Scribe,
+    Clock, Disk, DiskLock, DiskSpace, Log, LogOptions, OPEN_FILES_DEFAULT, OPEN_FILES_MIN, Opened, RealClock,
+    RealDisk, RecoveryReport, Scribe,
 };
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -65,6 +66,8 @@ pub struct BrokerConfig {
     pub journal_file_bytes: u64,
     /// Bytes of memory the broker may use, shared out by [`Shares`]. Default 1 GiB, at least 64 MiB.
     pub memory: u64,
+    /// Files of the data directory that may be open at a time. Default 768, at least 24.
+    pub open_files_max: usize,
 }
 
 impl BrokerConfig {
@@ -76,6 +79,7 @@ impl BrokerConfig {
             segment_bytes: 100 << 20,
             journal_file_bytes: 32 << 20,
             memory: MEMORY_BYTES_DEFAULT,
+            open_files_max: OPEN_FILES_DEFAULT,
         }
     }
 
@@ -84,6 +88,7 @@ impl BrokerConfig {
             ("segment_bytes", self.segment_bytes, 1 << 20..=2 << 30, "1 MiB to 2 GiB"),
             ("journal_file_bytes", self.journal_file_bytes, 32 << 20..=1 << 30, "32 MiB to 1 GiB"),
             ("memory", self.memory, MEMORY_BYTES_MIN..=u64::MAX, "64 MiB and more"),
+            ("open_files_max", self.open_files_max as u64, OPEN_FILES_MIN as u64..=u64::MAX, "24 and more"),
         ];
         for (field, value, range, allowed) in ranges {
             if !range.contains(&value) {
@@ -426,6 +431,7 @@ pub(crate) fn log_options(config: &BrokerConfig) -> LogOptions {
         segment_bytes: config.segment_bytes,
         tail_bytes_max: if Broken::Tail.is_on() { usize::MAX } else { shares.recent },
         memory_bytes_max: shares.memory_topics,
+        open_files_max: config.open_files_max,
         entropy: [RandomState::new().hash_one("directory"), RandomState::new().hash_one("ids")],
         promise_of: |settings| {
             TopicSettings::decode(settings)
@@ -470,7 +476,7 @@ fn start(core: &Arc<Core>, opened: Opened, data_dir: PathBuf) -> Running {
                         "the file system fills up; once it is full, publishing waits: free space, purge or delete topics, or shorten retention"
                     );
                 }
-                if matches!(&*core.health.borrow(), Health::DiskFull { .. }) {
+                if core.health.borrow().is_held_up() {
                     let _ = core.inbox.push(Command::Check);
                 }
             }

@@ -33,11 +33,23 @@ pub enum Health {
         /// What to do.
         free_hint: String,
     },
+    /// Reading goes on; publishing waits until the log can open its files, and goes on by itself.
+    Blocked {
+        /// What the operating system refuses, and what to do.
+        reason: String,
+    },
     /// Nothing is acknowledged any more; the process must be restarted.
     Failed {
         /// What failed.
         reason: String,
     },
+}
+
+impl Health {
+    /// True while publishing waits for something that passes.
+    pub fn is_held_up(&self) -> bool {
+        matches!(self, Health::DiskFull { .. } | Health::Blocked { .. })
+    }
 }
 
 /// Figures since the broker was opened (counts) and of this moment (sizes).

@@ -48,6 +48,12 @@ pub enum Unavailable {
         /// What could not grow, and what to do.
         detail: String,
     },
+    /// The log cannot open one of its files, for want of file descriptors most likely: try again. Reading goes on meanwhile.
+    #[error("{reason}; publishing goes on by itself once this is possible")]
+    Blocked {
+        /// What the operating system refuses, and what to do.
+        reason: String,
+    },
     /// A write or sync failed: nothing is acknowledged any more, the process must be restarted.
     #[error("{reason}")]
     Poisoned {

@@ -12,6 +12,7 @@
 //! answers everybody and leaves nothing behind; a panic in one topic's owner fails that topic alone.
 //! Why one thread and not a task per topic: ADR 0002.
 
+mod shortage;
 mod steps;
 mod terms;
 
@@ -19,12 +20,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ratatoskr_log::{Log, LogError, Pressure, Promise, RecordBatch};
+use ratatoskr_log::{Log, LogError, Promise, RecordBatch};
 
 use crate::answer::{Answer, Waiting};
 use crate::broken::Broken;
 use crate::command::{AppendError, AppendReply, Appended, Command, Records, Reply, SettingsChange, WhenFull};
-use crate::core::{Alarm, Core, Health, Tally};
+use crate::core::{Alarm, Core, Tally};
 use crate::dedup::Duplicate;
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::message::Terms;
@@ -95,7 +96,7 @@ impl Sequencer {
                     }
                     change => {
                         let kind = change.when_full();
-                        if self.is_full() && (kind != staged || kind == WhenFull::MakesRoom) {
+                        if self.is_held_up() && (kind != staged || kind == WhenFull::MakesRoom) {
                             self.commit();
                         }
                         staged = kind;
@@ -106,8 +107,8 @@ impl Sequencer {
                     self.commit();
                 }
             }
-            // What goes on while the disk is full goes apart from appends; nothing may follow a topic's deletion in its block.
-            if !self.deleting.is_empty() || self.is_full() {
+            // What goes on while appends are held up goes apart from appends; nothing may follow a topic's deletion in its block.
+            if !self.deleting.is_empty() || self.is_held_up() {
                 self.commit();
             }
             self.append_all(&mut appends);
@@ -262,10 +263,6 @@ impl Sequencer {
         }
     }
 
-    fn is_full(&self) -> bool {
-        matches!(&*self.core.health.borrow(), Health::DiskFull { .. })
-    }
-
     fn append(&mut self, append: Append) {
         let Append { records, reply, .. } = append;
         let count = records.batch.count();
@@ -329,33 +326,6 @@ impl Sequencer {
         }
     }
 
-    /// Waits while memory or the journal are used up; answers why appends must be refused, if so.
-    fn wait_for_room(&mut self) -> Option<Unavailable> {
-        if matches!(&*self.core.health.borrow(), Health::DiskFull { .. })
-            && let Err(error) = self.log.check()
-        {
-            return Some(self.note_failure(&error));
-        }
-        loop {
-            match self.log.pressure() {
-                Pressure::None => return None,
-                Pressure::Wait => self.log.wait_for_scribe(),
-                Pressure::Full => {
-                    let detail = "the disk is full: segments cannot be written; free some space, or delete or purge topics";
-                    self.core.set_health(Health::DiskFull { free_hint: detail.to_owned() });
-                    return Some(Unavailable::DiskFull { detail: detail.to_owned() });
-                }
-            }
-            if let Health::Failed { reason } = &*self.core.health.borrow() {
-                return Some(Unavailable::Poisoned { reason: reason.clone() });
-            }
-            // A scribe that failed makes no more progress: the next write says why.
-            if let Err(error) = self.log.check() {
-                return Some(self.note_failure(&error));
-            }
-        }
-    }
-
     // ---- commit ----
 
     /// Writes and syncs what is staged, and answers those who wait for it.
@@ -387,7 +357,7 @@ impl Sequencer {
         self.creating.clear();
         self.deleting.clear();
         self.core.postboxes.ring();
-        if self.is_full() {
+        if self.is_held_up() {
             self.check();
         }
     }
@@ -429,38 +399,6 @@ impl Sequencer {
         }
         for step in std::mem::take(&mut self.steps) {
             step.fail(&self.core, AppendError::Unavailable(reason.clone()));
-        }
-    }
-
-    /// Tells health about a failed write or sync; answers what to tell the callers.
-    fn note_failure(&mut self, error: &LogError) -> Unavailable {
-        let reason = error.to_string();
-        if error.is_full() && !Broken::Full.is_on() {
-            let full = Health::DiskFull { free_hint: reason.clone() };
-            if self.core.set_health(full) {
-                tracing::warn!(%reason, "publishing waits for room on the disk");
-            }
-            return Unavailable::DiskFull { detail: reason };
-        }
-        if self.core.set_health(Health::Failed { reason: reason.clone() }) {
-            tracing::error!(%reason, "nothing is acknowledged any more");
-        }
-        Unavailable::Poisoned { reason }
-    }
-
-    /// Looks whether there is room (again), and whether the scribe is well.
-    fn check(&mut self) {
-        match self.log.check() {
-            Ok(()) if self.log.pressure() != Pressure::Full => {
-                let was_full = self.is_full();
-                if self.core.set_health(Health::Serving) && was_full {
-                    tracing::info!("the disk has room again; publishing goes on");
-                }
-            }
-            Ok(()) => {}
-            Err(error) => {
-                self.note_failure(&error);
-            }
         }
     }
 }

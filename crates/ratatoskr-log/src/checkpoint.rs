@@ -40,14 +40,14 @@ impl CheckpointWriter {
         facts: Facts,
     ) -> Result<CheckpointWriter, LogError> {
         let path = layout.checkpoint_new();
-        let failed = |error| LogError::io("create", &path, error);
+        let failed = |error| LogError::refused("create", &path, error);
         match disk.remove(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
         let file = disk.open(&path, OpenMode::CreateNew).map_err(failed)?;
         let header = FileHeader { kind: FileKind::Checkpoint, topic: 0, directory, number: 0, sequence: 0 };
-        file.write_all_at(&header.encode(), 0).map_err(failed)?;
+        file.write_all_at(&header.encode(), 0).map_err(|error| LogError::io("write", &path, error))?;
         let mut block = BlockBuilder::new();
         block.push(&Entry::Facts(facts));
         Ok(CheckpointWriter {
@@ -72,10 +72,10 @@ impl CheckpointWriter {
         self.write_block()?;
         let (new, path) = (self.layout.checkpoint_new(), self.layout.checkpoint());
         self.file.sync_data().map_err(|error| LogError::io("sync", &new, error))?;
-        self.disk.rename(&new, &path).map_err(|error| LogError::io("rename to", &path, error))?;
+        self.disk.rename(&new, &path).map_err(|error| LogError::refused("rename to", &path, error))?;
         let root = &self.layout.root;
         // It has its name, which may or may not be durable: whatever the reason, nobody may go on from the one before.
-        self.disk.sync_dir(root).map_err(|source| LogError::Io { action: "sync", path: root.clone(), source })
+        self.disk.sync_dir(root).map_err(|error| LogError::sync(root, error))
     }
 
     fn write_block(&mut self) -> Result<(), LogError> {
@@ -105,7 +105,7 @@ pub(crate) fn read(
     apply: &mut dyn FnMut(u64, Entry<'_>) -> Result<(), String>,
 ) -> Result<Option<CheckpointHead>, LogError> {
     let bytes = match crate::journal::read_file(disk, path) {
-        Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(LogError::Refused { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
     let damaged = |position: usize, what: String| LogError::Damaged {

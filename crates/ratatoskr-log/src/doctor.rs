@@ -103,7 +103,7 @@ pub fn examine(
     ledger: Arc<dyn Ledger>,
 ) -> Result<Diagnosis, LogError> {
     let layout = Layout::new(options.folder.clone());
-    let names = disk.list(&layout.root).map_err(|error| LogError::io("list", &layout.root, error))?;
+    let names = disk.list(&layout.root).map_err(|error| LogError::refused("list", &layout.root, error))?;
     let _lock = lock_if_used(disk, &layout, &names)?;
     let mut diagnosis = Diagnosis::default();
     if !names.iter().any(|name| name == "checkpoint") {
@@ -153,7 +153,7 @@ fn lock_if_used(
         Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
             Ok(None)
         }
-        Err(error) => Err(LogError::io("lock", &path, error)),
+        Err(error) => Err(LogError::refused("lock", &path, error)),
     }
 }
 
@@ -188,7 +188,9 @@ fn refusal(error: &LogError) -> Finding {
             (path.clone(), Some(*position), what.to_owned())
         }
         LogError::Foreign { path, hint } => (path.clone(), None, hint.clone()),
-        LogError::Io { path, .. } => (path.clone(), None, error.to_string()),
+        LogError::Io { path, .. } | LogError::Refused { path, .. } | LogError::NoDescriptors { path, .. } => {
+            (path.clone(), None, error.to_string())
+        }
         other => (PathBuf::new(), None, other.to_string()),
     };
     Finding {

@@ -26,6 +26,28 @@ pub enum LogError {
         /// What was kept.
         bytes: u64,
     },
+    /// The process, or the machine, may open no more files; nothing was changed. Works again once some are closed.
+    #[error(
+        "no file descriptor is left: {action} {path}: {source}; raise the limit (LimitNOFILE= in a systemd unit, ulimit -n in a shell), or lower connections_max"
+    )]
+    NoDescriptors {
+        /// What was tried: a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file or folder could not be opened, created, listed, renamed or removed; nothing was changed. Works again once the cause is gone.
+    #[error("{action} {path}: {source}")]
+    Refused {
+        /// What was tried: a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// A write or sync failed earlier; nothing is acknowledged any more. The process must end.
     #[error("the journal is closed after a failure: {reason}; restart the broker once the disk is sound")]
     Poisoned {
@@ -42,7 +64,7 @@ pub enum LogError {
         /// What is wrong there, and what to do.
         what: String,
     },
-    /// The operating system refused.
+    /// A write, sync or read failed: of what was written nothing is known.
     #[error("{action} {path}: {source}")]
     Io {
         /// What was tried: a verb.
@@ -69,21 +91,21 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// Wraps an I/O error with what was tried; a full disk becomes [`LogError::Full`].
+    /// Wraps the error of a write or read with what was tried.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> LogError {
+        match LogError::refused(action, path, source) {
+            LogError::Refused { action, path, source } => LogError::Io { action, path, source },
+            other => other,
+        }
+    }
+
+    /// Wraps the error of a call that opens, creates, lists, renames or removes with what was tried.
+    pub(crate) fn refused(action: &'static str, path: &Path, source: io::Error) -> LogError {
+        let path = path.to_owned();
         match source.kind() {
-            // Out of file handles or memory passes as a full disk does: refuse, and try again.
-            _ if matches!(
-                Errno::from_io_error(&source),
-                Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
-            ) =>
-            {
-                LogError::Full { path: path.to_owned(), bytes: 0 }
-            }
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                LogError::Full { path: path.to_owned(), bytes: 0 }
-            }
-            _ => LogError::Io { action, path: path.to_owned(), source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => LogError::Full { path, bytes: 0 },
+            _ if is_out_of_descriptors(&source) => LogError::NoDescriptors { action, path, source },
+            _ => LogError::Refused { action, path, source },
         }
     }
 
@@ -96,6 +118,32 @@ impl LogError {
     pub fn is_full(&self) -> bool {
         matches!(self, LogError::Full { .. } | LogError::ReserveUsed { .. })
     }
+
+    /// Wraps the error of making something durable. A failed sync is final, whatever its reason, because a second one may succeed over
+    /// what the first has lost. Only a folder that could not even be opened for it was not synced, and can be later.
+    pub(crate) fn sync(path: &Path, source: io::Error) -> LogError {
+        let (action, path) = ("sync", path.to_owned());
+        if is_out_of_descriptors(&source) {
+            LogError::NoDescriptors { action, path, source }
+        } else {
+            LogError::Io { action, path, source }
+        }
+    }
+
+    /// Wraps the error of a rename on which the order of journal files depends. One that the system declined beforehand changed
+    /// nothing; after any other the file may have either name, which is final.
+    pub(crate) fn rename(to: &Path, source: io::Error) -> LogError {
+        use io::ErrorKind::{OutOfMemory, PermissionDenied, ReadOnlyFilesystem};
+        match source.kind() {
+            PermissionDenied | ReadOnlyFilesystem | OutOfMemory => LogError::refused("rename to", to, source),
+            _ => LogError::io("rename to", to, source),
+        }
+    }
+
+    /// True when nothing was changed, and trying again may help. Anything else ends all writing.
+    pub fn is_passing(&self) -> bool {
+        self.is_full() || matches!(self, LogError::NoDescriptors { .. } | LogError::Refused { .. })
+    }
 }
 
 /// How much a full disk lacks, and what to do.
@@ -105,6 +153,20 @@ fn wanted(bytes: u64) -> String {
         bytes => format!(
             "{bytes} bytes; free as much on its file system, or delete or purge topics that hold more than that"
         ),
+    }
+}
+
+/// `EMFILE` and `ENFILE`: the process, or the machine, has as many files open as it may.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// Why a segment could not be opened or read, in words that say what to do.
+pub(crate) fn read_refusal(error: &io::Error) -> String {
+    if is_out_of_descriptors(error) {
+        format!("{error}: no file descriptor is left; raise the limit, or lower connections_max")
+    } else {
+        error.to_string()
     }
 }
 
@@ -141,4 +203,42 @@ pub enum ReadError {
         /// The system's reason.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(errno: Errno) -> io::Error {
+        io::Error::from_raw_os_error(errno.raw_os_error())
+    }
+
+    #[test]
+    fn a_failed_sync_is_final_unless_the_folder_could_not_be_opened_for_it() {
+        let sync = |errno| LogError::sync(Path::new("journal"), error(errno));
+        for errno in [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::ACCESS] {
+            assert!(!sync(errno).is_passing(), "{errno}");
+        }
+        for errno in [Errno::MFILE, Errno::NFILE] {
+            assert!(matches!(sync(errno), LogError::NoDescriptors { .. }), "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_rename_that_may_have_happened_is_final() {
+        let rename = |errno| LogError::rename(Path::new("2.journal"), error(errno));
+        for errno in [Errno::ACCESS, Errno::ROFS, Errno::NOSPC, Errno::NOMEM] {
+            assert!(rename(errno).is_passing(), "{errno}");
+        }
+        for errno in [Errno::IO, Errno::NOENT] {
+            assert!(!rename(errno).is_passing(), "{errno}");
+        }
+    }
+
+    #[test]
+    fn want_of_descriptors_is_no_full_disk_and_says_what_to_do() {
+        let error = LogError::refused("open", Path::new("spare"), error(Errno::MFILE));
+        assert!(error.is_passing() && !error.is_full());
+        assert!(error.to_string().contains("LimitNOFILE"), "{error}");
+    }
 }

@@ -16,7 +16,7 @@ use crate::block::SegmentEntry;
 use crate::disk::{DiskFile, OpenMode};
 use crate::error::LogError;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, FileKind};
-use crate::index::{IndexEntry, IndexWriter};
+use crate::index::{IndexEntry, IndexWriter, open_or_create, read_entries};
 use crate::layout::{index_file, segment_file};
 use crate::record::{RecordChunk, read_u32, read_u64};
 use crate::topic::TopicLog;
@@ -154,7 +154,7 @@ fn open_for(
 /// short: it is left for the readers to report, and writing goes on in a new one.
 fn reopen(topic: &TopicLog, segment: SegmentEntry) -> Result<Option<OpenSegment>, LogError> {
     let path = segment_file(&topic.folder, segment.base);
-    let failed = |error| LogError::io("open", &path, error);
+    let failed = |error| LogError::refused("open", &path, error);
     let file = match topic.disk.open(&path, OpenMode::Write) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other.map_err(failed)?,
@@ -164,17 +164,15 @@ fn reopen(topic: &TopicLog, segment: SegmentEntry) -> Result<Option<OpenSegment>
         return Ok(None);
     }
     if length > segment.bytes {
-        file.set_len(segment.bytes).map_err(failed)?;
+        file.set_len(segment.bytes).map_err(|error| LogError::io("cut", &path, error))?;
     }
-    let index_path = index_file(&topic.folder, segment.base);
-    let index = IndexWriter::open(&topic.disk, &index_path, segment.base, segment.bytes)
-        .map_err(|error| LogError::io("open", &index_path, error))?;
+    let index = open_index(topic, segment.base, segment.bytes)?;
     Ok(Some(OpenSegment { file, index, segment }))
 }
 
 fn create(topic: &TopicLog, directory: u64, base: u64) -> Result<OpenSegment, LogError> {
     let path = segment_file(&topic.folder, base);
-    let failed = |error| LogError::io("create", &path, error);
+    let failed = |error| LogError::refused("create", &path, error);
     topic.disk.create_dir(&topic.folder).map_err(failed)?;
     let file = match topic.disk.open(&path, OpenMode::CreateNew) {
         // Left by a run whose checkpoint never came: nothing refers to it.
@@ -186,10 +184,8 @@ fn create(topic: &TopicLog, directory: u64, base: u64) -> Result<OpenSegment, Lo
     };
     let header =
         FileHeader { kind: FileKind::Segment, topic: topic.number, directory, number: base, sequence: 0 };
-    file.write_all_at(&header.encode(), 0).map_err(failed)?;
-    let index_path = index_file(&topic.folder, base);
-    let index = IndexWriter::open(&topic.disk, &index_path, base, 0)
-        .map_err(|error| LogError::io("create", &index_path, error))?;
+    file.write_all_at(&header.encode(), 0).map_err(|error| LogError::io("write", &path, error))?;
+    let index = open_index(topic, base, 0)?;
     let segment = SegmentEntry {
         base,
         next: base,
@@ -198,6 +194,13 @@ fn create(topic: &TopicLog, directory: u64, base: u64) -> Result<OpenSegment, Lo
         last_timestamp_ms: 0,
     };
     Ok(OpenSegment { file, index, segment })
+}
+
+fn open_index(topic: &TopicLog, base: u64, segment_bytes: u64) -> Result<IndexWriter, LogError> {
+    let path = index_file(&topic.folder, base);
+    let known = read_entries(&topic.disk, &path, base, segment_bytes);
+    let file = open_or_create(&topic.disk, &path).map_err(|error| LogError::refused("open", &path, error))?;
+    IndexWriter::continuing(file, base, &known).map_err(|error| LogError::io("write", &path, error))
 }
 
 fn last_offset(records: &[u8]) -> u64 {

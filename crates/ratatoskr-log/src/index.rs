@@ -72,10 +72,15 @@ impl IndexWriter {
         segment_bytes: u64,
     ) -> io::Result<IndexWriter> {
         let known = read_entries(disk, path, base, segment_bytes);
-        let file = match disk.open(path, OpenMode::Write) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.open(path, OpenMode::CreateNew)?,
-            other => other?,
-        };
+        IndexWriter::continuing(open_or_create(disk, path)?, base, &known)
+    }
+
+    /// Continues the index in an open file behind the entries it has.
+    pub(crate) fn continuing(
+        file: Arc<dyn DiskFile>,
+        base: u64,
+        known: &[IndexEntry],
+    ) -> io::Result<IndexWriter> {
         let mut header = [0; HEADER_BYTES];
         header[..8].copy_from_slice(MAGIC);
         header[8..].copy_from_slice(&base.to_le_bytes());
@@ -103,6 +108,14 @@ impl IndexWriter {
         self.entries += (self.waiting.len() / ENTRY_BYTES) as u64;
         self.waiting.clear();
         Ok(())
+    }
+}
+
+/// Opens an index for writing.
+pub(crate) fn open_or_create(disk: &Arc<dyn Disk>, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+    match disk.open(path, OpenMode::Write) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => disk.open(path, OpenMode::CreateNew),
+        other => other,
     }
 }
 

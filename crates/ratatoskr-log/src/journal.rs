@@ -55,6 +55,9 @@ pub(crate) struct Journal {
     synced_through: u64,
     /// Last sequence that held entries; a seal covers it.
     unsealed: bool,
+    /// The next file, while it has its name but the name may not be durable. Until it is, no block is written: not to this file, which
+    /// a crash could lose, and not to the one before, because this one's header says which block it begins with.
+    next: Option<Arc<dyn DiskFile>>,
     /// Why nothing is written any more.
     poison: Option<String>,
 }
@@ -78,6 +81,7 @@ impl Journal {
         start: JournalStart,
     ) -> Result<Journal, LogError> {
         let file = create_file(&disk, &layout, &spares, &start)?;
+        sync_folder(&disk, &layout)?;
         Ok(Journal::at(disk, layout, spares, (start, PAGE_BYTES as u64, file)))
     }
 
@@ -100,6 +104,7 @@ impl Journal {
             next_sequence: start.next_sequence,
             synced_through: start.next_sequence.saturating_sub(1),
             unsealed: false,
+            next: None,
             poison: None,
         }
     }
@@ -131,15 +136,34 @@ impl Journal {
             Reserve::Settle => self.reserve_bytes / LAST_PART,
             Reserve::Keep => self.reserve_bytes,
         };
-        end + kept <= self.file_bytes
+        self.next.is_none() && end + kept <= self.file_bytes
     }
 
-    /// Goes on in a new file. [`LogError::Full`] leaves everything as it was.
+    /// Goes on in a new file. An error that passes leaves everything as it was, and this can be tried again.
     pub(crate) fn rotate(&mut self) -> Result<(), LogError> {
         self.check()?;
-        if let Err(error) = self.spares.prepare(Haste::Now) {
-            return Err(if error.is_full() { error } else { self.poisoned(&error) });
+        let created = self.create_next().and_then(|file| {
+            self.next = Some(file);
+            sync_folder(&self.disk, &self.layout)
+        });
+        if let Err(error) = created {
+            let is_final = matches!(error, LogError::Poisoned { .. });
+            return Err(if is_final || error.is_passing() { error } else { self.poisoned(&error) });
         }
+        if let Some(file) = self.next.take() {
+            self.file = file;
+            self.number += 1;
+            self.file_bytes = self.spares.file_bytes();
+            self.position = PAGE_BYTES as u64;
+        }
+        Ok(())
+    }
+
+    fn create_next(&mut self) -> Result<Arc<dyn DiskFile>, LogError> {
+        if let Some(file) = self.next.take() {
+            return Ok(file);
+        }
+        self.spares.prepare(Haste::Now)?;
         self.sync()?;
         let start = JournalStart {
             directory: self.directory,
@@ -148,16 +172,7 @@ impl Journal {
             file_bytes: self.spares.file_bytes(),
             reserve_bytes: self.reserve_bytes,
         };
-        match create_file(&self.disk, &self.layout, &self.spares, &start) {
-            Ok(file) => {
-                self.file = file;
-                self.number += 1;
-                self.file_bytes = start.file_bytes;
-                self.position = PAGE_BYTES as u64;
-                Ok(())
-            }
-            Err(error) => Err(self.poisoned(&error)),
-        }
+        create_file(&self.disk, &self.layout, &self.spares, &start)
     }
 
     /// Writes a block. It is durable after the next [`Journal::sync`].
@@ -221,6 +236,7 @@ impl Journal {
     }
 }
 
+/// Makes the spare the journal file of a number. Its name is durable after [`sync_folder`].
 fn create_file(
     disk: &Arc<dyn Disk>,
     layout: &Layout,
@@ -229,7 +245,8 @@ fn create_file(
 ) -> Result<Arc<dyn DiskFile>, LogError> {
     let taken = spares.take()?;
     let (spare, path) = (layout.spare(), layout.journal_file(start.number));
-    let file = disk.open(&spare, OpenMode::Write).map_err(|error| LogError::io("open", &spare, error))?;
+    let file =
+        disk.open(&spare, OpenMode::Write).map_err(|error| LogError::refused("open", &spare, error))?;
     let header = FileHeader {
         kind: FileKind::Journal,
         topic: (start.file_bytes / PAGE_BYTES as u64) as u32,
@@ -240,18 +257,21 @@ fn create_file(
     let mut page = vec![0; PAGE_BYTES];
     page[..FILE_HEADER_BYTES].copy_from_slice(&header.encode());
     file.write_all_at(&page, 0).map_err(|error| LogError::io("write", &spare, error))?;
-    file.sync_data().map_err(|error| LogError::io("sync", &spare, error))?;
-    disk.rename(&spare, &path).map_err(|error| LogError::io("rename to", &path, error))?;
-    let folder = layout.journal();
-    disk.sync_dir(&folder).map_err(|error| LogError::io("sync", &folder, error))?;
+    file.sync_data().map_err(|error| LogError::sync(&spare, error))?;
+    disk.rename(&spare, &path).map_err(|error| LogError::rename(&path, error))?;
     taken.used();
     Ok(file)
+}
+
+fn sync_folder(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<(), LogError> {
+    let folder = layout.journal();
+    disk.sync_dir(&folder).map_err(|error| LogError::sync(&folder, error))
 }
 
 /// Numbers of the journal files there are, ascending.
 pub(crate) fn list_files(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<Vec<u64>, LogError> {
     let folder = layout.journal();
-    let names = disk.list(&folder).map_err(|error| LogError::io("list", &folder, error))?;
+    let names = disk.list(&folder).map_err(|error| LogError::refused("list", &folder, error))?;
     let mut numbers = Vec::new();
     for name in names {
         match journal_number(&name) {
@@ -268,8 +288,8 @@ pub(crate) fn list_files(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<Vec<u6
 }
 
 pub(crate) fn read_file(disk: &Arc<dyn Disk>, path: &std::path::Path) -> Result<Vec<u8>, LogError> {
-    let file = disk.open(path, OpenMode::Read).map_err(|error| LogError::io("open", path, error))?;
-    let length = file.len().map_err(|error| LogError::io("measure", path, error))?;
+    let file = disk.open(path, OpenMode::Read).map_err(|error| LogError::refused("open", path, error))?;
+    let length = file.len().map_err(|error| LogError::refused("measure", path, error))?;
     let mut bytes = vec![0; length as usize];
     let read = file.read_at(&mut bytes, 0).map_err(|error| LogError::io("read", path, error))?;
     bytes.truncate(read);

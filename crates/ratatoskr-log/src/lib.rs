@@ -24,6 +24,7 @@
 //!     segment_bytes: 1 << 20,
 //!     tail_bytes_max: 1 << 20,
 //!     memory_bytes_max: 1 << 20,
+//!     open_files_max: ratatoskr_log::OPEN_FILES_DEFAULT,
 //!     entropy: [4, 2],
 //!     promise_of: |_| Ok(Promise::Synced),
 //! };
@@ -73,7 +74,7 @@ pub use doctor::{Diagnosis, Finding, Severity, examine};
 pub use error::{LogError, ReadError};
 pub use ledger::{Ledger, NoLedger};
 pub use log::{Log, Placed, Pressure};
-pub use options::{LogCounts, LogOptions};
+pub use options::{LogCounts, LogOptions, OPEN_FILES_DEFAULT, OPEN_FILES_MIN};
 pub use record::{
     Body, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordBatch, RecordChunk, RecordFacts,
 };

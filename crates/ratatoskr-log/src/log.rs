@@ -12,6 +12,7 @@
 //! visible before its promise holds; after a failed write or sync every call answers [`LogError::Poisoned`].
 //! Deliberately not here: names, settings, limits, who waits for what. That is the broker's.
 
+mod pressure;
 mod room;
 
 use std::collections::VecDeque;
@@ -20,6 +21,8 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+pub use self::pressure::Pressure;
+use self::room::Shortage;
 use crate::block::{BlockBuilder, Entry};
 use crate::error::LogError;
 use crate::journal::Journal;
@@ -33,8 +36,6 @@ use crate::topic::{Promise, TopicLog, TopicStart};
 const FLUSH_BYTES: usize = 256 << 10;
 /// When memory is full, the topics of so many of the oldest chunks are handed over at once.
 const FLUSH_AHEAD: usize = 1024;
-/// With so many journal files not yet checkpointed, publishers wait for the scribe.
-const JOURNAL_FILES_MAX: u64 = 12;
 
 /// Where an append went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,17 +44,6 @@ pub struct Placed {
     pub first: u64,
     /// The timestamp all records of the batch got.
     pub timestamp_ms: u64,
-}
-
-/// Whether the log can take appends now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pressure {
-    /// It can.
-    None,
-    /// Memory or the journal are used up until the scribe has caught up: [`Log::wait_for_scribe`].
-    Wait,
-    /// The same, and the scribe has no room on the disk.
-    Full,
 }
 
 /// The writing half of a log.
@@ -75,8 +65,8 @@ pub struct Log {
     recent: VecDeque<Recent>,
     recent_bytes: usize,
     counts: LogCounts,
-    /// When the disk was last found full, until there is another journal file.
-    full_at_ms: Option<u64>,
+    /// Set while the next journal file is needed and cannot be had.
+    shortage: Option<Shortage>,
     spare_asked_for: u64,
 }
 
@@ -110,7 +100,7 @@ impl Log {
             recent: VecDeque::new(),
             recent_bytes: 0,
             counts: LogCounts::default(),
-            full_at_ms: None,
+            shortage: None,
             spare_asked_for: 0,
         }
     }
@@ -225,31 +215,6 @@ impl Log {
     pub fn unstage(&mut self, topic: &Arc<TopicLog>) {
         self.touched.retain(|touched| touched.number != topic.number);
         topic.unstage();
-    }
-
-    /// Whether appends can be taken now.
-    pub fn pressure(&self) -> Pressure {
-        let files = self.journal.number() - self.shared.journal_start.load(Ordering::Acquire);
-        let unflushed = self.shared.unflushed_bytes.load(Ordering::Relaxed);
-        if files < JOURNAL_FILES_MAX && unflushed <= self.shared.options.tail_bytes_max {
-            return Pressure::None;
-        }
-        if self.shared.scribe_is_full.load(Ordering::Relaxed) { Pressure::Full } else { Pressure::Wait }
-    }
-
-    /// Looks whether appends would succeed: tries for the next journal file if this one or the disk is full, and
-    /// learns of a scribe that failed.
-    pub fn check(&mut self) -> Result<(), LogError> {
-        if let Some(reason) = self.shared.failure() {
-            return Err(self.journal.poisoned(&LogError::Poisoned { reason }));
-        }
-        if self.block.is_empty() { self.make_room() } else { Ok(()) }
-    }
-
-    /// Blocks until the scribe has made some progress, or a little while.
-    pub fn wait_for_scribe(&mut self) {
-        self.evict();
-        self.shared.wait_for_progress();
     }
 
     /// Writes all that was staged as one block; makes visible what is promised to be written.

@@ -4,6 +4,11 @@ use std::path::PathBuf;
 
 use crate::topic::Promise;
 
+/// File handles a log holds at most, unless it is told otherwise.
+pub const OPEN_FILES_DEFAULT: usize = 768;
+/// The least it can work with.
+pub const OPEN_FILES_MIN: usize = 24;
+
 /// How a log is laid out.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
@@ -20,6 +25,8 @@ pub struct LogOptions {
     pub tail_bytes_max: usize,
     /// Bytes all memory topics may hold together; beyond it each drops its own oldest records first.
     pub memory_bytes_max: u64,
+    /// File handles it may hold at a time, beside those that are opened and closed again at once.
+    pub open_files_max: usize,
     /// Random bits, used when a data directory is made: the first number keys its journal's checksums and should be
     /// hard to guess, the second seeds the mask of its message ids, which clients can see.
     pub entropy: [u64; 2],

@@ -42,8 +42,8 @@ use crate::unsynced::UnsyncedSegments;
 
 /// Replayed records are moved into segments when so many bytes of them are in memory.
 const REPLAYED_BYTES_MAX: usize = 1 << 20;
-/// Segments that wait to be synced, each with a file handle; with more of them some are synced before the next checkpoint.
-const UNSYNCED_SEGMENTS_MAX: usize = 256;
+/// Of the file handles a log may hold, a third are of segments that wait to be synced. With more of those, some are synced early.
+const FILES_PER_UNSYNCED_SEGMENT: usize = 3;
 
 /// An open log.
 pub struct Opened {
@@ -111,7 +111,7 @@ pub fn open_with(
         return Err(LogError::Foreign { path: layout.checkpoint(), hint });
     };
     // The run before may have died between renaming the checkpoint and syncing the folder.
-    disk.sync_dir(&layout.root).map_err(|error| LogError::io("sync", &layout.root, error))?;
+    disk.sync_dir(&layout.root).map_err(|error| LogError::sync(&layout.root, error))?;
     replay.next_topic = facts.next_topic;
     let start = JournalStart {
         directory,
@@ -186,11 +186,11 @@ fn name_of_resumed(options: &LogOptions) -> u64 {
 
 fn take_lock(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<Box<dyn DiskLock>, LogError> {
     let root = &layout.root;
-    disk.create_dir(root).map_err(|error| LogError::io("create", root, error))?;
+    disk.create_dir(root).map_err(|error| LogError::refused("create", root, error))?;
     let path = layout.lock();
     disk.lock(&path).map_err(|error| match error.kind() {
         ErrorKind::WouldBlock => LogError::Locked { path },
-        _ => LogError::io("lock", &path, error),
+        _ => LogError::refused("lock", &path, error),
     })
 }
 
@@ -198,7 +198,7 @@ fn exists(disk: &Arc<dyn Disk>, path: &std::path::Path) -> Result<bool, LogError
     match disk.open(path, OpenMode::Read) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(LogError::io("open", path, error)),
+        Err(error) => Err(LogError::refused("open", path, error)),
     }
 }
 
@@ -207,7 +207,7 @@ fn make_new(disk: &Arc<dyn Disk>, layout: &Layout, options: &LogOptions) -> Resu
     let root = &layout.root;
     let listed = |folder: &std::path::Path| match disk.list(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.map_err(|error| LogError::io("list", folder, error)),
+        other => other.map_err(|error| LogError::refused("list", folder, error)),
     };
     let ours = |name: &String| matches!(name.as_str(), "lock" | "checkpoint.new" | "journal" | "topics");
     if let Some(foreign) = listed(root)?.iter().find(|name| !ours(name)) {
@@ -220,9 +220,9 @@ fn make_new(disk: &Arc<dyn Disk>, layout: &Layout, options: &LogOptions) -> Resu
             let hint = "the checkpoint that belongs to it is missing; restore the data directory from a copy";
             return Err(LogError::Foreign { path: folder.join(left), hint: hint.to_owned() });
         }
-        disk.create_dir(&folder).map_err(|error| LogError::io("create", &folder, error))?;
+        disk.create_dir(&folder).map_err(|error| LogError::refused("create", &folder, error))?;
     }
-    disk.sync_dir(root).map_err(|error| LogError::io("sync", root, error))?;
+    disk.sync_dir(root).map_err(|error| LogError::sync(root, error))?;
     sync_ancestors(disk, root)?;
     let [directory, mask_seed] = options.entropy;
     let id_mask = fastrand::Rng::with_seed(mask_seed).u128(..);
@@ -237,7 +237,7 @@ fn sync_ancestors(disk: &Arc<dyn Disk>, root: &Path) -> Result<(), LogError> {
         let folder = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
         match disk.sync_dir(folder) {
             Err(error) if was_there_before(error.kind()) => return Ok(()),
-            other => other.map_err(|error| LogError::io("sync", folder, error))?,
+            other => other.map_err(|error| LogError::sync(folder, error))?,
         }
     }
     Ok(())
@@ -272,6 +272,7 @@ pub(crate) struct Replay {
 
 impl Replay {
     fn new(disk: Arc<dyn Disk>, layout: Layout, options: LogOptions, ledger: Arc<dyn Ledger>) -> Replay {
+        let unsynced = UnsyncedSegments::new(options.open_files_max / FILES_PER_UNSYNCED_SEGMENT);
         Replay {
             disk,
             layout,
@@ -284,7 +285,7 @@ impl Replay {
             unflushed: BTreeSet::new(),
             unflushed_bytes: 0,
             has_no_room: false,
-            unsynced: UnsyncedSegments::new(UNSYNCED_SEGMENTS_MAX),
+            unsynced,
             gathered: Vec::new(),
             ledger,
         }

@@ -137,7 +137,7 @@ impl JournalFile {
         directory: u64,
         number: u64,
     ) -> Result<JournalFile, LogError> {
-        let failed = |error| LogError::io("open", &path, error);
+        let failed = |error| LogError::refused("open", &path, error);
         let file = disk.open(&path, OpenMode::Read).map_err(failed)?;
         let length = file.len().map_err(failed)?;
         let mut page = vec![0; PAGE_BYTES];

@@ -30,7 +30,7 @@ pub(crate) fn prepare(
     position: u64,
 ) -> Result<Arc<dyn DiskFile>, LogError> {
     let failed = |action, source| LogError::Io { action, path: path.to_owned(), source };
-    let file = disk.open(path, OpenMode::Write).map_err(|error| LogError::io("open", path, error))?;
+    let file = disk.open(path, OpenMode::Write).map_err(|error| LogError::refused("open", path, error))?;
     let length = file.len().map_err(|error| failed("measure", error))?;
     let (mut window, zeros) = (vec![0; WINDOW_BYTES], vec![0; PAGE_BYTES]);
     let (mut at, mut has_wiped) = (position, false);

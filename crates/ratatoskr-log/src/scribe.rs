@@ -4,8 +4,8 @@
 //!   journal writer ──Flush, Checkpoint, Trim, Remove, Spare──▶ scribe ──▶ segments, checkpoint, old files
 //! ```
 //!
-//! Nothing it does is waited for by a publisher, unless memory or the journal run out. A full disk makes it
-//! put the task back and try again later; any other failure ends all acknowledging
+//! Nothing it does is waited for by a publisher, unless memory or the journal run out. A full disk, or a file that cannot be opened, makes it
+//! put the task back and try again later; a failed write or sync ends all acknowledging
 //! (the journal writer sees it before its next write).
 
 use std::collections::{HashMap, VecDeque};
@@ -21,13 +21,15 @@ use crate::error::LogError;
 use crate::flush::{Flush, Flushed, SegmentWriter};
 use crate::layout::{index_file, segment_file};
 use crate::segment::SegmentReader;
-use crate::shared::{Boundary, BoundaryTopic, Shared, Task};
+use crate::shared::{Boundary, BoundaryTopic, Obstacle, Shared, Task};
 use crate::spares::Haste;
 use crate::topic::{Promise, TopicLog};
 use crate::unsynced::UnsyncedSegments;
 
 /// Topics whose newest segment stays open between flushes; two file handles each.
 const OPEN_WRITERS_MAX: usize = 128;
+/// Of the file handles a log may hold, the part that one open segment has: its own, its index's, and as much again for others.
+const FILES_PER_WRITER: usize = 6;
 
 /// Trimmed segments that are removed and cut together, each with a file handle meanwhile.
 const CUT_TOGETHER: usize = 16;
@@ -55,16 +57,19 @@ impl Scribe {
         self.shared.wait_for_work(timeout)
     }
 
-    /// Does what is in the queue. A full disk leaves tasks for the next call and is no error here.
+    /// Does what is in the queue. What passes, such as a full disk, leaves tasks for the next call and is no error here.
     pub fn run_pending(&mut self) -> Result<(), LogError> {
-        let mut full = false;
+        let mut obstacle = None;
         for _ in 0..self.shared.queued_tasks() {
             let Some(task) = self.shared.take_task() else { break };
             match self.run(&task) {
                 Ok(()) => {}
-                Err(error) if error.is_full() => {
-                    full = true;
+                Err(error) if error.is_passing() => {
                     self.put_back(task);
+                    if let LogError::NoDescriptors { .. } = error {
+                        self.close_idle_files()?;
+                    }
+                    obstacle = Some(Obstacle { is_full: error.is_full(), reason: error.to_string() });
                 }
                 Err(error) => {
                     self.shared.fail(error.to_string());
@@ -73,8 +78,19 @@ impl Scribe {
             }
             self.shared.note_progress();
         }
-        self.shared.scribe_is_full.store(full, Ordering::Relaxed);
+        // Last: the tasks may have opened some again.
+        if self.shared.wants_descriptors.swap(false, Ordering::Relaxed) {
+            self.close_idle_files()?;
+        }
+        self.shared.note_obstacle(obstacle);
         Ok(())
+    }
+
+    /// Closes what is open only to save opening it again. What was written through it is synced first.
+    fn close_idle_files(&mut self) -> Result<(), LogError> {
+        self.writers.clear();
+        self.opened.clear();
+        self.unsynced.sync_segments().inspect_err(|error| self.shared.fail(error.to_string()))
     }
 
     /// Keeps a task for the next time, unless the same flush has been asked for again meanwhile.
@@ -95,10 +111,13 @@ impl Scribe {
             Task::MendIndexes(topic) => self.mend_indexes(topic),
             // What cannot be removed now, the next start removes.
             Task::Trim(topic) => warn_only(self.remove_trimmed(topic)),
-            Task::Remove(topic) => warn_only(self.remove_topic(topic)),
+            Task::Remove(topic) => match self.remove_topic(topic) {
+                Err(error @ LogError::NoDescriptors { .. }) => return Err(error),
+                other => warn_only(other),
+            },
             // No room for a spare now: a rotation will try again and say so to the publishers.
             Task::Spare => match self.shared.spares.prepare(Haste::Ahead) {
-                Err(error) if error.is_full() => {}
+                Err(error) if error.is_passing() => {}
                 other => other?,
             },
         }
@@ -156,7 +175,7 @@ impl Scribe {
         if !self.opened.contains(&number) {
             self.opened.push_back(number);
         }
-        if self.opened.len() > OPEN_WRITERS_MAX
+        if self.opened.len() > OPEN_WRITERS_MAX.min(self.shared.options.open_files_max / FILES_PER_WRITER)
             && let Some(oldest) = self.opened.pop_front()
         {
             self.writers.remove(&oldest);
@@ -270,7 +289,9 @@ impl Scribe {
 
     fn remove_file(&self, path: &std::path::Path) -> Result<(), LogError> {
         match self.shared.disk.remove(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(LogError::io("remove", path, error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(LogError::refused("remove", path, error))
+            }
             _ => Ok(()),
         }
     }
@@ -285,7 +306,7 @@ fn warn_only(result: Result<(), LogError>) {
 
 /// Removes a topic's folder with everything in it. It may be gone already.
 pub(crate) fn remove_folder(shared: &Shared, folder: &std::path::Path) -> Result<(), LogError> {
-    let failed = |error| LogError::io("remove", folder, error);
+    let failed = |error| LogError::refused("remove", folder, error);
     let names = match shared.disk.list(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         other => other.map_err(failed)?,

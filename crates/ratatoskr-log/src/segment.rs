@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use crate::block::SegmentEntry;
 use crate::disk::{Disk, DiskFile, OpenMode};
-use crate::error::ReadError;
+use crate::error::{ReadError, read_refusal};
 use crate::header::{FILE_HEADER_BYTES, FileHeader, FileKind};
 use crate::index::{IndexEntry, IndexWriter, is_whole, read_entries};
 use crate::layout::{index_file, segment_file};
@@ -85,7 +85,7 @@ impl SegmentReader {
                 let (offset, resume) = (segment.base, segment.next);
                 return ReadError::Damaged { offset, resume, path: path.clone(), position: 0 };
             }
-            ReadError::Io { path: path.clone(), reason: error.to_string() }
+            ReadError::Io { path: path.clone(), reason: read_refusal(&error) }
         })?;
         if let Belonging::Foreign(_) = belongs(&*file, (topic.number, topic.directory), segment.base) {
             let (offset, resume) = (segment.base, segment.next);
@@ -279,7 +279,7 @@ impl SegmentReader {
         let read = self
             .file
             .read_at(&mut bytes, position)
-            .map_err(|error| ReadError::Io { path: self.path.clone(), reason: error.to_string() })?;
+            .map_err(|error| ReadError::Io { path: self.path.clone(), reason: read_refusal(&error) })?;
         bytes.truncate(read);
         Ok(bytes)
     }

@@ -32,8 +32,10 @@ pub(crate) struct Shared {
     pub(crate) unflushed_bytes: AtomicUsize,
     /// The first journal file the newest checkpoint needs.
     pub(crate) journal_start: AtomicU64,
-    /// Set while segments cannot be written for lack of room.
-    pub(crate) scribe_is_full: AtomicBool,
+    /// Why segments cannot be written now. Set by the scribe.
+    obstacle: Mutex<Option<Obstacle>>,
+    /// Set by the journal writer when it lacks a descriptor: the scribe closes what it can.
+    pub(crate) wants_descriptors: AtomicBool,
     /// True while a checkpoint is queued or being made.
     pub(crate) checkpoint_queued: AtomicBool,
     pub(crate) checkpoints: AtomicU64,
@@ -50,6 +52,15 @@ struct Tasks {
     /// Why the scribe gave up; the journal writer poisons itself.
     failure: Option<String>,
     closed: bool,
+}
+
+/// What keeps the scribe from its work until it passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Obstacle {
+    /// The disk is full.
+    pub(crate) is_full: bool,
+    /// What happened, and what to do.
+    pub(crate) reason: String,
 }
 
 /// Work for the scribe, done in order.
@@ -105,7 +116,8 @@ impl Shared {
             topics: RwLock::new(BTreeMap::new()),
             unflushed_bytes: AtomicUsize::new(0),
             journal_start: AtomicU64::new(1),
-            scribe_is_full: AtomicBool::new(false),
+            obstacle: Mutex::new(None),
+            wants_descriptors: AtomicBool::new(false),
             checkpoint_queued: AtomicBool::new(false),
             checkpoints: AtomicU64::new(0),
             tasks: Mutex::new(Tasks::default()),
@@ -119,7 +131,7 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// Puts back a task that could not be done now, behind those that may make room for it.
+    /// Puts back a task that could not be done now, behind those that may make it possible.
     pub(crate) fn put_back(&self, task: Task) {
         self.tasks.lock().queue.push_back(task);
     }
@@ -135,8 +147,8 @@ impl Shared {
     /// Waits until there is work, the log closes, or the time is up. False once it is closed.
     pub(crate) fn wait_for_work(&self, timeout: Duration) -> bool {
         let mut tasks = self.tasks.lock();
-        // Tasks that were put back for lack of room are no reason to try again at once.
-        let idle = tasks.queue.is_empty() || self.scribe_is_full.load(Ordering::Relaxed);
+        // Tasks that were put back are no reason to try again at once.
+        let idle = tasks.queue.is_empty() || self.obstacle.lock().is_some();
         if idle && !tasks.closed {
             self.work.wait_for(&mut tasks, timeout);
         }
@@ -151,6 +163,21 @@ impl Shared {
 
     pub(crate) fn note_progress(&self) {
         self.progress.notify_all();
+    }
+
+    /// Notes what keeps the scribe from its work now, if anything.
+    pub(crate) fn note_obstacle(&self, obstacle: Option<Obstacle>) {
+        let mut now = self.obstacle.lock();
+        let is_news = obstacle.is_some() && now.is_none();
+        *now = obstacle;
+        if let Some(Obstacle { reason, .. }) = now.as_ref().filter(|_| is_news) {
+            tracing::warn!(%reason, "segments cannot be written now; this is tried again");
+        }
+    }
+
+    /// What keeps the scribe from its work now.
+    pub(crate) fn obstacle(&self) -> Option<Obstacle> {
+        self.obstacle.lock().clone()
     }
 
     pub(crate) fn close(&self) {

@@ -65,9 +65,9 @@ impl Spares {
         self.remove_if_there(&self.layout.spare_new())?;
         let spare = self.layout.spare();
         let length = match self.disk.open(&spare, OpenMode::Read) {
-            Ok(file) => file.len().map_err(|error| LogError::io("measure", &spare, error))?,
+            Ok(file) => file.len().map_err(|error| LogError::refused("measure", &spare, error))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(LogError::io("open", &spare, error)),
+            Err(error) => return Err(LogError::refused("open", &spare, error)),
         };
         if length == self.file_bytes {
             self.stock.lock().is_ready = true;
@@ -103,7 +103,7 @@ impl Spares {
             });
         }
         let spare = self.layout.spare();
-        self.disk.rename(&path, &spare).map_err(|error| LogError::io("rename to", &spare, error))?;
+        self.disk.rename(&path, &spare).map_err(|error| LogError::refused("rename to", &spare, error))?;
         self.sync_folder()?;
         self.stock.lock().is_ready = true;
         Ok(())
@@ -118,8 +118,10 @@ impl Spares {
     }
 
     fn fill(&self, path: &Path, haste: Haste) -> Result<(), LogError> {
-        let file =
-            self.disk.open(path, OpenMode::CreateNew).map_err(|error| LogError::io("create", path, error))?;
+        let file = self
+            .disk
+            .open(path, OpenMode::CreateNew)
+            .map_err(|error| LogError::refused("create", path, error))?;
         let zeros = vec![0; FILL_BYTES.min(self.file_bytes as usize)];
         let mut at = 0;
         while at < self.file_bytes {
@@ -166,7 +168,7 @@ impl Spares {
 
     fn reuse(&self, number: u64, stock: &mut Stock) -> Result<(), LogError> {
         let (path, spare) = (self.layout.journal_file(number), self.layout.spare());
-        self.disk.rename(&path, &spare).map_err(|error| LogError::io("rename to", &spare, error))?;
+        self.disk.rename(&path, &spare).map_err(|error| LogError::refused("rename to", &spare, error))?;
         self.sync_folder()?;
         stock.is_ready = true;
         Ok(())
@@ -181,7 +183,7 @@ impl Spares {
     fn remove_if_there(&self, path: &Path) -> Result<(), LogError> {
         match self.disk.remove(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(LogError::io("remove", path, error))
+                Err(LogError::refused("remove", path, error))
             }
             _ => Ok(()),
         }
@@ -189,7 +191,7 @@ impl Spares {
 
     fn sync_folder(&self) -> Result<(), LogError> {
         let folder = self.layout.journal();
-        self.disk.sync_dir(&folder).map_err(|error| LogError::io("sync", &folder, error))
+        self.disk.sync_dir(&folder).map_err(|error| LogError::sync(&folder, error))
     }
 }
 

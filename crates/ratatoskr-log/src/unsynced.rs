@@ -70,25 +70,31 @@ impl UnsyncedSegments {
         Ok(())
     }
 
-    /// Syncs all of them, lets go of their handles, and makes new names durable.
-    pub(crate) fn sync_all(&mut self, disk: &dyn Disk, layout: &Layout) -> Result<(), LogError> {
+    /// Syncs all segments, and lets go of their handles.
+    pub(crate) fn sync_segments(&mut self) -> Result<(), LogError> {
         while let Some((&key, _)) = self.files.first_key_value() {
             self.sync(key)?;
         }
+        Ok(())
+    }
+
+    /// Syncs all segments, and makes new names durable.
+    pub(crate) fn sync_all(&mut self, disk: &dyn Disk, layout: &Layout) -> Result<(), LogError> {
+        self.sync_segments()?;
         if self.folders.is_empty() {
             return Ok(());
         }
-        // Names that may not be durable must not be counted on: like a failed sync of content, this is the end. The list is emptied
-        // only when all of it is done.
+        // Names that may not be durable must not be counted on: like a failed sync of content, a failed one here is the end. Folders
+        // that cannot be opened for now stay listed, all of them, and are synced again.
         for topic in self.folders.values() {
             match disk.sync_dir(&topic.folder) {
                 // Deleted since.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                other => other.map_err(|error| LogError::io("sync", &topic.folder, error))?,
+                other => other.map_err(|error| LogError::sync(&topic.folder, error))?,
             }
         }
         let topics = layout.topics();
-        disk.sync_dir(&topics).map_err(|error| LogError::io("sync", &topics, error))?;
+        disk.sync_dir(&topics).map_err(|error| LogError::sync(&topics, error))?;
         self.folders.clear();
         Ok(())
     }

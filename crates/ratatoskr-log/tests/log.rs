@@ -19,6 +19,7 @@ fn options(folder: &Path) -> LogOptions {
         segment_bytes: 256 << 10,
         tail_bytes_max: 512 << 10,
         memory_bytes_max: 1 << 20,
+        open_files_max: ratatoskr_log::OPEN_FILES_DEFAULT,
         entropy: [1, 2],
         promise_of: |settings| match settings {
             b"memory" => Ok(Promise::Memory { bytes_max: 4096 }),

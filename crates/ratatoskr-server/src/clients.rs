@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::bucket::Bucket;
+use crate::limits::REFUSED_CONNECTIONS_MAX;
 use crate::memory::{Budget, Wish};
 
 /// What one client may have at a time.
@@ -38,6 +39,12 @@ pub struct ClientLimits {
 #[derive(Debug)]
 pub(crate) struct Clients {
     limits: ClientLimits,
+    /// Most connections of all clients together.
+    connections_max: u64,
+    /// Accepted connections that are open. Changed only while `here` is locked.
+    connections: AtomicU64,
+    /// Rejected connections that are still open, to be answered at their first call. Changed only while `here` is locked.
+    refused: AtomicU64,
     /// What all callers share.
     pub(crate) memory: Arc<Budget>,
     /// Also those without connections, until the calls they began are paid for: a rate is not begun anew by coming back.
@@ -70,7 +77,7 @@ pub(crate) struct Seat {
     pub(crate) turned_away: Option<TooMuch>,
 }
 
-/// A client has as much as it may.
+/// A client has as much as it may, or all of them together have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TooMuch {
     /// Connections.
@@ -80,6 +87,15 @@ pub(crate) enum TooMuch {
     )]
     Connections {
         /// As many.
+        connections_max: u64,
+    },
+    /// Connections of all clients together.
+    #[error(
+        "the broker has {connections_max} open connections, its limit: close some, or raise `connections_max` and the limit of file \
+         descriptors (LimitNOFILE= in a systemd unit, ulimit -n in a shell)"
+    )]
+    AllConnections {
+        /// The limit.
         connections_max: u64,
     },
     /// Open calls.
@@ -104,10 +120,17 @@ pub(crate) enum TooMuch {
 }
 
 impl Clients {
-    /// Clients that share `memory`, bytes.
-    pub(crate) fn new(limits: ClientLimits, memory: usize) -> Arc<Clients> {
-        let memory = Budget::of_callers(memory);
-        Arc::new(Clients { limits, memory, here: Mutex::default(), started: Instant::now() })
+    /// Clients that share `memory` bytes and `connections_max` connections.
+    pub(crate) fn new(limits: ClientLimits, memory: usize, connections_max: u64) -> Arc<Clients> {
+        Arc::new(Clients {
+            limits,
+            connections_max,
+            connections: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            memory: Budget::of_callers(memory),
+            here: Mutex::default(),
+            started: Instant::now(),
+        })
     }
 
     /// A place for a connection.
@@ -119,13 +142,25 @@ impl Clients {
             here.retain(|_, client| client.is_wanted(now));
         }
         let client = here.entry(address).or_insert_with(|| self.client());
-        let connections_max = self.limits.connections_max.unwrap_or(u64::MAX);
-        let is_full = client.connections.load(Ordering::Relaxed) >= connections_max;
-        let turned_away = is_full.then_some(TooMuch::Connections { connections_max });
-        if !is_full {
+        let turned_away = self.refusal(client);
+        if turned_away.is_none() {
             client.connections.fetch_add(1, Ordering::Relaxed);
+            self.connections.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
         }
         Seat { clients: Arc::clone(self), address, client: Arc::clone(client), turned_away }
+    }
+
+    /// Why a client may have no further connection.
+    fn refusal(&self, client: &Client) -> Option<TooMuch> {
+        let connections_max = self.connections_max;
+        if self.connections.load(Ordering::Relaxed) >= connections_max {
+            return Some(TooMuch::AllConnections { connections_max });
+        }
+        let connections_max = self.limits.connections_max?;
+        let is_full = client.connections.load(Ordering::Relaxed) >= connections_max;
+        is_full.then_some(TooMuch::Connections { connections_max })
     }
 
     fn now(&self) -> u64 {
@@ -161,6 +196,12 @@ impl Seat {
             let held = self.client.memory.held() + self.client.shared.load(Ordering::Relaxed) as usize;
             held >= all.bytes_max() / 8 * 7 / clients.max(1)
         }
+    }
+
+    /// True for a rejected connection that is closed without an answer, because enough rejected ones are open already: each holds a
+    /// file descriptor until its first call is answered.
+    pub(crate) fn is_closed_at_once(&self) -> bool {
+        self.turned_away.is_some() && self.clients.refused.load(Ordering::Relaxed) > REFUSED_CONNECTIONS_MAX
     }
 
     /// Refuses another call, beside `uncounted` ones, if there are as many as may be; and one more a second than may be.
@@ -201,11 +242,13 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.turned_away.is_some() {
-            return;
-        }
         let mut here = self.clients.here.lock();
-        self.client.connections.fetch_sub(1, Ordering::Relaxed);
+        if self.turned_away.is_some() {
+            self.clients.refused.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.client.connections.fetch_sub(1, Ordering::Relaxed);
+            self.clients.connections.fetch_sub(1, Ordering::Relaxed);
+        }
         if !self.client.is_wanted(self.clients.now()) {
             here.remove(&self.address);
         }
@@ -235,7 +278,7 @@ mod tests {
     use crate::memory::{Exhausted, Held};
 
     fn clients(limits: ClientLimits) -> Arc<Clients> {
-        Clients::new(limits, 1000)
+        Clients::new(limits, 1000, u64::MAX)
     }
 
     fn address(text: &str) -> IpAddr {
@@ -253,8 +296,25 @@ mod tests {
         assert!(clients.seat(other).admit(1).is_ok());
         drop(seats);
         drop(third);
-        assert!(clients.here.lock().is_empty(), "who has gone is remembered");
+        assert!(clients.here.lock().is_empty(), "a client without connections is remembered");
         assert!(clients.seat(one).admit(1).is_ok());
+    }
+
+    #[test]
+    fn connections_beyond_the_limit_of_all_clients_get_an_answer_while_few_wait_for_one() {
+        let clients = Clients::new(ClientLimits::default(), 1000, 2);
+        let seat = |number: u8| clients.seat(IpAddr::from([10, 0, 0, number]));
+        let seats = [seat(1), seat(2)];
+        assert!(seats.iter().all(|seat| seat.admit(1).is_ok()));
+        let told: Vec<Seat> = (0..REFUSED_CONNECTIONS_MAX).map(|_| seat(3)).collect();
+        let too_much = TooMuch::AllConnections { connections_max: 2 };
+        assert!(told.iter().all(|seat| seat.admit(1) == Err(too_much) && !seat.is_closed_at_once()));
+        assert!(seat(4).is_closed_at_once(), "each refused connection has a descriptor");
+        drop(told);
+        assert!(!seat(4).is_closed_at_once());
+        drop(seats);
+        assert!(clients.here.lock().is_empty(), "a client without connections is remembered");
+        seat(5).admit(1).unwrap();
     }
 
     #[test]

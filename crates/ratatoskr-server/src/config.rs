@@ -80,6 +80,8 @@ pub struct Config {
     pub journal_file_bytes: u64,
     /// Bytes of memory the broker may use.
     pub memory: u64,
+    /// Most connections to the gRPC listener; `None`: as many as file descriptors allow.
+    pub connections_max: Option<u64>,
     /// What one client may have.
     pub client_limits: ClientLimits,
     /// What a topic gets that is created without settings of its own.
@@ -108,6 +110,7 @@ impl Config {
             segment_bytes: 0,
             journal_file_bytes: 0,
             memory: 0,
+            connections_max: None,
             client_limits: ClientLimits::default(),
             topic_defaults: TopicSettings::default(),
             log_level: "",

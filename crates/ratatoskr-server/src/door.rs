@@ -136,7 +136,7 @@ impl Worker {
         let clients = &self.guard.clients;
         let Ok(address) = socket.peer_addr() else { return };
         let seat = clients.seat(address.ip());
-        if seat.client.memory.check(Wish::Connect).is_err() {
+        if seat.is_closed_at_once() || seat.client.memory.check(Wish::Connect).is_err() {
             // Nothing is left even for saying why.
             return self.traffic.connections_refused.increment();
         }

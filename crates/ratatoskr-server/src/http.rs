@@ -112,7 +112,7 @@ async fn readyz(State(pages): State<Pages>) -> Response {
     }
     let health = pages.broker.health();
     let status = match health {
-        Health::Serving | Health::DiskFull { .. } => StatusCode::OK,
+        Health::Serving | Health::DiskFull { .. } | Health::Blocked { .. } => StatusCode::OK,
         Health::Failed { .. } => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, format!("{}\n", health_text(&health))).into_response()

@@ -22,6 +22,7 @@ mod closing;
 pub mod config;
 mod consume;
 mod convert;
+mod descriptors;
 mod door;
 mod encoding;
 mod fetch;
@@ -52,6 +53,7 @@ mod watched_files;
 mod worker;
 
 pub use clients::ClientLimits;
+pub use descriptors::DescriptorShares;
 pub use server::{Running, Server, ServerOptions, StartError};
 
 /// The version of this build, as `/version` and `DescribeBroker` tell it.

@@ -85,6 +85,8 @@ pub const TOPIC_METRICS_MAX: usize = 1000;
 pub const SUBSCRIPTION_METRICS_MAX: usize = 1000;
 /// Connections the kernel holds until the broker accepts them.
 pub const ACCEPT_BACKLOG: i32 = 4096;
+/// Rejected connections that stay open until their first call gets the error; further ones are closed at once.
+pub const REFUSED_CONNECTIONS_MAX: u64 = 8;
 /// Accepted connections that wait for one worker thread to take them.
 pub const CONNECTIONS_WAITING_MAX: usize = 1024;
 /// Threads of one worker that read old messages from disk for its subscribers. Further reads queue: hundreds
@@ -118,6 +120,8 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// What a client is told to wait before it tries again on a full disk.
 pub const DISK_FULL_RETRY: Duration = Duration::from_secs(5);
+/// What a client is told to wait before it tries again while the log cannot open its files.
+pub const LOG_BLOCKED_RETRY: Duration = Duration::from_secs(1);
 /// What a client is told to wait before it subscribes again after a failed read.
 pub const READ_FAILED_RETRY: Duration = Duration::from_secs(1);
 /// What a client is told to wait before it tries again while a topic restarts.

@@ -30,6 +30,7 @@ use tonic_reflection::server::Builder as ReflectionBuilder;
 use crate::access::{Access, AccessRule, Audit, PolicyError};
 use crate::clients::{ClientLimits, Clients};
 use crate::closing::{Closer, Closing, closing};
+use crate::descriptors::DescriptorShares;
 use crate::door::Worker;
 use crate::guard::Guard;
 use crate::guarded::{Asking, Guarded};
@@ -65,6 +66,10 @@ pub struct ServerOptions {
     pub callers_memory: usize,
     /// What one client may have.
     pub client_limits: ClientLimits,
+    /// Most open connections to the gRPC listener, of all clients together.
+    pub connections_max: u64,
+    /// Most open connections to the HTTP listener.
+    pub http_connections_max: usize,
 }
 
 impl Default for ServerOptions {
@@ -81,6 +86,8 @@ impl Default for ServerOptions {
             tls: None,
             callers_memory: Shares::of(MEMORY_BYTES_DEFAULT).callers,
             client_limits: ClientLimits::default(),
+            connections_max: DescriptorShares::unlimited().connections,
+            http_connections_max: DescriptorShares::unlimited().http_connections,
         }
     }
 }
@@ -173,6 +180,7 @@ impl Server {
             traffic,
             guard: guard.clone(),
             closing,
+            http_connections_max: options.http_connections_max,
         };
         threads.push(front.start()?);
         Ok(Running { grpc_addr, http_addr, broker, guard, closer, threads })
@@ -300,7 +308,8 @@ fn guard(
     // Known before the first publish can come.
     access.look(broker);
     let tls = options.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
-    let clients = Clients::new(options.client_limits.clone(), options.callers_memory);
+    let clients =
+        Clients::new(options.client_limits.clone(), options.callers_memory, options.connections_max);
     Ok(Guard { broker: broker.clone(), access, tls, clients })
 }
 
@@ -334,6 +343,7 @@ struct Front {
     traffic: Arc<Traffic>,
     guard: Guard,
     closing: Closing,
+    http_connections_max: usize,
 }
 
 impl Front {
@@ -347,7 +357,10 @@ impl Front {
     }
 
     async fn run(self) -> io::Result<()> {
-        let Front { broker, grpc_listener, http_listener, workers, reporter, traffic, guard, closing } = self;
+        let http_connections_max = self.http_connections_max;
+        let Front {
+            broker, grpc_listener, http_listener, workers, reporter, traffic, guard, closing, ..
+        } = self;
         let grpc_listener = TcpListener::from_std(grpc_listener)?;
         let http_listener = TcpListener::from_std(http_listener)?;
         let pages = http::router(broker.clone(), Arc::clone(&traffic), guard.clone(), closing.clone());
@@ -356,6 +369,7 @@ impl Front {
             guard: guard.clone(),
             traffic: Arc::clone(&traffic),
             closing: closing.clone(),
+            connections_max: http_connections_max,
         };
         let serving = async {
             tokio::join!(

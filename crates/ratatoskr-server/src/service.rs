@@ -76,6 +76,7 @@ pub(crate) fn health_text(health: &Health) -> String {
     match health {
         Health::Serving => "serving".to_owned(),
         Health::DiskFull { free_hint } => format!("disk_full: {free_hint}"),
+        Health::Blocked { reason } => format!("blocked: {reason}"),
         Health::Failed { reason } => format!("failed: {reason}"),
     }
 }

@@ -30,7 +30,8 @@ use crate::access::{Denied, Exceeded};
 use crate::clients::TooMuch;
 use crate::convert::FieldError;
 use crate::limits::{
-    DEDUP_IDS_RETRY, DISK_FULL_RETRY, MEMORY_RETRY, READ_FAILED_RETRY, SHUTDOWN_RETRY, TOPIC_RESTART_RETRY,
+    DEDUP_IDS_RETRY, DISK_FULL_RETRY, LOG_BLOCKED_RETRY, MEMORY_RETRY, READ_FAILED_RETRY, SHUTDOWN_RETRY,
+    TOPIC_RESTART_RETRY,
 };
 use crate::memory::Exhausted;
 use bounded::bounded;
@@ -185,6 +186,9 @@ pub(crate) fn no_memory(exhausted: &Exhausted) -> Status {
 pub(crate) fn too_much(what: &TooMuch) -> Status {
     let (reason, limit, retry_after) = match what {
         TooMuch::Connections { connections_max } => ("TOO_MANY_CONNECTIONS", connections_max, MEMORY_RETRY),
+        TooMuch::AllConnections { connections_max } => {
+            ("BROKER_HAS_TOO_MANY_CONNECTIONS", connections_max, MEMORY_RETRY)
+        }
         TooMuch::Calls { calls_max } => ("TOO_MANY_CALLS", calls_max, MEMORY_RETRY),
         TooMuch::Rate { per_second, retry_after } => ("TOO_MANY_CALLS_A_SECOND", per_second, *retry_after),
     };
@@ -439,6 +443,9 @@ pub(crate) fn unavailable(reason: &Unavailable) -> Status {
     let failure = match reason {
         Unavailable::DiskFull { .. } => {
             Failure::new(Code::ResourceExhausted, "DISK_FULL").retry_after(DISK_FULL_RETRY)
+        }
+        Unavailable::Blocked { .. } => {
+            Failure::new(Code::Unavailable, "LOG_BLOCKED").retry_after(LOG_BLOCKED_RETRY)
         }
         Unavailable::Poisoned { .. } => Failure::new(Code::Unavailable, "JOURNAL_FAILED"),
         Unavailable::TopicRestarting { .. } => {

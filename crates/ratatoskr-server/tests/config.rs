@@ -51,6 +51,7 @@ fn without_anything_given_every_field_has_its_documented_default() {
         segment_bytes,
         journal_file_bytes,
         memory,
+        connections_max,
         client_limits,
         topic_defaults,
         log_level,
@@ -64,7 +65,7 @@ fn without_anything_given_every_field_has_its_documented_default() {
     assert_eq!(threads, 0);
     assert_eq!((segment_bytes, journal_file_bytes), (100 << 20, 32 << 20));
     assert!((MEMORY_BYTES_MIN..=MEMORY_BYTES_DEFAULT).contains(&memory));
-    assert_eq!(client_limits, ClientLimits::default());
+    assert_eq!((connections_max, client_limits), (None, ClientLimits::default()));
     assert_eq!(topic_defaults, TopicSettings::default());
     assert_eq!((log_level, log_format), ("info", LogFormat::Text));
 }

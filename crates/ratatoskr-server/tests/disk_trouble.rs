@@ -1,4 +1,4 @@
-//! What clients and operators see while the disk is full, and once it has failed.
+//! What clients and operators see while the disk is full, while the log has no file descriptors, and once the disk has failed.
 #![allow(clippy::unwrap_used)] // a test may end here
 
 mod support;
@@ -105,4 +105,41 @@ async fn a_failed_sync_ends_serving_for_good_and_everybody_is_told() {
         };
         timeout(PATIENCE, told).await.expect("health follows the broker");
     }
+}
+
+#[tokio::test]
+async fn a_log_without_file_descriptors_refuses_publishes_with_the_reason_and_goes_on_once_there_are_some() {
+    let (disk, clock) = (Arc::new(SimDisk::new()), Arc::new(SimClock::at(1_700_000_000_000)));
+    let fixture = Fixture::start_on(&disk, &clock);
+    let mut client = fixture.client().await;
+    publish(&mut client, "orders", "first").await;
+    disk.set_open_files_max(Some(0));
+
+    let filling = async {
+        loop {
+            if let Err(status) = client.publish(message("orders", vec![0; 1 << 20])).await {
+                return status;
+            }
+        }
+    };
+    let status = timeout(PATIENCE, filling).await.unwrap();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "LOG_BLOCKED"), "{status}");
+    assert!(status.message().contains("LimitNOFILE"), "{status}");
+    assert!(status.get_details_retry_info().is_some());
+    let mut reading = subscribe(&mut client, from_earliest()).await;
+    assert_eq!(payloads(&mut reading, 1).await, ["first"], "what is in memory is served");
+    let ready = fixture.page("/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 200") && ready.contains("blocked: "), "{ready}");
+    assert!(fixture.page("/metrics").await.contains("\nratatoskr_writable 0\n"));
+
+    disk.set_open_files_max(None);
+    let going_on = async {
+        while client.publish(message("orders", vec![0; 1 << 20])).await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+        while !fixture.page("/metrics").await.contains("\nratatoskr_writable 1\n") {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, going_on).await.expect("it goes on by itself");
 }

@@ -115,6 +115,19 @@ async fn a_client_has_so_many_connections_and_is_told_why_not_more() {
 }
 
 #[tokio::test]
+async fn a_connection_beyond_the_limit_of_all_clients_is_told_and_those_before_it_go_on() {
+    let fixture = Fixture::start_with(|options| options.connections_max = 2);
+    let (mut one, mut other) = (fixture.client_from(1).await, fixture.client_from(2).await);
+    publish(&mut one, "orders", "served").await;
+    publish(&mut other, "orders", "served").await;
+    let refusal = fixture.client_from(3).await.publish(message("orders", "x")).await.unwrap_err();
+    assert_eq!(refused(&refusal), "BROKER_HAS_TOO_MANY_CONNECTIONS");
+    assert!(refusal.message().contains("`connections_max`"), "{refusal}");
+    publish(&mut one, "orders", "served").await;
+    publish(&mut other, "orders", "served").await;
+}
+
+#[tokio::test]
 async fn memory_that_one_client_hoards_is_refused_to_it_and_others_go_on() {
     let fixture = Fixture::start_with(small_memory);
     let (mut one, mut other) = (fixture.client_from(1).await, fixture.client_from(2).await);

@@ -131,6 +131,26 @@ impl SimDisk {
         self.machine.lock().faults.fail_write_back(nth);
     }
 
+    /// Refuses the `nth` call from now (1 is the next) that opens a file or folder, for want of file descriptors.
+    pub fn refuse_open(&self, nth: u64) {
+        self.machine.lock().faults.refuse_open(nth);
+    }
+
+    /// True while the call that [`SimDisk::refuse_open`] is to refuse has not come.
+    pub fn will_refuse(&self) -> bool {
+        self.machine.lock().faults.will_refuse()
+    }
+
+    /// Bounds how many files may be open at a time; opening a folder needs a free descriptor too. `None` is no bound.
+    pub fn set_open_files_max(&self, files: Option<usize>) {
+        self.machine.lock().faults.open_files_max = files;
+    }
+
+    /// Files that are open now.
+    pub fn open_files(&self) -> usize {
+        self.machine.lock().handles.len()
+    }
+
     /// Makes every read of a file fail.
     pub fn fail_reads(&self, path: impl Into<PathBuf>) {
         self.machine.lock().faults.unreadable.insert(path.into());
@@ -197,6 +217,11 @@ impl Machine {
         if off { Err(no_power()) } else { Ok(()) }
     }
 
+    /// Fails while no file descriptor is free.
+    fn check_descriptors(&mut self) -> io::Result<()> {
+        self.faults.check_descriptors(self.handles.len())
+    }
+
     fn open(&mut self, node: NodeId) -> u64 {
         self.next_handle += 1;
         self.handles.insert(self.next_handle, Handle { node, has_lost_writes: false });
@@ -234,6 +259,7 @@ impl Disk for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let mut machine = self.machine.lock();
         machine.check_power()?;
+        machine.check_descriptors()?;
         let node = match mode {
             OpenMode::CreateNew => {
                 machine.operate(format_args!("create {}", path.display()))?;
@@ -269,14 +295,16 @@ impl Disk for SimDisk {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let machine = self.machine.lock();
+        let mut machine = self.machine.lock();
         machine.check_power()?;
+        machine.check_descriptors()?;
         machine.tree.list(dir)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut machine = self.machine.lock();
         machine.operate(format_args!("sync folder {}", dir.display()))?;
+        machine.check_descriptors()?;
         let node = machine.tree.find_folder(dir)?;
         if !machine.faults.lies.contains(&Lie::FolderSync) {
             machine.tree.sync_folder(node);

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The process has as many files open as it may: the same number on every Unix.
+const EMFILE: i32 = 24;
+
 /// A call that reports success and does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lie {
@@ -24,6 +27,10 @@ pub(crate) struct Faults {
     fail_write_in: Option<u64>,
     /// Writes that still reach the disk before the writing back of one fails.
     fail_write_back_in: Option<u64>,
+    /// Calls that open something and still succeed before one is refused.
+    refuse_open_in: Option<u64>,
+    /// Files that may be open at a time; none is no limit.
+    pub(crate) open_files_max: Option<usize>,
     /// Files that cannot be read.
     pub(crate) unreadable: BTreeSet<PathBuf>,
     /// Bytes the disk has.
@@ -48,6 +55,24 @@ impl Faults {
     /// True once, when the write that is never to reach the disk has come.
     pub(crate) fn write_back_fails(&mut self) -> bool {
         counts_down(&mut self.fail_write_back_in)
+    }
+
+    pub(crate) fn refuse_open(&mut self, nth: u64) {
+        self.refuse_open_in = Some(nth.max(1));
+    }
+
+    /// True while the call that is to be refused has not come.
+    pub(crate) fn will_refuse(&self) -> bool {
+        self.refuse_open_in.is_some()
+    }
+
+    /// Fails while so many open files leave no descriptor, and once, when the call that was to be refused has come.
+    pub(crate) fn check_descriptors(&mut self, open_files: usize) -> io::Result<()> {
+        let is_used_up = self.open_files_max.is_some_and(|max| open_files >= max);
+        if counts_down(&mut self.refuse_open_in) || is_used_up {
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        Ok(())
     }
 
     /// True once, when the sync that was to fail has come.

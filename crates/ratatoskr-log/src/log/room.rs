@@ -25,18 +25,26 @@ const CHECKPOINT_FILES: u64 = 2;
 /// While the disk is full, another journal file is tried for this often.
 const FULL_RETRY_MS: u64 = 1000;
 
+/// Why there is no next journal file, from the first failed attempt to the successful one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shortage {
+    /// When the disk was last found full; `None` where a file could not be opened or created for another reason.
+    full_at_ms: Option<u64>,
+}
+
 impl Log {
     /// Goes on in a new journal file if the block needs one. Changes that make room may use the reserve.
     pub(super) fn make_room(&mut self) -> Result<(), LogError> {
-        // Once full, it is full until there is another file: whether something small would still fit is not asked, or publishing
+        // Without the next file appends wait until there is one: whether something small would still fit is not asked, or publishing
         // would go on and stop with each message, and take acks in the same block with it.
-        let is_asked = self.block.is_empty() && self.full_at_ms.is_some();
+        let is_asked = self.block.is_empty() && self.shortage.is_some();
         if !is_asked && self.journal.has_room(self.block.len(), Reserve::Keep) {
             self.ask_for_spare();
             return Ok(());
         }
         let now_ms = self.shared.clock.steady_ms();
-        let tried_lately = self.full_at_ms.is_some_and(|at| now_ms - at < FULL_RETRY_MS);
+        let full_at_ms = self.shortage.and_then(|shortage| shortage.full_at_ms);
+        let tried_lately = full_at_ms.is_some_and(|at| now_ms - at < FULL_RETRY_MS);
         let result = if tried_lately {
             Err(LogError::Full {
                 path: self.shared.layout.spare(),
@@ -48,12 +56,17 @@ impl Log {
         match result {
             Ok(()) => {
                 // What filled the disk may be files that only a checkpoint lets go of.
-                let files = if self.full_at_ms.take().is_some() { 1 } else { CHECKPOINT_FILES };
+                let was_full = self.shortage.take().is_some_and(|shortage| shortage.full_at_ms.is_some());
+                let files = if was_full { 1 } else { CHECKPOINT_FILES };
                 self.begin_checkpoint(files);
                 Ok(())
             }
-            Err(error) if error.is_full() => {
-                self.full_at_ms = self.full_at_ms.filter(|_| tried_lately).or(Some(now_ms));
+            Err(error) if error.is_passing() => {
+                if let LogError::NoDescriptors { .. } = error {
+                    self.shared.wants_descriptors.store(true, Ordering::Relaxed);
+                }
+                let found_at_ms = full_at_ms.filter(|_| tried_lately).unwrap_or(now_ms);
+                self.shortage = Some(Shortage { full_at_ms: error.is_full().then_some(found_at_ms) });
                 match self.reserve_for_block() {
                     Reserve::Keep => Err(error),
                     reserve if self.journal.has_room(self.block.len(), reserve) => Ok(()),
@@ -117,6 +130,6 @@ impl Log {
 
     /// The start found no room for another file: that is tried for again in a while.
     pub(crate) fn note_full(&mut self) {
-        self.full_at_ms = Some(self.shared.clock.steady_ms());
+        self.shortage = Some(Shortage { full_at_ms: Some(self.shared.clock.steady_ms()) });
     }
 }

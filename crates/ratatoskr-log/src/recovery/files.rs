@@ -58,7 +58,7 @@ pub(super) fn check_segments(disk: &Arc<dyn Disk>, topics: &BTreeMap<u32, Arc<To
 pub(super) fn remove_unknown(shared: &Shared) -> Result<(), LogError> {
     let topics = shared.topics.read();
     let folder = shared.layout.topics();
-    let names = shared.disk.list(&folder).map_err(|error| LogError::io("list", &folder, error))?;
+    let names = shared.disk.list(&folder).map_err(|error| LogError::refused("list", &folder, error))?;
     for name in names {
         let Some(number) = topic_number(&name) else {
             let hint = "the topics folder holds only topics; move it away".to_owned();
@@ -75,7 +75,7 @@ pub(super) fn remove_unknown(shared: &Shared) -> Result<(), LogError> {
 /// Removes segments that the topic does not list: trimmed ones, or leftovers of a flush that was done again.
 fn remove_unlisted(shared: &Shared, topic: &TopicLog) -> Result<(), LogError> {
     let listed = topic.segments();
-    let failed = |error| LogError::io("remove", &topic.folder, error);
+    let failed = |error| LogError::refused("remove", &topic.folder, error);
     for name in shared.disk.list(&topic.folder).map_err(failed)? {
         let base = name.split_once('.').and_then(|(base, _)| base.parse::<u64>().ok());
         if base.is_some_and(|base| listed.iter().all(|segment| segment.base != base)) {

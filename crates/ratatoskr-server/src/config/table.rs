@@ -234,6 +234,15 @@ pub const SETTINGS: &[Setting] = &[
         fill: |config, value| config.client_limits.memory_max = value.bound(),
     },
     Setting {
+        key: "connections_max",
+        kind: Kind::NumberBound,
+        default: NONE,
+        help: "Connections to the gRPC listener, of all clients together. Never more than the limit of file descriptors allows \
+               (`LimitNOFILE=` in a systemd unit, `ulimit -n`) once the log, the HTTP listener and the broker itself have theirs \
+               (docs/limits.md).",
+        fill: |config, value| config.connections_max = value.bound(),
+    },
+    Setting {
         key: "client_connections_max",
         kind: Kind::NumberBound,
         default: NONE,

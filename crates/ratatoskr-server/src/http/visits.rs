@@ -1,7 +1,7 @@
 //! [`serve`]: connections of the HTTP door, from the handshake to the last answer.
 //!
 //! ```text
-//!   accept ──▶ at most HTTP_CONNECTIONS_MAX, else the oldest goes ──▶ handshake ──▶ request, within HTTP_IDLE_TIMEOUT ──▶ answer
+//!   accept ──▶ at most connections_max, else the oldest goes ──▶ handshake ──▶ request, within HTTP_IDLE_TIMEOUT ──▶ answer
 //!                                                                                     ▲────────────────────────────────────┘
 //! ```
 //!
@@ -26,7 +26,7 @@ use tonic::codegen::Service as _;
 use crate::access::Visitor;
 use crate::closing::Closing;
 use crate::guard::Guard;
-use crate::limits::{ACCEPT_RETRY_PAUSE, HTTP_CONNECTIONS_MAX, HTTP_IDLE_TIMEOUT};
+use crate::limits::{ACCEPT_RETRY_PAUSE, HTTP_IDLE_TIMEOUT};
 use crate::tls::{self, Door};
 use crate::traffic::Traffic;
 
@@ -37,6 +37,8 @@ pub(crate) struct Reception {
     pub(crate) guard: Guard,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) closing: Closing,
+    /// Connections at a time.
+    pub(crate) connections_max: usize,
 }
 
 /// Serves until the signal, and until answers that are under way have gone.
@@ -53,10 +55,10 @@ pub(crate) async fn serve(listener: TcpListener, reception: Reception) {
         };
         match accepted {
             Ok((socket, _)) => {
-                if oldest_first.len() >= HTTP_CONNECTIONS_MAX {
+                if oldest_first.len() >= reception.connections_max {
                     oldest_first.retain(|visit| !visit.is_finished());
                 }
-                if oldest_first.len() >= HTTP_CONNECTIONS_MAX
+                if oldest_first.len() >= reception.connections_max
                     && let Some(oldest) = oldest_first.pop_front()
                 {
                     oldest.abort();

@@ -9,8 +9,10 @@ fn every_status_names_its_reason_and_says_whether_to_wait() {
     let topic = TopicName::parse("orders").unwrap();
     let full = Unavailable::DiskFull { detail: "free some space".to_owned() };
     let poisoned = Unavailable::Poisoned { reason: "sync failed".to_owned() };
+    let blocked = Unavailable::Blocked { reason: "open spare: too many open files".to_owned() };
     let table = [
         (unavailable(&full), Code::ResourceExhausted, "DISK_FULL", true),
+        (unavailable(&blocked), Code::Unavailable, "LOG_BLOCKED", true),
         (unavailable(&poisoned), Code::Unavailable, "JOURNAL_FAILED", false),
         (
             unavailable(&Unavailable::TopicRestarting { topic: topic.clone() }),

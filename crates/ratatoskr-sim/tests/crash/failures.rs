@@ -1,4 +1,5 @@
-//! The disk fails while the log is at work: a failed sync or write ends all acknowledging, a full disk only refuses.
+//! The disk fails while the log is at work: a failed sync or write ends all acknowledging, a full disk or a lack of file
+//! descriptors only refuses.
 
 use ratatoskr_log::LogError;
 use ratatoskr_sim::{Broken, Loss, Promises, SimClock, SimDisk, Survival};
@@ -94,6 +95,102 @@ fn a_write_that_is_lost_on_its_way_to_the_disk_is_told_before_anything_depends_o
         told += usize::from(was_told);
     }
     assert!(told > 30, "the tour has many writes, and only {told} were missed");
+}
+
+#[cfg(not(feature = "broken-late-handle"))]
+#[test]
+fn a_file_that_cannot_be_opened_for_now_loses_nothing_and_work_goes_on() {
+    let mut refused = 0;
+    for nth in 1.. {
+        let disk = SimDisk::new();
+        let life = Life::begin(&disk, &SimClock::at(100), Promises::default(), Loss::Power);
+        let mut life = life.unwrap_or_else(|(_, end)| panic!("{end:?}"));
+        disk.refuse_open(nth);
+        // A block may be refused meanwhile, but nothing is given up.
+        life.was_tight = true;
+        // A reader is told, and tries again: see below.
+        let steps: Vec<Step> = tour().into_iter().filter(|step| !matches!(step, Step::Look)).collect();
+        let played = life.play_all(&steps);
+        played.unwrap_or_else(|end| panic!("call {nth} that opens something was refused: {end:?}"));
+        life.play(&Step::Scribe).unwrap();
+        if disk.will_refuse() {
+            break;
+        }
+        life.look().unwrap();
+        let append = Step::Append { name: "orders", count: 1, bytes: 10 };
+        life.play(&append).unwrap();
+        life.commit().unwrap_or_else(|error| panic!("call {nth} was refused: {error}"));
+        for survival in [Survival::Nothing, Survival::Everything, Survival::Seeded(nth)] {
+            let recovered = recover_twice(&disk.crash(survival), &life.promises, Loss::Power);
+            recovered.unwrap_or_else(|broken| panic!("call {nth} was refused, then {survival:?}: {broken}"));
+        }
+        refused += 1;
+    }
+    assert!(refused > 30, "the tour opens many files, and only {refused} were refused");
+}
+
+#[test]
+fn the_journal_gets_the_descriptors_of_segments_that_are_open_only_for_speed() {
+    let disk = SimDisk::new();
+    let life = Life::begin(&disk, &SimClock::at(100), Promises::default(), Loss::Power);
+    let mut life = life.unwrap_or_else(|(_, end)| panic!("{end:?}"));
+    let append = |bytes| Step::Append { name: "orders", count: 1, bytes };
+    let create = Step::Create { name: "orders", settings: "synced" };
+    life.play_all(&[create, append(9000), Step::Commit, append(9000), Step::Commit, Step::Scribe]).unwrap();
+    let flushed = disk.trace().iter().any(|line| line.starts_with("write ") && line.contains(".segment"));
+    assert!(flushed, "no segment is open");
+    disk.set_open_files_max(Some(disk.open_files()));
+    let refusal = (0..10).find_map(|_| {
+        life.play(&append(3000)).unwrap();
+        life.commit().err()
+    });
+    assert!(matches!(refusal, Some(LogError::NoDescriptors { .. })), "{refusal:?}");
+
+    life.play(&Step::Scribe).unwrap();
+    life.play(&append(3000)).unwrap();
+    life.commit().unwrap();
+    life.look().unwrap();
+    recover_twice(&disk.crash(Survival::Nothing), &life.promises, Loss::Power).unwrap();
+}
+
+/// Appends until the journal needs its next file and the `nth` call that opens something for it is refused. `None` if it opens fewer.
+fn refuse_while_rotating(nth: u64) -> Option<(SimDisk, Life)> {
+    let disk = SimDisk::new();
+    let life = Life::begin(&disk, &SimClock::at(100), Promises::default(), Loss::Power);
+    let mut life = life.unwrap_or_else(|(_, end)| panic!("{end:?}"));
+    life.play_all(&[Step::Create { name: "orders", settings: "synced" }, Step::Commit]).unwrap();
+    for _ in 0..10 {
+        disk.refuse_open(nth);
+        life.play(&Step::Append { name: "orders", count: 1, bytes: 3000 }).unwrap();
+        if let Err(error) = life.commit() {
+            assert!(matches!(error, LogError::NoDescriptors { .. }), "{error}");
+            return Some((disk, life));
+        }
+    }
+    None
+}
+
+#[test]
+fn a_rotation_that_was_refused_half_way_keeps_the_order_of_blocks() {
+    let mut refused = 0;
+    for (nth, (disk, mut life)) in (1..).map_while(|nth| Some((nth, refuse_while_rotating(nth)?))) {
+        // A trim may use the reserve of the old file, as long as the new one has no name.
+        life.was_tight = true;
+        disk.set_open_files_max(Some(0));
+        life.play_all(&[Step::Trim { name: "orders", keep: 1 }, Step::Commit, Step::Look]).unwrap();
+        disk.set_open_files_max(None);
+        for _ in 0..2 {
+            life.play(&Step::Append { name: "orders", count: 1, bytes: 10 }).unwrap();
+            life.commit().unwrap();
+            life.look().unwrap();
+            for survival in [Survival::Nothing, Survival::Everything, Survival::Seeded(nth)] {
+                let recovered = recover_twice(&disk.crash(survival), &life.promises, Loss::Power);
+                recovered.unwrap_or_else(|broken| panic!("call {nth}, {survival:?}: {broken}"));
+            }
+        }
+        refused += 1;
+    }
+    assert_eq!(refused, 4, "the spare is made and named, then it is opened and named as the next file");
 }
 
 #[test]

@@ -82,6 +82,7 @@ pub(crate) fn open_log_with(
         segment_bytes,
         tail_bytes_max: 8 << 10,
         memory_bytes_max: 1 << 20,
+        open_files_max: ratatoskr_log::OPEN_FILES_DEFAULT,
         entropy: [1, 2],
         promise_of: |settings| Ok(promise_of(settings)),
     };
@@ -217,10 +218,10 @@ impl Life {
         }
         if let Err(error) = self.opened.log.write() {
             self.topics = self.committed.clone();
-            if (error.is_full() || self.has_failed) && !block.is_empty() {
+            if (error.is_passing() || self.has_failed) && !block.is_empty() {
                 self.promises.take_back();
             }
-            self.has_failed |= !error.is_full();
+            self.has_failed |= !error.is_passing();
             return Err(error);
         }
         self.promises.written();
@@ -236,7 +237,7 @@ impl Life {
 
     fn commit_or_be_refused(&mut self) -> Result<(), End> {
         match self.commit() {
-            Err(error) if error.is_full() && self.was_tight => Ok(()),
+            Err(error) if error.is_passing() && self.was_tight => Ok(()),
             other => other.map_err(|error| failed(&self.disk, "committing", &error)),
         }
     }

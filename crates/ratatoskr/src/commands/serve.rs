@@ -11,12 +11,13 @@
 
 mod banner;
 
+use std::num::NonZero;
 use std::time::Duration;
 
 use clap::Args;
-use ratatoskr_broker::{Broker, Shares};
+use ratatoskr_broker::{Broker, BrokerConfig, Shares};
 use ratatoskr_server::config::{Config, LogFormat, load};
-use ratatoskr_server::{Running, Server, ServerOptions, StartError};
+use ratatoskr_server::{DescriptorShares, Running, Server, ServerOptions, StartError};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -39,13 +40,14 @@ pub(crate) struct ServeArguments {
 pub(crate) fn run(arguments: &ServeArguments) -> Outcome {
     let config = load(&arguments.settings.with_environment())?.config;
     start_log(&config);
-    raise_open_files_limit();
-    let broker = Broker::open(config.broker()).map_err(|error| {
+    let descriptors = descriptor_shares(&config, raise_open_files_limit());
+    let broker_config = BrokerConfig { open_files_max: descriptors.log_files, ..config.broker() };
+    let broker = Broker::open(broker_config).map_err(|error| {
         Failure::new(Exit::Failure, format!("the broker cannot open {}: {error}", config.data_dir.display()))
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("the event loop cannot start", &error))?;
-    let outcome = runtime.block_on(serve(&config, &broker));
+    let outcome = runtime.block_on(serve(&config, &broker, descriptors));
     runtime.shutdown_background();
     outcome
 }
@@ -64,7 +66,27 @@ fn start_log(config: &Config) {
     tracing_subscriber::registry().with(layer.with_filter(targets)).init();
 }
 
-async fn serve(config: &Config, broker: &Broker) -> Outcome {
+/// Connections must leave the log its file descriptors, however low their limit is.
+fn descriptor_shares(config: &Config, limit: Option<u64>) -> DescriptorShares {
+    let Some(limit) = limit else { return DescriptorShares::unlimited() };
+    let workers = match config.threads {
+        0 => std::thread::available_parallelism().map_or(1, NonZero::get),
+        threads => threads,
+    };
+    let shares = DescriptorShares::of(limit, workers);
+    tracing::debug!(limit, ?shares, "file descriptors are shared out");
+    if config.connections_max.is_some_and(|wanted| wanted > shares.connections) {
+        tracing::warn!(
+            connections_max = config.connections_max,
+            allowed = shares.connections,
+            limit,
+            "connections_max is more than the limit of file descriptors allows; raise LimitNOFILE= or ulimit -n"
+        );
+    }
+    shares
+}
+
+async fn serve(config: &Config, broker: &Broker, descriptors: DescriptorShares) -> Outcome {
     // Before the banner: whoever reads it may stop us at once.
     let mut stop = StopSignals::listen()?;
     let mut reload = ReloadSignal::listen()?;
@@ -79,6 +101,8 @@ async fn serve(config: &Config, broker: &Broker) -> Outcome {
         tls: config.tls(),
         callers_memory: Shares::of(config.memory).callers,
         client_limits: config.client_limits.clone(),
+        connections_max: config.connections_max.unwrap_or(u64::MAX).min(descriptors.connections),
+        http_connections_max: descriptors.http_connections,
     };
     let running = Server::start(broker.clone(), options).map_err(|error| {
         // What stands in a file is for a person to put right, like the configuration.
