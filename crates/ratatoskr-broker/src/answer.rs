@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ratatoskr_log::Placed;
+
+use crate::ages::Run;
 use crate::command::{AppendError, AppendReply, Appended, Reply};
 use crate::core::{Core, Tally};
 use crate::durable::Request;
@@ -23,6 +26,8 @@ pub(crate) enum Answer {
         count: u32,
         /// Of its records.
         bytes: u64,
+        /// Of its block.
+        date_ms: u64,
         appended: Appended,
         reply: AppendReply,
     },
@@ -51,7 +56,10 @@ impl Waiting {
     pub(crate) fn succeed(self, core: &Core) {
         let topic = self.topic;
         match self.answer {
-            Answer::Append { count, bytes, appended, reply } => {
+            Answer::Append { count, bytes, date_ms, appended, reply } => {
+                let Placed { first, timestamp_ms } = appended.placed;
+                let run = Run { first, end: first + u64::from(count), timestamp_ms };
+                core.ages.appended(topic.log.number, run, date_ms);
                 // What is scheduled counts when it reaches its topic.
                 if !topic.name.is_schedule() {
                     Tally::add(&core.tally.published_messages, count.into());
@@ -80,6 +88,7 @@ impl Waiting {
                 core.topics.write().remove(&topic.name);
                 core.books.topic_deleted(topic.log.number);
                 core.dedup.topic_deleted(topic.log.number);
+                core.ages.topic_deleted(topic.log.number);
                 let _ = core.courier.push(Request::TopicDeleted { topic: topic.log.number });
                 topic.changed.notify_waiters();
                 let _ = reply.send(Ok(()));

@@ -23,6 +23,7 @@ use ratatoskr_log::{
 };
 use tokio::sync::{broadcast, oneshot, watch};
 
+use crate::ages::Ages;
 use crate::broken::Broken;
 use crate::calendar::Calendar;
 use crate::command::Command;
@@ -159,9 +160,13 @@ impl Broker {
         let topic_defaults = config.topic_defaults.clone().validate()?;
         let shares = Shares::of(config.memory);
         let (books, dedup) = (Arc::new(Books::default()), Arc::new(Dedup::new(shares.dedup_ids)));
-        let believed_ms = Arc::new(AtomicU64::new(0));
-        let ledger =
-            BrokerLedger { books: books.clone(), dedup: dedup.clone(), believed_ms: believed_ms.clone() };
+        let (ages, today_ms) = (Arc::new(Ages::default()), Arc::new(AtomicU64::new(0)));
+        let ledger = BrokerLedger {
+            books: books.clone(),
+            dedup: dedup.clone(),
+            ages: ages.clone(),
+            today_ms: today_ms.clone(),
+        };
         let mut opened = ratatoskr_log::open_with(
             crate::broken::disk(disk),
             clock.clone(),
@@ -172,11 +177,8 @@ impl Broker {
         for damage in &opened.report.damage {
             tracing::error!(%damage, "a segment is damaged");
         }
-        // Timestamps are second best: those of a clock that is wrong are among them.
-        let written_ms = Some(believed_ms.load(Ordering::Relaxed)).filter(|&ms| ms > 0);
-        let newest_ms =
-            || opened.topics.iter().map(|topic| topic.last_timestamp_ms()).max().filter(|&ms| ms > 0);
-        let calendar = Calendar::new(written_ms.or_else(newest_ms), clock.moment());
+        let last_ms = Some(today_ms.load(Ordering::Relaxed)).filter(|&ms| ms > 0);
+        let calendar = Calendar::new(last_ms, clock.moment());
         let core = Arc::new(Core {
             topics: RwLock::default(),
             inbox: Inbox::new(shares.inbox),
@@ -193,13 +195,16 @@ impl Broker {
             log_counts: Mutex::new(opened.log.counts()),
             stopping: AtomicBool::new(false),
             id_mask: IdMask::new(opened.log.id_mask()),
+            ages,
             calendar: Mutex::new(calendar),
-            believed_ms,
+            today_ms,
             clock,
             topic_defaults,
             shares,
             torn_bytes_cut: opened.report.torn_bytes,
         });
+        let dates = core.dates();
+        core.settle_dates(dates);
         for log in opened.topics.drain(..) {
             let invalid = |_| OpenError::Name { path: config.data_dir.clone(), name: log.name.clone() };
             let name = TopicName::parse_stored(&log.name).map_err(invalid)?;
@@ -207,9 +212,10 @@ impl Broker {
             if log.is_in_memory() {
                 core.books.restart_topic(log.number);
                 core.dedup.topic_deleted(log.number);
+                core.ages.topic_deleted(log.number);
             }
             // A replay knows no windows.
-            let cutoff_ms = core.believed_ms().saturating_sub(settings.dedup_window_ms);
+            let cutoff_ms = dates.today_ms.saturating_sub(settings.dedup_window_ms);
             core.dedup.forget_before(log.number, cutoff_ms);
             core.add_topic(Arc::new(Topic::new(name, log, settings)));
         }
@@ -467,7 +473,7 @@ fn start(core: &Arc<Core>, opened: Opened, data_dir: PathBuf) -> Running {
             );
             if now_ms.saturating_sub(swept_ms) >= SWEEP.as_millis() as u64 {
                 swept_ms = now_ms;
-                crate::retention::sweep(&core, core.believed_ms());
+                crate::retention::sweep(&core);
                 // A simulated disk has no such folder.
                 if let Some(percent) = DiskSpace::of(&data_dir).ok().and_then(|space| fullness.look(space)) {
                     tracing::warn!(

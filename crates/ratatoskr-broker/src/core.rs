@@ -8,8 +8,9 @@ use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::{Clock, LogCounts, Moment};
 use tokio::sync::{broadcast, watch};
 
+use crate::ages::Ages;
 use crate::broken::Broken;
-use crate::calendar::{Calendar, DOUBT_MS};
+use crate::calendar::{Calendar, ClockNews, DOUBT_MS, Dates};
 use crate::command::Command;
 use crate::dedup::Dedup;
 use crate::durable::{Books, Request, ScanSlots, SubscriptionRef};
@@ -150,10 +151,12 @@ pub(crate) struct Core {
     pub(crate) stopping: AtomicBool,
     pub(crate) id_mask: IdMask,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Which date is believed where something goes for its age.
+    /// How old messages are whose timestamps do not say.
+    pub(crate) ages: Arc<Ages>,
+    /// The date by which things go for their age.
     pub(crate) calendar: Mutex<Calendar>,
     /// What it showed last, for the next checkpoint.
-    pub(crate) believed_ms: Arc<AtomicU64>,
+    pub(crate) today_ms: Arc<AtomicU64>,
     pub(crate) topic_defaults: TopicSettings,
     /// How memory is shared out.
     pub(crate) shares: Shares,
@@ -183,21 +186,44 @@ impl Core {
         self.clock.moment()
     }
 
-    /// The date to be used where something goes for its age: a jump of the clock does not wipe anything at once.
-    pub(crate) fn believed_ms(&self) -> u64 {
+    /// The dates to be used where something goes for its age: a jump of the clock neither wipes anything at once nor keeps it for ever.
+    pub(crate) fn dates(&self) -> Dates {
+        let now = self.clock.moment();
         if Broken::Clock.is_on() {
-            return self.now_ms();
+            return Dates { today_ms: now.wall_ms, stamp_ms: now.wall_ms, news: None };
         }
-        let date = self.calendar.lock().look(self.clock.moment());
-        if let Some(jumped_ms) = date.jumped_ms {
-            tracing::warn!(
-                ahead_s = jumped_ms / 1000,
+        let dates = self.calendar.lock().look(now);
+        if let Some(news) = dates.news {
+            self.tell_of_clock(news, dates);
+        }
+        self.today_ms.store(dates.today_ms, Ordering::Relaxed);
+        dates
+    }
+
+    fn tell_of_clock(&self, news: ClockNews, dates: Dates) {
+        match news {
+            ClockNews::Ahead(ms) => tracing::warn!(
+                ahead_s = ms / 1000,
                 doubted_for_s = DOUBT_MS / 1000,
                 "the clock is ahead of the newest time known; nothing is removed for its age until this has lasted"
-            );
+            ),
+            ClockNews::Back(ms) => tracing::warn!(
+                behind_s = ms / 1000,
+                "the clock has gone back; timestamps of a topic stand still until it has caught up, and ages are counted on"
+            ),
+            ClockNews::Settled => {
+                tracing::info!("the clock is believed again");
+                self.settle_dates(dates);
+            }
         }
-        self.believed_ms.store(date.believed_ms, Ordering::Relaxed);
-        date.believed_ms
+    }
+
+    /// Nothing can have been taken in later than today, unless a jump ahead is doubted.
+    pub(crate) fn settle_dates(&self, dates: Dates) {
+        if !dates.is_in_doubt() {
+            self.dedup.lower_to(dates.today_ms);
+            self.ages.lower_to(dates.today_ms);
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

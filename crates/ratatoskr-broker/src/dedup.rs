@@ -8,7 +8,7 @@
 //! What is known is a function of the journal: ids stand in their records, so a replay learns them again, and a checkpoint
 //! carries those of the time before it. Only a hash of 128 bits is kept of an id: two different ids of one topic that
 //! hash alike would take 2⁶⁴ ids to expect. Invariants: an id that is staged is not in a snapshot, since its block may fail; an
-//! id is forgotten only once its window is over (by the broker's clock), so memory is bounded by refusing new ids, not by forgetting.
+//! id is forgotten only once its window is over (by the calendar's date, not by timestamps), so memory is bounded by refusing new ids, not by forgetting.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -44,6 +44,14 @@ pub(crate) struct First {
     pub(crate) timestamp_ms: u64,
 }
 
+/// The same, and where its window begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dated {
+    pub(crate) first: First,
+    /// See [`crate::calendar`].
+    pub(crate) date_ms: u64,
+}
+
 /// A record's index in its batch, and where the first one with its id is; `None`: earlier in the same batch.
 pub(crate) type Duplicate = (u32, Option<First>);
 
@@ -62,7 +70,7 @@ pub(crate) struct Dedup {
 struct Known {
     windows: HashMap<u32, Window>,
     /// Of the block being made, by topic and id.
-    staged: HashMap<(u32, DedupId), First>,
+    staged: HashMap<(u32, DedupId), Dated>,
     /// In all windows.
     count: usize,
 }
@@ -70,7 +78,7 @@ struct Known {
 /// The ids of one topic.
 #[derive(Default)]
 struct Window {
-    firsts: HashMap<DedupId, First>,
+    firsts: HashMap<DedupId, Dated>,
     /// Ids and their offsets, oldest first. One whose offset is not that in `firsts` counts from later on.
     order: VecDeque<(DedupId, u64)>,
 }
@@ -104,19 +112,19 @@ impl Dedup {
 
     /// Where the first message with an id is, once it is staged.
     pub(crate) fn staged(&self, topic: u32, id: DedupId) -> Option<First> {
-        self.known.lock().staged.get(&(topic, id)).copied()
+        self.known.lock().staged.get(&(topic, id)).map(|staged| staged.first)
     }
 
     /// Notes an id whose message is staged.
-    pub(crate) fn stage(&self, topic: u32, id: DedupId, first: First) {
-        self.known.lock().staged.insert((topic, id), first);
+    pub(crate) fn stage(&self, topic: u32, id: DedupId, staged: Dated) {
+        self.known.lock().staged.insert((topic, id), staged);
     }
 
     /// The block is durable.
     pub(crate) fn commit(&self) {
         let mut known = self.known.lock();
-        for ((topic, id), first) in std::mem::take(&mut known.staged) {
-            known.learn(topic, id, first);
+        for ((topic, id), staged) in std::mem::take(&mut known.staged) {
+            known.learn(topic, id, staged);
         }
     }
 
@@ -127,12 +135,20 @@ impl Dedup {
 
     /// What was staged into one log has been taken back.
     pub(crate) fn take_back_of(&self, log: u32) {
-        self.known.lock().staged.retain(|_, first| first.log != log);
+        self.known.lock().staged.retain(|_, staged| staged.first.log != log);
     }
 
     /// Forgets a topic's ids from before a time.
     pub(crate) fn forget_before(&self, topic: u32, cutoff_ms: u64) {
         self.known.lock().forget_before(topic, cutoff_ms);
+    }
+
+    /// No id was taken in later than today, whatever the clock has shown meanwhile.
+    pub(crate) fn lower_to(&self, today_ms: u64) {
+        let mut known = self.known.lock();
+        for id in known.windows.values_mut().flat_map(|window| window.firsts.values_mut()) {
+            id.date_ms = id.date_ms.min(today_ms);
+        }
     }
 
     pub(crate) fn topic_deleted(&self, topic: u32) {
@@ -148,14 +164,15 @@ impl Dedup {
     }
 
     /// Learns from records that a replay found.
-    pub(crate) fn appended(&self, log: u32, records: &RecordChunk) {
+    pub(crate) fn appended(&self, log: u32, records: &RecordChunk, date_ms: u64) {
         let mut known = self.known.lock();
         for record in records.records_with_dedup_id() {
             let facts = record.body.facts();
             // A record of the schedule says by its address which topic it is for.
             let topic = if facts.deliver_at_ms == 0 { log } else { facts.addressed_to };
-            let first = First { log, offset: record.offset, timestamp_ms: record.timestamp_ms };
-            known.learn(topic, DedupId::of(facts.dedup_id), first);
+            let (offset, timestamp_ms) = (record.offset, record.timestamp_ms);
+            let first = First { log, offset, timestamp_ms };
+            known.learn(topic, DedupId::of(facts.dedup_id), Dated { first, date_ms });
         }
     }
 
@@ -166,8 +183,9 @@ impl Dedup {
         while !reader.is_at_end() {
             let id = reader.bytes()?.try_into().map_err(|_| "a dedup id has no 16 bytes")?;
             let (log, offset) = (reader.number()? as u32, reader.number()?);
-            let first = First { log, offset, timestamp_ms: reader.number()? };
-            known.learn(topic, DedupId(u128::from_le_bytes(id)), first);
+            let (timestamp_ms, date_ms) = (reader.number()?, reader.number()?);
+            let first = First { log, offset, timestamp_ms };
+            known.learn(topic, DedupId(u128::from_le_bytes(id)), Dated { first, date_ms });
         }
         Ok(())
     }
@@ -182,13 +200,13 @@ impl Dedup {
                 put_number(&mut part, head);
                 put_number(&mut part, topic.into());
                 for (id, offset) in ids {
-                    let Some(first) = window.firsts.get(id).filter(|first| first.offset == *offset) else {
-                        continue;
-                    };
+                    let known = window.firsts.get(id).filter(|known| known.first.offset == *offset);
+                    let Some(&Dated { first, date_ms }) = known else { continue };
                     put_text(&mut part, &id.0.to_le_bytes());
                     put_number(&mut part, first.log.into());
                     put_number(&mut part, first.offset);
                     put_number(&mut part, first.timestamp_ms);
+                    put_number(&mut part, date_ms);
                 }
                 push(part);
             }
@@ -199,25 +217,25 @@ impl Dedup {
 impl Known {
     fn first(&self, topic: u32, id: DedupId) -> Option<First> {
         let known = self.windows.get(&topic).and_then(|window| window.firsts.get(&id));
-        known.or_else(|| self.staged.get(&(topic, id))).copied()
+        known.or_else(|| self.staged.get(&(topic, id))).map(|known| known.first)
     }
 
     /// An id that is known anew (its window was over) counts from now on.
-    fn learn(&mut self, topic: u32, id: DedupId, first: First) {
+    fn learn(&mut self, topic: u32, id: DedupId, known: Dated) {
         let window = self.windows.entry(topic).or_default();
-        if window.firsts.insert(id, first).is_none() {
+        if window.firsts.insert(id, known).is_none() {
             self.count += 1;
         }
-        window.order.push_back((id, first.offset));
+        window.order.push_back((id, known.first.offset));
     }
 
     fn forget_before(&mut self, topic: u32, cutoff_ms: u64) {
         let Some(window) = self.windows.get_mut(&topic) else { return };
         while let Some(&(id, offset)) = window.order.front() {
             if let Entry::Occupied(known) = window.firsts.entry(id)
-                && known.get().offset == offset
+                && known.get().first.offset == offset
             {
-                if known.get().timestamp_ms >= cutoff_ms {
+                if known.get().date_ms >= cutoff_ms {
                     return;
                 }
                 known.remove();
@@ -234,7 +252,11 @@ mod tests {
     use super::*;
 
     fn first(offset: u64) -> First {
-        First { log: 1, offset, timestamp_ms: 100 + offset }
+        First { log: 1, offset, timestamp_ms: 7 }
+    }
+
+    fn dated(offset: u64) -> Dated {
+        Dated { first: first(offset), date_ms: 100 + offset }
     }
 
     fn ids(texts: &[&str]) -> Vec<(u32, DedupId)> {
@@ -245,17 +267,17 @@ mod tests {
     fn an_id_is_known_once_staged_and_forgotten_with_its_block_or_its_window() {
         let dedup = Dedup::new(1000);
         assert_eq!(dedup.find(1, &ids(&["a", "b", "a"]), 0).unwrap(), [(2, None)]);
-        dedup.stage(1, DedupId::of("a"), first(0));
+        dedup.stage(1, DedupId::of("a"), dated(0));
         assert_eq!(dedup.find(1, &ids(&["b", "a"]), 0).unwrap(), [(1, Some(first(0)))]);
         assert!(dedup.find(2, &ids(&["a"]), 0).unwrap().is_empty(), "topics know nothing of each other");
         dedup.take_back();
         assert!(dedup.find(1, &ids(&["a"]), 0).unwrap().is_empty());
         for (offset, id) in ["a", "b"].into_iter().enumerate() {
-            dedup.stage(1, DedupId::of(id), first(offset as u64));
+            dedup.stage(1, DedupId::of(id), dated(offset as u64));
             dedup.commit();
         }
         assert_eq!(dedup.find(1, &ids(&["a", "b"]), 101).unwrap(), [(1, Some(first(1)))]);
-        dedup.stage(1, DedupId::of("a"), first(5));
+        dedup.stage(1, DedupId::of("a"), dated(5));
         dedup.commit();
         let found = dedup.find(1, &ids(&["a", "b"]), 102).unwrap();
         assert_eq!(found, [(0, Some(first(5)))], "known anew, it counts from then on");
@@ -264,11 +286,26 @@ mod tests {
     }
 
     #[test]
+    fn a_date_that_was_too_late_is_lowered_and_its_window_ends() {
+        let dedup = Dedup::new(1000);
+        let (ahead, right) = (Dated { date_ms: 1_000_000, ..dated(0) }, Dated { date_ms: 55, ..dated(1) });
+        for (id, known) in [("a", ahead), ("b", right)] {
+            dedup.stage(1, DedupId::of(id), known);
+            dedup.commit();
+        }
+        dedup.lower_to(50);
+        dedup.forget_before(1, 50);
+        assert_eq!(dedup.count(), 2);
+        dedup.forget_before(1, 51);
+        assert_eq!(dedup.count(), 0);
+    }
+
+    #[test]
     fn a_snapshot_brings_back_what_is_committed_and_nothing_staged() {
         let dedup = Dedup::new(1000);
-        dedup.stage(1, DedupId::of("a"), first(7));
+        dedup.stage(1, DedupId::of("a"), dated(7));
         dedup.commit();
-        dedup.stage(1, DedupId::of("b"), first(8));
+        dedup.stage(1, DedupId::of("b"), dated(8));
         let mut parts = Vec::new();
         dedup.snapshot(2, &mut |part| parts.push(part));
         let restored = Dedup::new(1000);

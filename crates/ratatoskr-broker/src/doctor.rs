@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use ratatoskr_log::{Diagnosis, Disk, DiskSpace, Finding, RealDisk, Severity};
 
+use crate::ages::Ages;
 use crate::broken::Broken;
 use crate::broker::{BrokerConfig, log_options};
 use crate::dedup::Dedup;
@@ -46,7 +47,8 @@ pub fn examine_on(data_dir: &Path, disk: &Arc<dyn Disk>) -> Result<Diagnosis, Op
     let ledger = BrokerLedger {
         books: Arc::new(Books::default()),
         dedup: Arc::new(Dedup::new(usize::MAX)),
-        believed_ms: Arc::new(AtomicU64::new(0)),
+        ages: Arc::new(Ages::default()),
+        today_ms: Arc::new(AtomicU64::new(0)),
     };
     let options = log_options(&BrokerConfig::new(data_dir));
     let mut diagnosis = ratatoskr_log::examine(disk, options, Arc::new(ledger))?;

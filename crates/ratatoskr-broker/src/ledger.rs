@@ -1,26 +1,31 @@
 //! What of the broker's state lives in the journal besides topics: the books of durable subscriptions, the schedule's progress, the
-//! ids duplicates are found by, and the date that was believed. Here the parts of a checkpoint are dealt out to whom they belong.
+//! ids duplicates are found by, the ages of messages, and the date. Here the parts of a checkpoint are dealt out to whom they belong.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ratatoskr_log::{Ledger, RecordChunk};
 
+use crate::ages::{Ages, Run};
+use crate::calendar::Dates;
 use crate::code::{Reader, put_number};
 use crate::dedup::Dedup;
 use crate::durable::{Books, Happening};
 
 /// The kind of a checkpoint's parts that hold dedup ids; the other kinds are those of [`Books`].
 const DEDUP: u64 = 2;
-/// Of the part that holds the date that was believed when the checkpoint was made.
+/// Of the part that holds the date when the checkpoint was made.
 const DATE: u64 = 4;
+/// Of the parts that hold marks of messages' ages.
+const AGES: u64 = 5;
 
 /// See the file's head.
 pub(crate) struct BrokerLedger {
     pub(crate) books: Arc<Books>,
     pub(crate) dedup: Arc<Dedup>,
-    /// The date believed last, see [`crate::calendar`]; 0 while there is none.
-    pub(crate) believed_ms: Arc<AtomicU64>,
+    pub(crate) ages: Arc<Ages>,
+    /// The last date, see [`crate::calendar`]; 0 while there is none.
+    pub(crate) today_ms: Arc<AtomicU64>,
 }
 
 impl Ledger for BrokerLedger {
@@ -30,8 +35,11 @@ impl Ledger for BrokerLedger {
         if kind == DEDUP {
             return self.dedup.restore(&mut reader);
         }
+        if kind == AGES {
+            return self.ages.restore(&mut reader);
+        }
         if kind == DATE {
-            self.believed_ms.store(reader.number()?, Ordering::Relaxed);
+            self.today_ms.store(reader.number()?, Ordering::Relaxed);
             return Ok(());
         }
         if !self.books.restore(kind, &mut reader)? {
@@ -44,22 +52,28 @@ impl Ledger for BrokerLedger {
         self.books.apply(&Happening::decode(event)?)
     }
 
-    fn appended(&self, topic: u32, records: &RecordChunk) {
-        self.dedup.appended(topic, records);
+    fn appended(&self, topic: u32, records: &RecordChunk, date: u64) {
+        let (date_ms, today_ms) = Dates::from_block(date);
+        self.today_ms.fetch_max(today_ms.unwrap_or(0), Ordering::Relaxed);
+        self.dedup.appended(topic, records, date_ms);
+        let (first, end) = (records.first, records.end());
+        self.ages.appended(topic, Run { first, end, timestamp_ms: records.last_timestamp_ms }, date_ms);
     }
 
     fn topic_deleted(&self, topic: u32) {
         self.books.topic_deleted(topic);
         self.dedup.topic_deleted(topic);
+        self.ages.topic_deleted(topic);
     }
 
     fn snapshot(&self, push: &mut dyn FnMut(Vec<u8>)) {
         self.books.snapshot(push);
         self.dedup.snapshot(DEDUP, push);
-        let believed_ms = self.believed_ms.load(Ordering::Relaxed);
-        if believed_ms > 0 {
+        self.ages.snapshot(AGES, push);
+        let today_ms = self.today_ms.load(Ordering::Relaxed);
+        if today_ms > 0 {
             let mut date = vec![DATE as u8];
-            put_number(&mut date, believed_ms);
+            put_number(&mut date, today_ms);
             push(date);
         }
     }

@@ -12,6 +12,7 @@
 //!
 //! Deliberately not here: gRPC, HTTP, configuration files, and bytes on disk.
 
+mod ages;
 mod answer;
 mod broken;
 mod broker;

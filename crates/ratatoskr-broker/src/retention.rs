@@ -8,17 +8,21 @@ use std::sync::Arc;
 
 use ratatoskr_log::ReadError;
 
+use crate::ages::Run;
+use crate::calendar::Dates;
 use crate::command::Command;
 use crate::core::Core;
 use crate::topic::Topic;
 
-/// Looks at every topic and asks for the trims that are due. The date is one that is believed, see [`crate::calendar`].
-pub(crate) fn sweep(core: &Core, now_ms: u64) {
+/// Looks at every topic and asks for the trims that are due.
+pub(crate) fn sweep(core: &Core) {
+    let dates = core.dates();
     let topics: Vec<_> = core.topics.read().values().cloned().collect();
     for topic in topics {
-        let cutoff_ms = now_ms.saturating_sub(topic.settings().dedup_window_ms);
+        let cutoff_ms = dates.today_ms.saturating_sub(topic.settings().dedup_window_ms);
         core.dedup.forget_before(topic.log.number, cutoff_ms);
-        match first_to_keep(&topic, now_ms) {
+        note_age(core, &topic, dates);
+        match first_to_keep(core, &topic, dates.today_ms) {
             Ok(Some(first)) => {
                 // A closed inbox means the broker stops; the next start sweeps again.
                 let _ = core.inbox.push(Command::Trim { topic, first });
@@ -30,7 +34,7 @@ pub(crate) fn sweep(core: &Core, now_ms: u64) {
 }
 
 /// The first offset that stays, if something is to go.
-fn first_to_keep(topic: &Arc<Topic>, now_ms: u64) -> Result<Option<u64>, ReadError> {
+fn first_to_keep(core: &Core, topic: &Arc<Topic>, today_ms: u64) -> Result<Option<u64>, ReadError> {
     let settings = topic.settings();
     let extent = topic.log.extent();
     let mut first = extent.first;
@@ -43,12 +47,26 @@ fn first_to_keep(topic: &Arc<Topic>, now_ms: u64) -> Result<Option<u64>, ReadErr
         first = first.max(topic.log.offset_for_bytes(bytes)?);
     }
     if let Some(age_ms) = settings.retention_age_ms {
-        let cutoff_ms = now_ms.saturating_sub(age_ms);
+        let cutoff_ms = today_ms.saturating_sub(age_ms);
+        let bounds = core.ages.bounds(topic.log.number, cutoff_ms);
+        let mut young = extent.first;
         if !topic.log.is_younger_than(cutoff_ms) {
-            let (young, its_time_ms) = topic.log.offset_at_time(cutoff_ms)?;
+            let its_time_ms;
+            (young, its_time_ms) = topic.log.offset_at_time(cutoff_ms)?;
             topic.log.note_younger_than(young, its_time_ms);
-            first = first.max(young);
         }
+        first = first.max(young.max(bounds.old_before).min(bounds.young_from));
     }
     Ok((first > extent.first).then_some(first))
+}
+
+/// Marks of ages go with the messages; timestamps that turn out to be wrong get one.
+fn note_age(core: &Core, topic: &Topic, dates: Dates) {
+    let extent = topic.log.extent();
+    core.ages.forget_before(topic.log.number, extent.first);
+    if !dates.is_in_doubt() && extent.first < extent.next {
+        let newest =
+            Run { first: extent.first, end: extent.next, timestamp_ms: topic.log.last_timestamp_ms() };
+        core.ages.note_newest(topic.log.number, newest, dates.today_ms);
+    }
 }

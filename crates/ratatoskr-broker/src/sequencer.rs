@@ -24,6 +24,7 @@ use ratatoskr_log::{Log, LogError, Promise, RecordBatch};
 
 use crate::answer::{Answer, Waiting};
 use crate::broken::Broken;
+use crate::calendar::Dates;
 use crate::command::{AppendError, AppendReply, Appended, Command, Records, Reply, SettingsChange, WhenFull};
 use crate::core::{Alarm, Core, Tally};
 use crate::dedup::Duplicate;
@@ -56,6 +57,8 @@ pub(crate) struct Sequencer {
     waiting: Vec<Waiting>,
     /// Steps of durable subscriptions that wait for it.
     steps: Vec<Step>,
+    /// Of this turn.
+    dates: Dates,
 }
 
 impl Sequencer {
@@ -63,6 +66,7 @@ impl Sequencer {
         let topics = core.topics.read();
         let owners = topics.values().map(|topic| (topic.log.number, Owner::new(topic.clone()))).collect();
         drop(topics);
+        let dates = core.dates();
         Sequencer {
             core,
             log,
@@ -71,6 +75,7 @@ impl Sequencer {
             deleting: HashSet::new(),
             waiting: Vec::new(),
             steps: Vec::new(),
+            dates,
         }
     }
 
@@ -88,6 +93,8 @@ impl Sequencer {
                 continue;
             }
             patience = IDLE;
+            self.dates = self.core.dates();
+            self.log.set_date(self.dates.of_block());
             let mut staged = WhenFull::Refused;
             for command in commands.drain(..) {
                 match command {
@@ -301,9 +308,9 @@ impl Sequencer {
             return Err(topic);
         };
         let duplicates = self.note_ids(&topic, placed, (&terms, &duplicates));
-        let durability = topic.settings().durability;
+        let (durability, date_ms) = (topic.settings().durability, self.dates.stamp_ms);
         let appended = Appended { topic: number, placed, durability, duplicates };
-        self.wait_for(topic, Answer::Append { count, bytes, appended, reply });
+        self.wait_for(topic, Answer::Append { count, bytes, date_ms, appended, reply });
         Ok(())
     }
 

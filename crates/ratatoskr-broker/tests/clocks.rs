@@ -228,3 +228,141 @@ async fn a_jump_of_the_clock_makes_no_duplicate() {
         assert_eq!(again.id, first.id);
     }
 }
+
+fn aged() -> TopicSettings {
+    TopicSettings {
+        retention_age_ms: Some(24 * HOUR_MS),
+        dedup_window_ms: HOUR_MS,
+        ..TopicSettings::default()
+    }
+}
+
+fn with_id(id: &str) -> NewMessage {
+    NewMessage { dedup_id: id.to_owned(), ..NewMessage::new("a".to_owned()) }
+}
+
+/// Ends a broker as a crash does, and starts the next one on what is on disk.
+fn crash(world: &mut World, broker: Broker) -> Broker {
+    world.disk = world.disk.kill();
+    drop(broker);
+    world.open()
+}
+
+#[tokio::test]
+async fn messages_of_a_topic_whose_clock_was_ahead_go_at_their_age() {
+    tokio::join!(ages_after(""), ages_after("a restart"), ages_after("a crash"));
+}
+
+async fn ages_after(what: &str) {
+    let mut world = World::new();
+    let mut broker = world.open();
+    with_probe(&broker).await;
+    create(&broker, "orders", aged()).await;
+    publish(&broker, "orders", "before").await;
+    world.clock.jump_ahead(YEAR_MS);
+    publish(&broker, "orders", "while it was ahead").await;
+    sweep(&world, &broker).await;
+    world.clock.jump_back(YEAR_MS);
+    for _ in 0..5 {
+        publish(&broker, "orders", "since then").await;
+        world.clock.advance(2 * HOUR_MS);
+        sweep(&world, &broker).await;
+    }
+    match what {
+        "a restart" => {
+            broker.shutdown().unwrap();
+            broker = world.open();
+        }
+        "a crash" => broker = crash(&mut world, broker),
+        _ => {}
+    }
+    world.clock.advance(DOUBT_MS);
+    sweep(&world, &broker).await;
+    world.clock.advance(12 * HOUR_MS);
+    sweep(&world, &broker).await;
+    assert_eq!(first_offset(&broker, "orders"), 0, "after {what:?}; the oldest is 23 hours old");
+    world.clock.advance(5 * HOUR_MS);
+    sweep(&world, &broker).await;
+    sweep(&world, &broker).await;
+    let first = first_offset(&broker, "orders");
+    assert!((2..=5).contains(&first), "after {what:?}; the first is {first}");
+    world.clock.advance(12 * HOUR_MS);
+    sweep(&world, &broker).await;
+    sweep(&world, &broker).await;
+    assert_eq!(first_offset(&broker, "orders"), 7, "after {what:?}; all are more than a day old");
+}
+
+#[tokio::test]
+async fn messages_of_a_clock_that_was_behind_stay_for_their_age() {
+    let mut world = World::new();
+    let broker = world.open();
+    with_probe(&broker).await;
+    // As machines start that keep no time while they are off, and are told by the network later.
+    world.clock.jump_back(40 * YEAR_MS);
+    create(&broker, "orders", aged()).await;
+    publish(&broker, "orders", "a").await;
+    world.clock.advance(3 * HOUR_MS);
+    publish(&broker, "orders", "b").await;
+    sweep(&world, &broker).await;
+    let broker = crash(&mut world, broker);
+    world.clock.jump_ahead(40 * YEAR_MS);
+    for _ in 0..4 {
+        world.clock.advance(5 * HOUR_MS);
+        sweep(&world, &broker).await;
+        assert_eq!(first_offset(&broker, "orders"), 0, "the oldest message is less than a day old");
+    }
+    world.clock.advance(9 * HOUR_MS);
+    sweep(&world, &broker).await;
+    sweep(&world, &broker).await;
+    assert_eq!(first_offset(&broker, "orders"), 2);
+}
+
+#[tokio::test]
+async fn the_window_of_an_id_ends_though_the_clock_was_ahead_when_it_was_given() {
+    for what in ["", "a restart", "a crash"] {
+        let mut world = World::new();
+        let mut broker = world.open();
+        create(&broker, "orders", aged()).await;
+        world.clock.jump_ahead(YEAR_MS);
+        let orders = topic("orders");
+        broker.publish(&orders, with_id("while it was ahead")).await.unwrap();
+        world.clock.jump_back(YEAR_MS);
+        broker.publish(&orders, with_id("since then")).await.unwrap();
+        match what {
+            "a restart" => {
+                broker.shutdown().unwrap();
+                broker = world.open();
+            }
+            "a crash" => broker = crash(&mut world, broker),
+            _ => {}
+        }
+        for id in ["while it was ahead", "since then"] {
+            assert!(broker.publish(&orders, with_id(id)).await.unwrap().duplicate, "after {what:?}; {id}");
+        }
+        world.clock.advance(HOUR_MS + 1);
+        // A restart may make the broker doubt the time that has passed.
+        publish(&broker, "orders", "").await;
+        world.clock.advance(DOUBT_MS);
+        for id in ["while it was ahead", "since then"] {
+            let again = broker.publish(&orders, with_id(id)).await.unwrap();
+            assert!(!again.duplicate, "after {what:?}; {id} is known for ever");
+        }
+        assert_eq!(broker.counters().dedup_ids, 2, "after {what:?}");
+    }
+}
+
+#[tokio::test]
+async fn times_of_a_topic_do_not_go_back_though_all_its_messages_are_gone() {
+    let world = World::new();
+    let broker = world.open();
+    let orders = topic("orders");
+    let last_ms = broker.publish(&orders, NewMessage::new("a".to_owned())).await.unwrap().timestamp_ms;
+    broker.purge_topic(&orders, None).await.unwrap();
+    broker.shutdown().unwrap();
+    drop(broker);
+    world.clock.jump_back(YEAR_MS);
+    let broker = world.open();
+    let receipt = broker.publish(&orders, NewMessage::new("b".to_owned())).await.unwrap();
+    assert!(receipt.timestamp_ms >= last_ms, "{} is before {last_ms}", receipt.timestamp_ms);
+    assert_eq!(receipt.offset, 1);
+}

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  ┌──────────────── 48 bytes ────────────────┐┌─ 16 bytes ─┐┌─ length ─┐
-//!  │ magic length file seq synced time n  CRC ││ entry head ││ content  │ … zeros to the page
+//!  │ magic length file seq synced date n  CRC ││ entry head ││ content  │ … zeros to the page
 //!  └──────────────────────────────────────────┘└────────────┘└──────────┘
 //! ```
 //!
@@ -49,6 +49,11 @@ pub(crate) enum Entry<'a> {
         topic: u32,
         first: u64,
     },
+    /// In a checkpoint.
+    Extent {
+        topic: u32,
+        extent: ExtentEntry,
+    },
     Segment {
         topic: u32,
         segment: SegmentEntry,
@@ -76,6 +81,15 @@ pub(crate) struct SegmentEntry {
     /// Bytes that count, header included.
     pub(crate) bytes: u64,
     pub(crate) first_timestamp_ms: u64,
+    pub(crate) last_timestamp_ms: u64,
+}
+
+/// What a checkpoint says of a topic as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ExtentEntry {
+    /// The first offset that stays.
+    pub(crate) first: u64,
+    /// The newest timestamp given out: it may be that of a record that is gone.
     pub(crate) last_timestamp_ms: u64,
 }
 
@@ -131,6 +145,7 @@ impl BlockBuilder {
             Entry::End => (8, 0, 0),
             Entry::Event { topic, .. } => (9, *topic, 0),
             Entry::State { .. } => (10, 0, 0),
+            Entry::Extent { topic, .. } => (11, *topic, 0),
         };
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[kind, 0, 0, 0]);
@@ -155,6 +170,10 @@ impl BlockBuilder {
             Entry::Update { settings, .. } => self.bytes.extend_from_slice(settings),
             Entry::Event { content, .. } | Entry::State { content } => self.bytes.extend_from_slice(content),
             Entry::Trim { first, .. } => self.bytes.extend_from_slice(&first.to_le_bytes()),
+            Entry::Extent { extent, .. } => {
+                self.bytes.extend_from_slice(&extent.first.to_le_bytes());
+                self.bytes.extend_from_slice(&extent.last_timestamp_ms.to_le_bytes());
+            }
             Entry::Segment { segment: s, .. } => {
                 for value in [s.base, s.next, s.bytes, s.first_timestamp_ms, s.last_timestamp_ms] {
                     self.bytes.extend_from_slice(&value.to_le_bytes());
@@ -178,7 +197,7 @@ impl BlockBuilder {
         self.bytes[8..16].copy_from_slice(&stamp.file.to_le_bytes());
         self.bytes[16..24].copy_from_slice(&stamp.sequence.to_le_bytes());
         self.bytes[24..32].copy_from_slice(&stamp.synced_through.to_le_bytes());
-        self.bytes[32..40].copy_from_slice(&stamp.time_ms.to_le_bytes());
+        self.bytes[32..40].copy_from_slice(&stamp.date.to_le_bytes());
         self.bytes[40..44].copy_from_slice(&self.entries.to_le_bytes());
         let crc = block_crc(directory, &self.bytes);
         self.bytes[44..48].copy_from_slice(&crc.to_le_bytes());
@@ -193,7 +212,8 @@ pub(crate) struct BlockStamp {
     pub(crate) file: u64,
     pub(crate) sequence: u64,
     pub(crate) synced_through: u64,
-    pub(crate) time_ms: u64,
+    /// See [`crate::Log::set_date`].
+    pub(crate) date: u64,
 }
 
 /// Starts from the directory's id, which never leaves the disk: a publisher could otherwise put something that looks
@@ -226,7 +246,7 @@ impl<'a> Block<'a> {
                 file: read_u64(block, 8),
                 sequence: read_u64(block, 16),
                 synced_through: read_u64(block, 24),
-                time_ms: read_u64(block, 32),
+                date: read_u64(block, 32),
             },
             padded_bytes: pages(end),
             content: &block[BLOCK_HEADER_BYTES..],
@@ -310,6 +330,10 @@ fn parse_entry(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
         8 => Entry::End,
         9 => Entry::Event { topic, content },
         10 => Entry::State { content },
+        11 if has(16) => {
+            let extent = ExtentEntry { first: read_u64(content, 0), last_timestamp_ms: read_u64(content, 8) };
+            Entry::Extent { topic, extent }
+        }
         _ => return None,
     };
     Some((entry, end))
@@ -320,7 +344,7 @@ mod tests {
     use super::*;
 
     const DIRECTORY: u64 = 77;
-    const STAMP: BlockStamp = BlockStamp { file: 3, sequence: 17, synced_through: 16, time_ms: 5 };
+    const STAMP: BlockStamp = BlockStamp { file: 3, sequence: 17, synced_through: 16, date: 5 };
 
     fn entries() -> Vec<Entry<'static>> {
         let segment =
@@ -333,6 +357,7 @@ mod tests {
             Entry::Update { topic: 1, settings: b"{\"a\":1}" },
             Entry::Segment { topic: 1, segment },
             Entry::Trim { topic: 1, first: 9 },
+            Entry::Extent { topic: 1, extent: ExtentEntry { first: 9, last_timestamp_ms: 5 } },
             Entry::Delete { topic: 1 },
             Entry::Event { topic: 1, content: b"acked" },
             Entry::State { content: b"all acked" },

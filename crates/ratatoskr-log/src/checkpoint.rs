@@ -1,7 +1,7 @@
 //! The checkpoint: a short journal that leads to the same state.
 //!
 //! ```text
-//!   header │ block: facts, create A, segment, segment, trim A, create B, … │ … │ block: …, end
+//!   header │ block: facts, create A, segment, segment, extent A, create B, … │ … │ block: …, end
 //! ```
 //!
 //! It is written beside the old one, synced, and renamed over it. This file turns entries into that file
@@ -79,7 +79,7 @@ impl CheckpointWriter {
     }
 
     fn write_block(&mut self) -> Result<(), LogError> {
-        let stamp = BlockStamp { file: 0, sequence: self.sequence, synced_through: 0, time_ms: 0 };
+        let stamp = BlockStamp { file: 0, sequence: self.sequence, synced_through: 0, date: 0 };
         let bytes = self.block.finish(self.directory, &stamp);
         let length = bytes.len() as u64;
         self.file

@@ -176,13 +176,13 @@ impl Journal {
     }
 
     /// Writes a block. It is durable after the next [`Journal::sync`].
-    pub(crate) fn write(&mut self, block: &mut BlockBuilder, now_ms: u64) -> Result<(), LogError> {
+    pub(crate) fn write(&mut self, block: &mut BlockBuilder, date: u64) -> Result<(), LogError> {
         self.check()?;
         let stamp = BlockStamp {
             file: self.number,
             sequence: self.next_sequence,
             synced_through: self.synced_through,
-            time_ms: now_ms,
+            date,
         };
         self.unsealed = !block.is_empty();
         let bytes = block.finish(self.directory, &stamp);
@@ -212,12 +212,12 @@ impl Journal {
 
     /// Called when there is nothing to do: syncs, and leaves a mark that everything was synced, so that
     /// damage to the last block cannot pass for a torn write. The mark itself needs no sync.
-    pub(crate) fn seal(&mut self, now_ms: u64) -> Result<(), LogError> {
+    pub(crate) fn seal(&mut self, date: u64) -> Result<(), LogError> {
         if !self.unsealed || !self.has_room(PAGE_BYTES, Reserve::Keep) {
             return Ok(());
         }
         self.sync()?;
-        self.write(&mut BlockBuilder::new(), now_ms)
+        self.write(&mut BlockBuilder::new(), date)
     }
 
     /// Ends all writing for ever.

@@ -12,9 +12,9 @@ pub trait Ledger: Send + Sync {
     /// once it is committed, before anything else is written.
     fn replay(&self, event: &[u8]) -> Result<(), String>;
 
-    /// Takes in records that were appended to a topic, at start, in the order of the journal. Later on whoever staged them does
-    /// it, as with events. What a snapshot was taken of does not come again.
-    fn appended(&self, topic: u32, records: &RecordChunk);
+    /// Takes in records that were appended to a topic, and the date of their block ([`crate::Log::set_date`]), at start, in the order
+    /// of the journal. Later on whoever staged them does it, as with events. What a snapshot was taken of does not come again.
+    fn appended(&self, topic: u32, records: &RecordChunk, date: u64);
 
     /// A topic is gone. At start only.
     fn topic_deleted(&self, topic: u32);
@@ -38,7 +38,7 @@ impl Ledger for NoLedger {
         Err(NOT_HERE.to_owned())
     }
 
-    fn appended(&self, _: u32, _: &RecordChunk) {}
+    fn appended(&self, _: u32, _: &RecordChunk, _: u64) {}
 
     fn topic_deleted(&self, _: u32) {}
 

@@ -65,6 +65,8 @@ pub struct Log {
     recent: VecDeque<Recent>,
     recent_bytes: usize,
     counts: LogCounts,
+    /// See [`Log::set_date`].
+    date: Option<u64>,
     /// Set while the next journal file is needed and cannot be had.
     shortage: Option<Shortage>,
     spare_asked_for: u64,
@@ -100,6 +102,7 @@ impl Log {
             recent: VecDeque::new(),
             recent_bytes: 0,
             counts: LogCounts::default(),
+            date: None,
             shortage: None,
             spare_asked_for: 0,
         }
@@ -120,6 +123,16 @@ impl Log {
     /// Random bits of this data directory, drawn once.
     pub fn id_mask(&self) -> u128 {
         self.shared.id_mask
+    }
+
+    /// Sets what the blocks written from now on say of the date: for the ledger, which counts age by something else than timestamps.
+    /// Until it is set they carry the time of writing, milliseconds since the Unix epoch.
+    pub fn set_date(&mut self, date: u64) {
+        self.date = Some(date);
+    }
+
+    fn date(&self) -> u64 {
+        self.date.unwrap_or_else(|| self.shared.clock.now_ms())
     }
 
     /// Counts and sizes of this moment.
@@ -270,7 +283,7 @@ impl Log {
 
     /// Called when there is nothing to do: syncs, and marks in the journal that everything was synced (ADR 0006).
     pub fn seal(&mut self) -> Result<(), LogError> {
-        self.journal.seal(self.shared.clock.now_ms())
+        self.journal.seal(self.date())
     }
 
     /// Ends the log: syncs, and leaves a checkpoint so that the next start has nothing to replay. On a full disk there is none.
@@ -307,7 +320,8 @@ impl Log {
         }
         self.make_room()?;
         let block_bytes = self.block.len() as u64;
-        self.journal.write(&mut self.block, self.shared.clock.now_ms())?;
+        let date = self.date();
+        self.journal.write(&mut self.block, date)?;
         self.counts.blocks += 1;
         self.counts.block_bytes += block_bytes;
         self.block.clear();

@@ -256,6 +256,8 @@ pub(crate) struct Replay {
     topics: BTreeMap<u32, Arc<TopicLog>>,
     next_topic: u32,
     directory: u64,
+    /// Of the block that is being replayed.
+    date: u64,
     /// False while the checkpoint is read.
     is_journal: bool,
     replayed_records: u64,
@@ -280,6 +282,7 @@ impl Replay {
             topics: BTreeMap::new(),
             next_topic: 1,
             directory: 0,
+            date: 0,
             is_journal: false,
             replayed_records: 0,
             unflushed: BTreeSet::new(),
@@ -319,6 +322,7 @@ impl Replay {
     }
 
     pub(crate) fn apply_block(&mut self, block: &Block<'_>) -> Result<(), Refused> {
+        self.date = block.stamp.date;
         for entry in block.entries() {
             let entry = entry.map_err(|at| {
                 format!("the entry {at} bytes into the block was written by a newer version")
@@ -368,14 +372,16 @@ impl Replay {
             Entry::Trim { topic, first } if self.is_journal => {
                 self.topic(topic)?.trim(first);
             }
-            Entry::Trim { topic, first } => self.topic(topic)?.restore_extent(first),
+            Entry::Extent { topic, extent } if !self.is_journal => {
+                self.topic(topic)?.restore_extent(extent);
+            }
             Entry::Segment { topic, segment } => self.topic(topic)?.restore_segment(segment),
             Entry::Event { content, .. } if self.is_journal => self.ledger.replay(content)?,
             Entry::State { content } if !self.is_journal => self.ledger.restore(content)?,
-            Entry::Facts(_) | Entry::End | Entry::State { .. } => {
+            Entry::Facts(_) | Entry::End | Entry::State { .. } | Entry::Extent { .. } => {
                 return Err("a checkpoint's entry stands in the journal".to_owned());
             }
-            Entry::Event { .. } => {
+            Entry::Event { .. } | Entry::Trim { .. } => {
                 return Err("a journal's entry stands in the checkpoint".to_owned());
             }
         }
@@ -404,7 +410,7 @@ impl Replay {
     fn append(&mut self, topic: u32, records: &[u8]) -> Result<(), String> {
         let chunk = RecordChunk::check(Bytes::copy_from_slice(records))?;
         let topic = self.topic(topic)?;
-        self.ledger.appended(topic.number, &chunk);
+        self.ledger.appended(topic.number, &chunk, self.date);
         if chunk.end() <= topic.next() {
             return Ok(());
         }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::block::{Entry, SegmentEntry};
+use crate::block::{Entry, ExtentEntry, SegmentEntry};
 use crate::checkpoint::CheckpointWriter;
 use crate::disk::OpenMode;
 use crate::error::LogError;
@@ -244,7 +244,9 @@ impl Scribe {
                 (_, false) => extent.first.min(topic.flushed_end()),
             };
             debug_assert!(kept.last().is_some_and(|last| last.next >= *next) || first >= *next || first == 0);
-            writer.push(&Entry::Trim { topic: number, first })?;
+            let last_timestamp_ms = topic.last_timestamp_ms();
+            writer
+                .push(&Entry::Extent { topic: number, extent: ExtentEntry { first, last_timestamp_ms } })?;
         }
         for content in &boundary.state {
             writer.push(&Entry::State { content })?;

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
 
-use crate::block::SegmentEntry;
+use crate::block::{ExtentEntry, SegmentEntry};
 use crate::disk::Disk;
 use crate::record::{Marks, RecordBatch, RecordChunk};
 
@@ -445,9 +445,11 @@ impl TopicLog {
         }
     }
 
-    /// Restores the ends of a topic that has no segment reaching them.
-    pub(crate) fn restore_extent(&self, first: u64) {
+    /// Restores what a checkpoint says of a topic as a whole, after its segments.
+    pub(crate) fn restore_extent(&self, extent: ExtentEntry) {
+        let ExtentEntry { first, last_timestamp_ms } = extent;
         let mut state = self.state.write();
+        state.last_timestamp_ms = last_timestamp_ms.max(state.last_timestamp_ms);
         state.first = first;
         if state.next < first {
             state.next = first;

@@ -12,7 +12,7 @@ use super::{Prepared, Sequencer};
 use crate::answer::Answer;
 use crate::broken::Broken;
 use crate::command::{AppendError, Records, Target};
-use crate::dedup::{Duplicate, First, TooManyIds};
+use crate::dedup::{Dated, Duplicate, First, TooManyIds};
 use crate::error::Unavailable;
 use crate::message::Terms;
 use crate::owner::Owner;
@@ -77,7 +77,7 @@ impl Sequencer {
         let ids_of = terms.ids_of.as_deref().unwrap_or(topic);
         let window_ms = ids_of.settings().dedup_window_ms;
         if !terms.ids.is_empty() && window_ms > 0 && !Broken::Duplicates.is_on() {
-            let cutoff_ms = self.core.believed_ms().saturating_sub(window_ms);
+            let cutoff_ms = self.dates.today_ms.saturating_sub(window_ms);
             let found = self.core.dedup.find(ids_of.log.number, &terms.ids, cutoff_ms);
             duplicates = found.map_err(|TooManyIds(ids_max)| AppendError::TooManyDedupIds { ids_max })?;
         }
@@ -115,7 +115,8 @@ impl Sequencer {
                 Err(before) => {
                     let offset = placed.first + u64::from(index) - before as u64;
                     let first = First { log, offset, timestamp_ms: placed.timestamp_ms };
-                    self.core.dedup.stage(scope, id, first);
+                    let date_ms = self.dates.stamp_ms;
+                    self.core.dedup.stage(scope, id, Dated { first, date_ms });
                 }
             }
         }
