@@ -85,7 +85,7 @@ impl Waiting {
                 let _ = reply.send(Ok(topic));
             }
             Answer::Delete(reply) => {
-                core.topics.write().remove(&topic.name);
+                core.remove_topic(&topic);
                 core.books.topic_deleted(topic.log.number);
                 core.dedup.topic_deleted(topic.log.number);
                 core.ages.topic_deleted(topic.log.number);

@@ -181,6 +181,7 @@ impl Broker {
         let calendar = Calendar::new(last_ms, clock.moment());
         let core = Arc::new(Core {
             topics: RwLock::default(),
+            topics_by_number: RwLock::default(),
             inbox: Inbox::new(shares.inbox),
             postboxes: Postboxes::default(),
             courier: Inbox::new(shares.inbox),

@@ -126,6 +126,8 @@ impl Tally {
 /// See the file's head.
 pub(crate) struct Core {
     pub(crate) topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
+    /// The same ones by their numbers, which ids and tokens lead to.
+    pub(crate) topics_by_number: RwLock<HashMap<u32, Arc<Topic>>>,
     pub(crate) inbox: Inbox<Command>,
     /// Where threads find what became of their submissions.
     pub(crate) postboxes: Postboxes,
@@ -169,7 +171,19 @@ impl Core {
         if topic.name.is_schedule() {
             self.schedule_number.store(topic.log.number, Ordering::Relaxed);
         }
+        self.topics_by_number.write().insert(topic.log.number, topic.clone());
         self.topics.write().insert(topic.name.clone(), topic);
+    }
+
+    /// A topic has been deleted.
+    pub(crate) fn remove_topic(&self, topic: &Topic) {
+        self.topics.write().remove(&topic.name);
+        self.topics_by_number.write().remove(&topic.log.number);
+    }
+
+    /// The topic with a number; numbers are never given twice.
+    pub(crate) fn topic_numbered(&self, number: u32) -> Option<Arc<Topic>> {
+        self.topics_by_number.read().get(&number).cloned()
     }
 
     pub(crate) fn topic(&self, name: &TopicName) -> Option<Arc<Topic>> {

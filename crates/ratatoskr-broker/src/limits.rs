@@ -60,6 +60,10 @@ pub const STEP_ACKS_MAX: usize = 10_000;
 /// Bytes of messages one peek or listing answers, unless a single message is larger: with what the wire adds, a client that takes
 /// 4 MiB, as gRPC clients do by default, takes it.
 pub const LISTED_BYTES_MAX: usize = 3 << 20;
+/// Steps of a message's life that are told, the newest …
+pub const TRACED_STEPS_MAX: usize = 1000;
+/// … and subscriptions with which is told where it stands: those first that have been given it.
+pub const TRACED_SUBSCRIPTIONS_MAX: usize = 1000;
 /// Bytes of a log that one step of a scan reads: peeks, listings of dead letters, subscribers whose filter passes nothing.
 pub const SCAN_STEP_BYTES: u64 = 256 << 10;
 /// Bytes of a log that one page of a scan examines at most, but for the rest of a step; the next page goes on from there.

@@ -225,3 +225,32 @@ async fn a_member_that_looks_late_reads_what_was_not_kept_for_it() {
     }
     broker.shutdown().unwrap();
 }
+
+#[tokio::test]
+async fn a_trace_tells_of_a_thousand_subscriptions_and_first_of_those_that_were_given_the_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::open(BrokerConfig::new(folder.path())).unwrap();
+    let sent = broker.publish(&name("any").topic, NewMessage::new("payload")).await.unwrap();
+    let create = |number: usize| {
+        let broker = broker.clone();
+        let name = name(&format!("s{number}"));
+        async move { broker.create_subscription(&name, Start::Earliest, SubscriptionSettings::default()).await }
+    };
+    let made: Vec<_> = (0..1010).map(|number| tokio::spawn(create(number))).collect();
+    for made in made {
+        made.await.unwrap().unwrap();
+    }
+    let mut member = join(&broker, "newest").await;
+    assert_eq!(member.next_batch().await.unwrap().len(), 1);
+    let steps = broker.trace_message(sent.id).await.unwrap().unwrap().steps;
+    let of_newest = |step: &&ratatoskr_broker::TraceStep| {
+        step.subscription.as_ref().is_some_and(|name| name.as_str() == "newest")
+    };
+    let told: Vec<_> = steps.iter().filter(of_newest).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].what.starts_with("handed to member"), "{told:?}");
+    assert!(told[1].what.starts_with("now leased"), "{told:?}");
+    let standings = steps.iter().filter(|step| step.what.starts_with("now ")).count();
+    assert_eq!(standings, 1000);
+    broker.shutdown().unwrap();
+}

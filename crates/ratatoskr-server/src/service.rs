@@ -292,7 +292,8 @@ impl MessageBroker for Service {
         &self,
         request: Request<wire::TraceMessageRequest>,
     ) -> Result<Response<wire::TraceMessageResponse>, Status> {
-        subscriptions::trace(&self.broker, request.into_inner()).await.map(Response::new)
+        let held = AnswerMemory::of(&request).hold(LISTED_BYTES_MAX)?;
+        subscriptions::trace(&self.broker, request.into_inner()).await.map(|life| answer(life, held))
     }
 
     async fn consume(

@@ -63,6 +63,28 @@ async fn an_ack_by_message_id_is_decided_by_the_topic_of_the_id_whether_or_not_t
 }
 
 #[tokio::test]
+async fn a_trace_is_decided_by_the_topic_of_the_id_before_anybody_looks_for_the_message() {
+    let policy =
+        PolicyFile::new(&[("alice", "roles = [\"orders\"]"), ("mallory", "roles = [\"other\"]")], ROLES);
+    let fixture = policy.serve();
+    let mut alice = policy.client(&fixture, "alice").await;
+    let mut mallory = policy.client(&fixture, "mallory").await;
+    let message_id = alice.publish(message("orders", "one")).await.unwrap().into_inner().message_id;
+    // The same place at another time: no message has this id.
+    let missing = format!("1{}", &message_id[1..]);
+    for message_id in [&message_id, &missing] {
+        let request = wire::TraceMessageRequest { message_id: message_id.clone() };
+        let status = mallory.trace_message(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+        assert!(!status.message().contains("orders"), "{status}");
+    }
+    let request = wire::TraceMessageRequest { message_id: missing };
+    assert_eq!(alice.trace_message(request).await.unwrap_err().code(), Code::NotFound);
+    let request = wire::TraceMessageRequest { message_id };
+    assert_eq!(alice.trace_message(request).await.unwrap().into_inner().topic, "orders");
+}
+
+#[tokio::test]
 async fn a_token_of_a_subscription_that_is_not_there_settles_nothing_whoever_shows_it() {
     let policy = PolicyFile::new(&[("alice", "roles = [\"orders\"]")], ROLES);
     let fixture = policy.serve();

@@ -232,6 +232,8 @@ pub(crate) struct Books {
 struct Shelf {
     /// Boxed: a table of large values has as much room again for those to come.
     books: BTreeMap<u32, Box<Book>>,
+    /// Their numbers by topic and name: every call names its subscription.
+    numbers: BTreeMap<(u32, SubscriptionName), u32>,
     /// The highest number ever used.
     last_number: u32,
     schedule: Progress,
@@ -250,7 +252,14 @@ impl Shelf {
         } else {
             self.last_settings = book.settings.clone();
         }
+        self.numbers.insert((book.topic, book.name.clone()), book.number);
         self.books.insert(book.number, Box::new(book));
+    }
+
+    fn remove(&mut self, number: u32) {
+        if let Some(book) = self.books.remove(&number) {
+            self.numbers.remove(&(book.topic, book.name));
+        }
     }
 }
 
@@ -268,11 +277,14 @@ impl Books {
             guard.schedule = *progress;
             return Ok(());
         }
+        if let Happening::Deleted { number } = happening {
+            guard.remove(*number);
+            return Ok(());
+        }
         let Some(book) = guard.books.get_mut(&happening.number()) else { return Ok(()) };
         match happening {
-            Happening::Created(_) | Happening::Dispatched(_) => unreachable!("handled above"),
-            Happening::Deleted { number } => {
-                guard.books.remove(number);
+            Happening::Created(_) | Happening::Dispatched(_) | Happening::Deleted { .. } => {
+                unreachable!("handled above")
             }
             Happening::Changed { settings, .. } => book.settings = settings.clone(),
             Happening::Settled { round, .. } => book.settle(round),
@@ -341,8 +353,8 @@ impl Books {
 
     pub(crate) fn find(&self, topic: u32, name: &SubscriptionName) -> Option<u32> {
         let guard = self.all.lock();
-        let is_meant = |book: &&Book| book.is_open && book.topic == topic && book.name == *name;
-        guard.iter().find(is_meant).map(|book| book.number)
+        let number = *guard.numbers.get(&(topic, name.clone()))?;
+        guard.books.get(&number).filter(|book| book.is_open).map(|book| book.number)
     }
 
     /// Whether a subscription is like this.
@@ -391,7 +403,9 @@ impl Books {
     }
 
     pub(crate) fn topic_deleted(&self, topic: u32) {
-        self.all.lock().books.retain(|_, book| book.topic != topic);
+        let mut guard = self.all.lock();
+        guard.books.retain(|_, book| book.topic != topic);
+        guard.numbers.retain(|(of, _), _| *of != topic);
     }
 
     pub(crate) fn snapshot(&self, push: &mut dyn FnMut(Vec<u8>)) {

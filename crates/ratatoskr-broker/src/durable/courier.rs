@@ -20,10 +20,11 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use ratatoskr_log::Moment;
+use uuid::Uuid;
 
 use super::book::Book;
 use super::desk::{ColdRead, Desk, Review};
-use super::event::Event;
+use super::event::{Event, MemberId};
 use super::happening::Happening;
 use super::member::MemberEnd;
 use super::request::{DoneReply, Request};
@@ -51,6 +52,10 @@ pub(crate) struct Courier {
     /// Names this start of the broker in tokens.
     start: u32,
     pub(super) desks: HashMap<u32, Box<Desk>>,
+    /// The same ones by topic: the topic's number, the subscription's.
+    by_topic: BTreeSet<(u32, u32)>,
+    /// Members by what ends them: their subscriptions, and what they are called there.
+    references: HashMap<Uuid, (u32, MemberId)>,
     /// Subscriptions to have their turn.
     touched: BTreeSet<u32>,
     /// Whose turn it was last: the next one's is behind it.
@@ -97,6 +102,8 @@ impl Courier {
             core,
             start: start as u32,
             desks: HashMap::new(),
+            by_topic: BTreeSet::new(),
+            references: HashMap::new(),
             touched: BTreeSet::new(),
             last_turn: 0,
             urgent: BTreeSet::new(),
@@ -170,6 +177,7 @@ impl Courier {
             topic.note_durable(1);
             // Whoever was told before looks no more.
             topic.growth_is_seen();
+            self.by_topic.insert((topic.log.number, number));
             self.desks.insert(number, desk);
             self.touched.insert(number);
             self.core.books.open(number);
@@ -179,12 +187,26 @@ impl Courier {
     fn close_desk(&mut self, number: u32, end: MemberEnd) {
         if let Some(mut desk) = self.desks.remove(&number) {
             desk.topic.note_durable(-1);
+            self.by_topic.remove(&(desk.topic.log.number, number));
+            for (seat, _) in desk.seats.values() {
+                self.references.remove(&seat.reference);
+            }
             desk.end(end);
             self.tell_stale(desk.take_askers());
         }
         if let Some(at_ms) = self.due_at.remove(&number) {
             self.due.remove(&(at_ms, number));
         }
+    }
+
+    /// Numbers of the subscriptions of a topic, ascending.
+    fn numbers_of(&self, topic: u32) -> impl Iterator<Item = u32> {
+        self.by_topic.range((topic, 0)..=(topic, u32::MAX)).map(|&(_, number)| number)
+    }
+
+    /// Subscriptions of a topic at work.
+    fn desks_of(&self, topic: u32) -> impl Iterator<Item = &Desk> {
+        self.numbers_of(topic).filter_map(|number| self.desks.get(&number)).map(|desk| &**desk)
     }
 
     /// Lets a desk do something, and have its turn then. Behind a wall: if it panics, it starts anew from its book.
@@ -325,7 +347,7 @@ impl Courier {
             self.review(review);
         }
         if let Some(desk) = self.desks.get_mut(&number) {
-            self.memory.take_in(&mut desk.passages);
+            self.memory.take_in(desk.topic.log.number, &mut desk.passages);
         }
         self.bury(number, burials);
         if more {

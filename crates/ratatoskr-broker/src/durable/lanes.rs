@@ -81,7 +81,10 @@ impl Lanes {
         self.lanes.values().filter(|parked| !parked.is_empty()).count()
     }
 
-    pub(crate) fn find(&self, offset: u64) -> Option<&Letter> {
-        self.lanes.values().flatten().find(|(parked, _)| *parked == offset).map(|(_, letter)| letter)
+    pub(crate) fn find(&self, lane: u64, offset: u64) -> Option<&Letter> {
+        let parked = self.lanes.get(&lane)?;
+        // They park in order of offset.
+        let at = parked.binary_search_by_key(&offset, |(parked, _)| *parked).ok()?;
+        parked.get(at).map(|(_, letter)| letter)
     }
 }

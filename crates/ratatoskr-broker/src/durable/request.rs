@@ -13,7 +13,7 @@ use super::member::Seat;
 use super::resolving::Resolving;
 use super::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings, SubscriptionSettingsError};
 use super::token::Token;
-use super::trace::TraceStep;
+use super::trace::{TraceStep, Traced};
 use crate::command::{AppendError, Appended, Records, Reply};
 use crate::error::{PublishError, Unavailable};
 use crate::quoted::quoted;
@@ -304,8 +304,7 @@ pub(crate) enum Request {
     },
     /// What happened to a message.
     Trace {
-        topic: u32,
-        offset: u64,
+        traced: Traced,
         reply: Reply<Vec<TraceStep>>,
     },
     /// The message of a delivery is in the log no more.

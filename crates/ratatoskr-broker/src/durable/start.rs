@@ -314,8 +314,7 @@ impl Broker {
     pub fn topic_of_message(&self, id: MessageId) -> Option<TopicName> {
         let core = self.core();
         let (number, _) = id.place(core.id_mask);
-        let topics = core.topics.read();
-        let topic = topics.values().find(|topic| topic.log.number == number)?;
+        let topic = core.topic_numbered(number)?;
         (!topic.name.is_schedule()).then(|| topic.name.clone())
     }
 
@@ -332,12 +331,11 @@ impl Broker {
         Ok(tokens.first().copied())
     }
 
-    /// The topic of a subscription, by the number its tokens have; `None` if it is gone. Numbers are never given twice. Takes as
-    /// long as there are topics: whoever asks often remembers the answer.
+    /// The topic of a subscription, by the number its tokens have; `None` if it is gone. Numbers are never given twice.
     pub fn topic_of_subscription(&self, number: u32) -> Option<TopicName> {
         let core = self.core();
         let topic = core.books.with(number, |book| book.topic)?;
-        core.topics.read().values().find(|known| known.log.number == topic).map(|known| known.name.clone())
+        core.topic_numbered(topic).map(|topic| topic.name.clone())
     }
 
     pub(super) fn topic_of(&self, name: &SubscriptionRef) -> Result<Arc<Topic>, SubscriptionError> {

@@ -1,6 +1,7 @@
 //! The life of one message: what the log knows, what the books know, and what the courier remembers.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use ratatoskr_log::{Moment, Record};
@@ -14,12 +15,15 @@ use super::settings::SubscriptionName;
 use crate::broker::Broker;
 use crate::error::Unavailable;
 use crate::id::MessageId;
+use crate::limits::TRACED_STEPS_MAX;
 use crate::message::SCHEDULED_ID;
 use crate::name::TopicName;
 use crate::schedule::Due;
 
 /// Passages that are remembered, of all messages together.
 const PASSAGES_MAX: usize = 100_000;
+/// Chains they stand in: three of them in each, 256 KiB.
+const CHAINS: usize = 32_768;
 
 /// A message's life as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,40 +55,79 @@ pub(super) struct Passage {
     pub(super) what: What,
 }
 
+/// The message whose life is asked for.
+pub(crate) struct Traced {
+    /// Its topic's number.
+    pub(crate) topic: u32,
+    pub(crate) offset: u64,
+    /// Empty if it has none, or cannot be read.
+    pub(crate) key: String,
+}
+
 pub(super) enum What {
     Handed { member: Arc<str>, attempt: u32 },
     Booked(Booking),
 }
 
 /// The newest passages.
+///
+/// ```text
+///   newest:    [ · 7 · · 9 · ]            by a hash of topic and offset: the number of the newest passage there
+///   passages:  3  4  5  6  7  8  9        each knows the one before it of the same hash: 7 ▸ 3, 9 ▸ 6 ▸ 4
+/// ```
+///
+/// So whoever asks for one message walks past few others, however many are remembered, and remembering takes no allocation.
 #[derive(Default)]
 pub(super) struct Memory {
-    passages: VecDeque<Passage>,
+    /// With the numbers of those before them, from 1 on; 0 for none.
+    passages: VecDeque<(Passage, u64)>,
+    /// How many were forgotten: numbers up to this one are not there any more.
+    forgotten: u64,
+    /// [`CHAINS`] of them, once there is anything to remember.
+    newest: Vec<u64>,
+    hasher: RandomState,
 }
 
 impl Memory {
-    pub(super) fn take_in(&mut self, passages: &mut Vec<Passage>) {
-        self.passages.extend(passages.drain(..));
-        let excess = self.passages.len().saturating_sub(PASSAGES_MAX);
-        self.passages.drain(..excess);
+    /// Remembers what happened to messages of a topic.
+    pub(super) fn take_in(&mut self, topic: u32, passages: &mut Vec<Passage>) {
+        if self.newest.is_empty() && !passages.is_empty() {
+            self.newest = vec![0; CHAINS];
+        }
+        for passage in passages.drain(..) {
+            if self.passages.len() == PASSAGES_MAX {
+                self.passages.pop_front();
+                self.forgotten += 1;
+            }
+            let number = self.forgotten + self.passages.len() as u64 + 1;
+            let chain = self.chain_of(topic, passage.offset);
+            let before = std::mem::replace(&mut self.newest[chain], number);
+            self.passages.push_back((passage, before));
+        }
     }
 
-    /// What is known of a message with one subscription.
-    pub(super) fn steps(&self, desk: &Desk, books: &Books, (offset, now): (u64, Moment)) -> Vec<TraceStep> {
+    /// What happened to a message, oldest first, and of much the newest; by chance also to one of another topic at the same offset.
+    pub(super) fn of(&self, traced: &Traced) -> Vec<&Passage> {
+        let mut number = self.newest.get(self.chain_of(traced.topic, traced.offset)).copied().unwrap_or(0);
+        let mut found = Vec::new();
+        while number > self.forgotten && found.len() < TRACED_STEPS_MAX {
+            let (passage, before) = &self.passages[(number - self.forgotten - 1) as usize];
+            found.extend((passage.offset == traced.offset).then_some(passage));
+            number = *before;
+        }
+        found.reverse();
+        found
+    }
+
+    fn chain_of(&self, topic: u32, offset: u64) -> usize {
+        self.hasher.hash_one((topic, offset)) as usize % CHAINS
+    }
+}
+
+impl Passage {
+    pub(super) fn step(&self, desk: &Desk) -> TraceStep {
         let subscription = Some(desk.name.name.clone());
-        let is_meant = |passage: &&Passage| passage.subscription == desk.number && passage.offset == offset;
-        let step = |passage: &Passage| TraceStep {
-            time_ms: passage.time_ms,
-            subscription: subscription.clone(),
-            what: sentence(&passage.what),
-        };
-        let mut steps: Vec<_> = self.passages.iter().filter(is_meant).map(step).collect();
-        steps.push(TraceStep {
-            time_ms: 0,
-            subscription: subscription.clone(),
-            what: standing(desk, books, offset, now),
-        });
-        steps
+        TraceStep { time_ms: self.time_ms, subscription, what: sentence(&self.what) }
     }
 }
 
@@ -107,8 +150,17 @@ fn sentence(what: &What) -> String {
 }
 
 /// Where a message stands with a subscription now.
-fn standing(desk: &Desk, books: &Books, offset: u64, now: Moment) -> String {
-    if let Some((place, until_ms, attempts)) = desk.delivery.place_of(offset, now) {
+pub(super) fn standing(desk: &Desk, books: &Books, traced: &Traced, now: Moment) -> TraceStep {
+    TraceStep {
+        time_ms: 0,
+        subscription: Some(desk.name.name.clone()),
+        what: place(desk, books, traced, now),
+    }
+}
+
+fn place(desk: &Desk, books: &Books, traced: &Traced, now: Moment) -> String {
+    let (offset, lane) = (traced.offset, desk.lane_of(&traced.key));
+    if let Some((place, until_ms, attempts)) = desk.delivery.place_of((offset, lane), now) {
         let until = if until_ms == 0 { String::new() } else { format!(", until {until_ms} ms") };
         return format!("now {place}{until}; delivered {attempts} times");
     }
@@ -130,10 +182,12 @@ impl Broker {
     pub async fn trace_message(&self, id: MessageId) -> Result<Option<Trace>, Unavailable> {
         let core = self.core();
         let (number, offset) = id.place(core.id_mask);
-        let topic = core.topics.read().values().find(|topic| topic.log.number == number).cloned();
-        let Some(topic) = topic.filter(|topic| offset < topic.log.next()) else { return Ok(None) };
+        let Some(topic) = core.topic_numbered(number).filter(|topic| offset < topic.log.next()) else {
+            return Ok(None);
+        };
         let (log, receipt) = (topic.clone(), topic.settings().durability);
         let read = tokio::task::spawn_blocking(move || log.log.read_at(offset)).await;
+        let mut traced = Traced { topic: number, offset, key: String::new() };
         let unknown = |what| TraceStep { time_ms: 0, subscription: None, what };
         let published = match read {
             Ok(Ok(Some(record)))
@@ -142,27 +196,28 @@ impl Broker {
                 return Ok(None);
             }
             Ok(Ok(Some(record))) if topic.name.is_schedule() => return Ok(self.trace_scheduled(&record)),
-            Ok(Ok(Some(record))) => TraceStep {
-                time_ms: record.timestamp_ms,
-                subscription: None,
-                what: format!("published to {} at offset {offset}, receipt {}", topic.name, receipt.as_str()),
-            },
+            Ok(Ok(Some(record))) => {
+                record.body.key().clone_into(&mut traced.key);
+                let what =
+                    format!("published to {} at offset {offset}, receipt {}", topic.name, receipt.as_str());
+                TraceStep { time_ms: record.timestamp_ms, subscription: None, what }
+            }
             Ok(Err(error)) => unknown(error.to_string()),
             _ => unknown("cannot be read now".to_owned()),
         };
         let name = topic.name.clone();
         let (reply, answer) = oneshot::channel();
-        core.courier.push(Request::Trace { topic: number, offset, reply }).map_err(|_| core.closed())?;
+        core.courier.push(Request::Trace { traced, reply }).map_err(|_| core.closed())?;
         let mut steps = vec![published];
         steps.extend(answer.await.map_err(|_| core.closed())?);
         Ok(Some(Trace { topic: name, offset, steps }))
     }
+
     /// The life of a message that was published for later; its further life is that of the message it became.
     fn trace_scheduled(&self, record: &Record) -> Option<Trace> {
         let facts = record.body.facts();
         let due = Due { at_ms: facts.deliver_at_ms, offset: record.offset };
-        let topics = self.core().topics.read();
-        let topic = topics.values().find(|topic| topic.log.number == facts.addressed_to)?.name.clone();
+        let topic = self.core().topic_numbered(facts.addressed_to)?.name.clone();
         let step = |time_ms, what| TraceStep { time_ms, subscription: None, what };
         let standing = if self.core().books.schedule().is_done(due) {
             format!("has been put into {topic}, with this id as metadata {SCHEDULED_ID}")
@@ -172,5 +227,46 @@ impl Broker {
         let what = format!("published for {topic}, to be put there at {} ms", due.at_ms);
         let steps = vec![step(record.timestamp_ms, what), step(0, standing)];
         Some(Trace { topic, offset: record.offset, steps })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passage(subscription: u32, offset: u64, time_ms: u64) -> Passage {
+        Passage { time_ms, subscription, offset, what: What::Booked(Booking::Settled) }
+    }
+
+    fn times(memory: &Memory, offset: u64) -> Vec<u64> {
+        let traced = Traced { topic: 7, offset, key: String::new() };
+        memory.of(&traced).iter().map(|passage| passage.time_ms).collect()
+    }
+
+    #[test]
+    fn what_happened_to_a_message_is_found_among_all_others_until_it_is_forgotten() {
+        let mut memory = Memory::default();
+        assert!(times(&memory, 5).is_empty());
+        let all = (0..PASSAGES_MAX as u64 + 10).map(|time| passage(1, time % 50_000, time));
+        memory.take_in(7, &mut all.collect());
+        assert_eq!(times(&memory, 5), [50_005, 100_005], "the oldest ten are forgotten");
+        assert_eq!(times(&memory, 9), [50_009, 100_009]);
+        assert_eq!(times(&memory, 10), [10, 50_010]);
+        assert!(times(&memory, 50_000).is_empty());
+        memory.take_in(7, &mut (0..PASSAGES_MAX as u64).map(|time| passage(1, 60_000, time)).collect());
+        assert!(times(&memory, 10).is_empty());
+        let newest: Vec<u64> = (PASSAGES_MAX as u64 - 1000..PASSAGES_MAX as u64).collect();
+        assert_eq!(times(&memory, 60_000), newest, "of much the newest is told");
+    }
+
+    #[test]
+    fn few_others_are_passed_on_the_way_to_a_message() {
+        let mut memory = Memory::default();
+        memory.take_in(7, &mut (0..PASSAGES_MAX as u64).map(|offset| passage(1, offset, offset)).collect());
+        let mut lengths = vec![0; CHAINS];
+        for (passage, _) in &memory.passages {
+            lengths[memory.chain_of(7, passage.offset)] += 1;
+        }
+        assert!(lengths.into_iter().max() < Some(50));
     }
 }

@@ -150,7 +150,6 @@ impl Sequencer {
     }
 
     fn is_alive(&self, topic: u32) -> bool {
-        let is_known = self.core.topics.read().values().any(|known| known.log.number == topic);
-        is_known && !self.deleting.contains(&topic)
+        self.core.topic_numbered(topic).is_some() && !self.deleting.contains(&topic)
     }
 }

@@ -1,6 +1,6 @@
 //! What the courier does when it is asked: each request in a function of its own, or handed to the desk it concerns.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,16 +20,20 @@ use crate::durable::request::{
 use crate::durable::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings};
 use crate::durable::tickets::{After, Asker};
 use crate::durable::token::Token;
+use crate::durable::trace::{TraceStep, Traced, standing};
+use crate::limits::TRACED_SUBSCRIPTIONS_MAX;
 use crate::topic::Topic;
 
 impl Courier {
     pub(super) fn handle(&mut self, request: Request, now: Moment) {
         match request {
             Request::Join { subscription, seat, window, reply } => {
+                let place = (seat.reference, (subscription, seat.id));
                 let settings = self.guarded(subscription, now, |desk| {
                     desk.join(seat, window, now);
                     desk.settings.clone()
                 });
+                self.references.extend(settings.is_some().then_some(place));
                 let _ = reply.send(settings);
             }
             Request::Widen { subscription, member, window } => {
@@ -38,6 +42,11 @@ impl Courier {
             Request::Leave { subscription, member, leaving, unseen } => {
                 // The broker's own end is no fault of a member's: nothing it holds has used up an attempt.
                 let leaving = if self.stopping_since.is_some() { Leaving::Detached } else { leaving };
+                if let Some((seat, _)) =
+                    self.desks.get(&subscription).and_then(|desk| desk.seats.get(&member))
+                {
+                    self.references.remove(&seat.reference);
+                }
                 self.guarded(subscription, now, |desk| desk.leave(member, leaving, unseen, now));
             }
             Request::Settle { settlements, reply } => self.settle(settlements, reply, now),
@@ -106,13 +115,14 @@ impl Courier {
                 self.change(happening.number(), reply, tell, |_| Ok(happening));
             }
             Request::End { topic, reference, reply } => {
-                let desks = self.desks.values().filter(|desk| desk.topic.log.number == topic);
-                let mut seats = desks.flat_map(|desk| desk.seats.values());
-                let found = seats.find(|(seat, _)| seat.reference == reference);
-                if let Some((seat, _)) = found {
+                let place = self.references.get(&reference);
+                let desk = place.and_then(|&(number, member)| Some((self.desks.get(&number)?, member)));
+                let desk = desk.filter(|(desk, _)| desk.topic.log.number == topic);
+                let seat = desk.and_then(|(desk, member)| desk.seats.get(&member));
+                if let Some((seat, _)) = seat {
                     seat.end(MemberEnd::Unsubscribed);
                 }
-                let _ = reply.send(found.is_some());
+                let _ = reply.send(seat.is_some());
             }
             Request::Describe { subscription, reply } => {
                 let desk = self.desks.get(&subscription);
@@ -127,11 +137,8 @@ impl Courier {
             Request::Locate { topic, offset, reply } => {
                 let _ = reply.send(self.locate(topic, offset, now));
             }
-            Request::Trace { topic, offset, reply } => {
-                let desks = self.desks.values().filter(|desk| desk.topic.log.number == topic);
-                let steps =
-                    desks.flat_map(|desk| self.memory.steps(desk, &self.core.books, (offset, now))).collect();
-                let _ = reply.send(steps);
+            Request::Trace { traced, reply } => {
+                let _ = reply.send(self.trace(&traced, now));
             }
             Request::Resolve(resolving) => self.resolve(resolving),
             Request::TopicTrimmed { topic } => self.topic_trimmed(topic, now),
@@ -177,7 +184,7 @@ impl Courier {
             // Answered when it is clear whether there is one.
             return others.push(reply);
         }
-        let refusal = if self.find(number, &name).is_some() {
+        let refusal = if self.core.books.find(number, &name).is_some() {
             SubscriptionError::AlreadyExists(name_of)
         } else if let Some(crowded) = self.crowded(&topic) {
             crowded
@@ -203,11 +210,6 @@ impl Courier {
             return None;
         }
         Some(SubscriptionError::TooManySubscriptionsOfTopic { topic: topic.name.clone(), subscriptions_max })
-    }
-
-    fn find(&self, topic: u32, name: &SubscriptionName) -> Option<u32> {
-        let is_meant = |desk: &Desk| desk.topic.log.number == topic && desk.name.name == *name;
-        self.desks.values().find(|desk| is_meant(desk)).map(|desk| desk.number)
     }
 
     fn change_settings(&mut self, number: u32, change: SubscriptionChange, reply: DoneReply) {
@@ -317,38 +319,52 @@ impl Courier {
         self.send(happenings, appends, booked, After::Append { restart: None, reply });
     }
 
+    /// The leases a message is out on, two at most: more tell nothing more.
     fn locate(&self, topic: u32, offset: u64, now: Moment) -> Vec<Token> {
-        let desks = self.desks.values().filter(|desk| desk.topic.log.number == topic);
         let token = |desk: &Desk| {
             let lease = desk.delivery.lease_of(offset, now)?;
             Some(Token { subscription: desk.number, start: self.start, offset, lease })
         };
-        desks.filter_map(|desk| token(desk)).collect()
+        self.desks_of(topic).filter_map(token).take(2).collect()
+    }
+
+    /// What is known of a message with the subscriptions of its topic.
+    fn trace(&self, traced: &Traced, now: Moment) -> Vec<TraceStep> {
+        let mut lives: BTreeMap<u32, Vec<TraceStep>> = BTreeMap::new();
+        for passage in self.memory.of(traced) {
+            let desk = self.desks.get(&passage.subscription);
+            if let Some(desk) = desk.filter(|desk| desk.topic.log.number == traced.topic) {
+                lives.entry(desk.number).or_default().push(passage.step(desk));
+            }
+        }
+        let untold = TRACED_SUBSCRIPTIONS_MAX.saturating_sub(lives.len());
+        let others: Vec<u32> =
+            self.numbers_of(traced.topic).filter(|number| !lives.contains_key(number)).take(untold).collect();
+        lives.extend(others.into_iter().map(|number| (number, Vec::new())));
+        for (number, steps) in &mut lives {
+            steps.push(standing(&self.desks[number], &self.core.books, traced, now));
+        }
+        lives.into_values().flatten().collect()
     }
 
     fn touch_topic(&mut self, topic: u32) {
         self.schedule_grew(topic);
-        for desk in self.desks.values().filter(|desk| desk.topic.log.number == topic) {
+        let mut of_topic = self.by_topic.range((topic, 0)..=(topic, u32::MAX)).peekable();
+        if let Some(desk) = of_topic.peek().and_then(|(_, number)| self.desks.get(number)) {
             desk.topic.growth_is_seen();
-            self.touched.insert(desk.number);
         }
+        self.touched.extend(of_topic.map(|&(_, number)| number));
     }
 
     fn topic_trimmed(&mut self, topic: u32, now: Moment) {
-        let of_topic = self.desks.values().filter(|desk| desk.topic.log.number == topic);
-        let numbers: Vec<u32> = of_topic.map(|desk| desk.number).collect();
-        for number in numbers {
+        let of_topic: Vec<u32> = self.numbers_of(topic).collect();
+        for number in of_topic {
             self.guarded(number, now, |desk| desk.messages_removed(now));
         }
     }
 
     fn forget_topic(&mut self, topic: u32) {
-        let gone: Vec<u32> = self
-            .desks
-            .values()
-            .filter(|desk| desk.topic.log.number == topic)
-            .map(|desk| desk.number)
-            .collect();
+        let gone: Vec<u32> = self.numbers_of(topic).collect();
         for number in gone {
             self.close_desk(number, MemberEnd::TopicDeleted);
         }

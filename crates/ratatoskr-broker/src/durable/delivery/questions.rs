@@ -31,8 +31,12 @@ impl<Cargo> Delivery<Cargo> {
         }
     }
 
-    /// Where a message is, in words, and until when, wall time; `None` when it is not in play.
-    pub(crate) fn place_of(&self, offset: u64, now: Moment) -> Option<(&'static str, u64, u32)> {
+    /// Where a message of a lane is, in words, and until when, wall time; `None` when it is not in play.
+    pub(crate) fn place_of(
+        &self,
+        (offset, lane): (u64, u64),
+        now: Moment,
+    ) -> Option<(&'static str, u64, u32)> {
         if let Some((letter, _)) = self.ready.get(&offset).or_else(|| self.suspects.get(&offset)) {
             return Some(("ready for the next member with room", 0, letter.attempts));
         }
@@ -48,7 +52,7 @@ impl<Cargo> Delivery<Cargo> {
                 }
             });
         }
-        let parked = self.lanes.find(offset)?;
+        let parked = self.lanes.find(lane, offset)?;
         Some(("parked behind an earlier message of its key", 0, parked.attempts))
     }
 

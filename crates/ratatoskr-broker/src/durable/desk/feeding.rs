@@ -137,8 +137,7 @@ impl Desk {
         let returned = self.recall.returned.remove(&record.offset);
         let key = if Broken::Order.is_on() { "" } else { record.body.key() };
         let letter = Letter {
-            // 0 is for no key.
-            lane: if key.is_empty() { 0 } else { self.hasher.hash_one(key) | 1 },
+            lane: self.lane_of(key),
             bytes: record.body.payload_bytes() as u32,
             expires_ms: record.body.facts().expires_ms,
             attempts: returned.as_ref().map_or(0, |returned| returned.attempts),
@@ -150,6 +149,11 @@ impl Desk {
         };
         let not_before_ms = returned.map_or(0, |returned| returned.until_ms);
         Fed { offset: record.offset, not_before_ms, letter, cargo: record }
+    }
+
+    /// The lane of a key; 0 for none.
+    pub(crate) fn lane_of(&self, key: &str) -> u64 {
+        if key.is_empty() { 0 } else { self.hasher.hash_one(key) | 1 }
     }
 
     pub(super) fn read_to(&mut self, to: u64, messages: Vec<Fed<Record>>, now: Moment) {

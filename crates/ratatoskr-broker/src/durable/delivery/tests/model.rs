@@ -176,7 +176,7 @@ impl Run {
         }
         self.known[at] = Known::InPlay;
         self.apply(Event::Committed { offset })?;
-        if self.delivery.place_of(offset, self.now()).is_none() {
+        if self.delivery.place_of((offset, self.keys[at]), self.now()).is_none() {
             self.known[at] = Known::Gone;
         }
         Ok(())
