@@ -111,6 +111,8 @@ pub(crate) struct Tally {
     pub(crate) delivered_messages: AtomicU64,
     pub(crate) delivered_bytes: AtomicU64,
     pub(crate) retention_unsettled_messages: AtomicU64,
+    /// Messages of the schedule that are neither done nor waiting; their topics are gone.
+    pub(crate) scheduled_void: AtomicU64,
     pub(crate) sync_micros_total: AtomicU64,
     pub(crate) topic_restarts: AtomicU64,
     pub(crate) subscriptions: AtomicU64,
@@ -283,7 +285,10 @@ impl Core {
             syncs: log.syncs,
             sync_micros_total: count(&self.tally.sync_micros_total),
             topics: (topics - usize::from(schedule.is_some())) as u64,
-            scheduled_messages: schedule.map_or(0, |next| next.saturating_sub(self.books.schedule().done)),
+            scheduled_messages: schedule.map_or(0, |next| {
+                let over = self.books.schedule().done + count(&self.tally.scheduled_void);
+                next.saturating_sub(over)
+            }),
             dedup_ids: self.dedup.count() as u64,
             subscriptions: count(&self.tally.subscriptions),
             tail_bytes: log.tail_bytes,

@@ -14,9 +14,12 @@
 //! [`SCHEDULE_KNOWN_MAX`] are in memory; when they run low, one [`Scan`] of the log finds the next ones. Invariants: whatever is due
 //! at or before the horizon and neither done nor beyond what was looked at is known; so is whatever is late; `seen` never falls.
 //!
+//! Messages for a topic that is gone are void: a scan passes them over, so that they are neither counted nor kept. Nothing is written of
+//! that; that the topic is gone is in the journal.
+//!
 //! Pure: who reads the log, and moves messages, is the courier (`durable/courier/scheduled.rs`). Why it is made this way: ADR 0009.
 
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap, HashSet};
 
 use crate::code::{Reader, put_number};
 use crate::limits::SCHEDULE_KNOWN_MAX;
@@ -104,6 +107,12 @@ pub(crate) struct Schedule {
     fed: u64,
     is_scanning: bool,
     done_at_scan: u64,
+    /// Topics with messages that may wait.
+    topics: HashSet<u32>,
+    /// One of them is gone: the next scan is due.
+    must_scan: bool,
+    /// Messages that are neither done nor waiting: their topics are gone, or they could not be read. As of the last scan.
+    void: u64,
 }
 
 impl Schedule {
@@ -116,6 +125,9 @@ impl Schedule {
             fed: next,
             is_scanning: false,
             done_at_scan: progress.done,
+            topics: HashSet::new(),
+            must_scan: false,
+            void: 0,
         }
     }
 
@@ -133,6 +145,26 @@ impl Schedule {
             }
         }
         self.keep_nearest();
+    }
+
+    /// Messages for this topic may wait.
+    pub(crate) fn note_topic(&mut self, topic: u32) {
+        self.topics.insert(topic);
+    }
+
+    /// A topic is gone: what waits for it is void. The log goes on at `next`.
+    pub(crate) fn topic_deleted(&mut self, topic: u32, next: u64) {
+        self.must_scan |= self.topics.remove(&topic) || self.fed < next;
+    }
+
+    /// So many messages that came due were void.
+    pub(crate) fn void_done(&mut self, count: u64) {
+        self.void = self.void.saturating_sub(count);
+    }
+
+    /// Messages that are neither done nor waiting.
+    pub(crate) fn void(&self) -> u64 {
+        self.void
     }
 
     /// Late ones stay known however many they are: they go at once, and a step over those must know all of them.
@@ -178,10 +210,11 @@ impl Schedule {
         let runs_low = self.horizon.is_some() && self.known.len() < KNOWN_LOW;
         let waiting = next.saturating_sub(self.progress.done);
         let has_shrunk = self.progress.done - self.done_at_scan >= DONE_BETWEEN_SCANS.max(waiting);
-        if self.is_scanning || !(runs_low || has_shrunk) {
+        if self.is_scanning || !(runs_low || has_shrunk || self.must_scan) {
             return None;
         }
         self.is_scanning = true;
+        self.must_scan = false;
         self.done_at_scan = self.progress.done;
         // Without a horizon nothing new is to be found, only what can go.
         let after = self.horizon.unwrap_or(Due { at_ms: u64::MAX, offset: u64::MAX });
@@ -194,12 +227,16 @@ impl Schedule {
             has_more: false,
             oldest: Vec::new(),
             beyond_oldest: None,
+            waiting: 0,
+            topics: HashSet::new(),
         })
     }
 
     /// What a scan found. Answers what can go, and what should be carried forward first.
     pub(crate) fn finish_scan(&mut self, scan: Scan) -> Remains {
         self.is_scanning = false;
+        self.void = scan.end.saturating_sub(scan.progress.done).saturating_sub(scan.waiting);
+        self.topics.extend(&scan.topics);
         if self.horizon == Some(scan.after) {
             let furthest = scan.nearest.peek().copied();
             self.horizon = if scan.has_more { furthest } else { None };
@@ -250,13 +287,20 @@ pub(crate) struct Scan {
     oldest: Vec<Due>,
     /// The first waiting offset behind those.
     beyond_oldest: Option<u64>,
+    /// How many were found.
+    waiting: u64,
+    /// The topics they are for.
+    topics: HashSet<u32>,
 }
 
 impl Scan {
-    pub(crate) fn take(&mut self, due: Due) {
+    /// A message of the log for a topic that is there.
+    pub(crate) fn take(&mut self, due: Due, topic: u32) {
         if due.offset >= self.end || self.progress.is_done(due) {
             return;
         }
+        self.waiting += 1;
+        self.topics.insert(topic);
         if self.oldest.len() < CARRIED_MAX {
             self.oldest.push(due);
         } else {

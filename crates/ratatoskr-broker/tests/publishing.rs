@@ -309,6 +309,51 @@ async fn a_scheduled_message_has_a_dedup_id_too_and_goes_with_its_topic() {
     assert_eq!((broker.counters().scheduled_messages, broker.topic_exists(&doomed)), (0, false));
 }
 
+/// Waits until so many messages are counted as scheduled.
+async fn until_scheduled(broker: &Broker, count: u64) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while broker.counters().scheduled_messages != count {
+        let counted = broker.counters().scheduled_messages;
+        assert!(tokio::time::Instant::now() < deadline, "{counted} are counted as scheduled, not {count}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_scheduled_for_a_topic_goes_when_the_topic_goes() {
+    const YEARS_MS: u64 = 3 * 365 * 24 * 60 * 60 * 1000;
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (broker, _) = open(folder.path());
+    let doomed = TopicName::parse("doomed").unwrap();
+    let never = || (0..100).map(|_| later("never", Delivery::After(YEARS_MS))).collect();
+    broker.publish_batch(&doomed, never()).await.unwrap();
+    for payload in ["first", "second"] {
+        broker.publish(&topic(), later(payload, Delivery::After(300_000))).await.unwrap();
+        broker.publish_batch(&doomed, never()).await.unwrap();
+    }
+    assert_eq!(broker.counters().scheduled_messages, 302);
+    broker.delete_topic(&doomed).await.unwrap();
+    until_scheduled(&broker, 2).await;
+    // Another topic of that name has nothing to do with it.
+    broker.publish(&doomed, later("anew", Delivery::After(300_000))).await.unwrap();
+    until_scheduled(&broker, 3).await;
+    copy_folder(folder.path(), copy.path());
+    broker.shutdown().unwrap();
+    for folder in [folder.path(), copy.path()] {
+        let (broker, clock) = open_at(folder, 1_000);
+        until_scheduled(&broker, 3).await;
+        clock.pass(301_000);
+        assert_eq!(payloads(&read(&broker, 2).await), ["first", "second"]);
+        until_scheduled(&broker, 0).await;
+        clock.pass(YEARS_MS);
+        broker.publish(&topic(), later("last", Delivery::After(1_000))).await.unwrap();
+        clock.pass(2_000);
+        assert_eq!(payloads(&read(&broker, 3).await)[2], "last");
+        assert_eq!(broker.stats(&doomed).unwrap().next_offset, 1);
+        broker.shutdown().unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_topic_that_fails_does_not_hold_up_what_is_due_in_others() {
     let folder = tempfile::tempdir().unwrap();

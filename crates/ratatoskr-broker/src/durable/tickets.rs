@@ -52,6 +52,8 @@ pub(super) enum After {
     /// Messages of the schedule were moved, or carried forward.
     Dispatch {
         moved: Vec<Due>,
+        /// Of these, how many were for a topic that is gone.
+        void: u64,
     },
     Append {
         restart: Option<u32>,

@@ -11,7 +11,7 @@ fn due(at_ms: u64, offset: u64) -> Due {
 /// Lets a scan look at a whole log.
 fn scan(schedule: &mut Schedule, log: &[u64]) -> Option<Remains> {
     let mut scan = schedule.begin_scan(0, log.len() as u64)?;
-    (scan.cursor..scan.end).for_each(|offset| scan.take(due(log[offset as usize], offset)));
+    (scan.cursor..scan.end).for_each(|offset| scan.take(due(log[offset as usize], offset), 1));
     Some(schedule.finish_scan(scan))
 }
 
@@ -101,7 +101,7 @@ fn what_waits_stays_though_the_oldest_a_scan_remembers_are_done_when_it_ends() {
     let log: Vec<u64> = (0..120_000).map(|offset| 1000 + offset).collect();
     let mut schedule = done_through(&log, 1000 + 100_000 - 1);
     let mut running = schedule.begin_scan(0, log.len() as u64).expect("much is done");
-    (running.cursor..running.end).for_each(|offset| running.take(due(log[offset as usize], offset)));
+    (running.cursor..running.end).for_each(|offset| running.take(due(log[offset as usize], offset), 1));
     let step = schedule.next_step(u64::MAX, 11_000).expect("more is due");
     advance(&mut schedule, &step, 11_000);
     let remains = schedule.finish_scan(running);
@@ -109,11 +109,31 @@ fn what_waits_stays_though_the_oldest_a_scan_remembers_are_done_when_it_ends() {
 }
 
 #[test]
+fn what_waits_for_a_topic_that_is_gone_is_neither_kept_nor_counted() {
+    let log: Vec<u64> = (0..1_000).map(|offset| 1_000 + offset).collect();
+    let mut schedule = done_through(&log, 1_000 + 99);
+    schedule.note_topic(7);
+    schedule.topic_deleted(8, 1_000);
+    assert!(scan(&mut schedule, &log).is_none(), "nothing waits for that topic");
+    schedule.topic_deleted(7, 1_000);
+    let mut running = schedule.begin_scan(100, 1_000).expect("a topic is gone");
+    (500..510).for_each(|offset| running.take(due(log[offset], offset as u64), 1));
+    let remains = schedule.finish_scan(running);
+    assert_eq!((remains.floor, schedule.void()), (500, 1_000 - 100 - 10));
+    assert!(schedule.begin_scan(500, 1_000).is_none(), "once is enough");
+    // They come due all the same, and are done then.
+    let step = schedule.next_step(1_000 + 149, 100).expect("their times are still known");
+    advance(&mut schedule, &step, 50);
+    schedule.void_done(50);
+    assert_eq!(schedule.void(), 1_000 - 100 - 10 - 50);
+}
+
+#[test]
 fn what_arrived_and_was_done_during_a_scan_is_not_done_again_after_it() {
     let mut log: Vec<u64> = (0..SCHEDULE_KNOWN_MAX as u64 + 10).map(|offset| 1_000_000 + offset).collect();
     let mut schedule = Schedule::new(Progress::default(), log.len() as u64);
     let mut running = schedule.begin_scan(0, log.len() as u64).expect("nothing is known");
-    (running.cursor..running.end).for_each(|offset| running.take(due(log[offset as usize], offset)));
+    (running.cursor..running.end).for_each(|offset| running.take(due(log[offset as usize], offset), 1));
     log.extend([5, 6, 7]);
     schedule.horizon = Some(due(10, 0));
     running.after = due(10, 0);

@@ -95,7 +95,7 @@ impl Courier {
             After::Tell(reply) => {
                 let _ = reply.send(Ok(Changed::Made));
             }
-            After::Dispatch { moved } => self.schedule_moved(&moved),
+            After::Dispatch { moved, void } => self.schedule_moved(&moved, void),
             After::Append { restart, reply } => {
                 if let Some(number) = restart {
                     self.finish_move(number, now);

@@ -142,7 +142,10 @@ impl Courier {
             }
             Request::Resolve(resolving) => self.resolve(resolving),
             Request::TopicTrimmed { topic } => self.topic_trimmed(topic, now),
-            Request::TopicDeleted { topic } => self.forget_topic(topic),
+            Request::TopicDeleted { topic } => {
+                self.forget_topic(topic);
+                self.schedule_topic_deleted(topic);
+            }
             Request::Stop => {
                 self.stopping_since = Some(Instant::now());
                 self.desks.values().for_each(|desk| desk.end(MemberEnd::ShuttingDown));

@@ -7,11 +7,13 @@
 //! ```
 //!
 //! One step at a time, so that progress is always the journal's. A step that is refused is tried again from what is due then; messages
-//! of a topic that is restarting are postponed, so that the others do not wait for it. Messages of a topic that was deleted go with it.
+//! of a topic that is restarting are postponed, so that the others do not wait for it. Messages of a topic that was deleted go with it:
+//! a scan of the log finds what can go.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ratatoskr_log::{
     Moment, ReadError, Record, RecordBatch, RecordChunk, RecordFacts, SegmentCursor, Tail, TopicLog,
@@ -115,8 +117,9 @@ impl Scheduling {
 
     fn take_in(&mut self, chunk: &RecordChunk) {
         let cursor = self.schedule.fed();
-        let new = chunk.records().skip_while(|record| record.offset < cursor);
-        self.schedule.feed(chunk.end().max(cursor), new.map(|record| due_of(&record)));
+        let new: Vec<Record> = chunk.records().skip_while(|record| record.offset < cursor).collect();
+        new.iter().for_each(|record| self.schedule.note_topic(record.body.facts().addressed_to));
+        self.schedule.feed(chunk.end().max(cursor), new.iter().map(due_of));
     }
 
     fn pass(&mut self, error: &ReadError, now: Moment) {
@@ -159,6 +162,13 @@ impl Courier {
         if let Some(scheduling) = self.scheduling.as_mut().filter(|known| known.topic.log.number == topic) {
             scheduling.topic.growth_is_seen();
             scheduling.has_more = true;
+        }
+    }
+
+    /// A topic is gone, and what was scheduled for it.
+    pub(super) fn schedule_topic_deleted(&mut self, topic: u32) {
+        if let Some(scheduling) = &mut self.scheduling {
+            scheduling.schedule.topic_deleted(topic, scheduling.topic.log.next());
         }
     }
 
@@ -216,8 +226,11 @@ impl Courier {
     }
 
     fn scan_schedule(&self, topic: Arc<Topic>, mut scan: Scan, mut segments: SegmentCursor) {
+        let core = self.core.clone();
         self.read_schedule(move || {
-            let scanned = scan_slice(&topic.log, &mut scan, &mut segments).map(|()| scan);
+            // Those that the scanned messages were for were there when the scan began.
+            let there: HashSet<u32> = core.topics.read().values().map(|topic| topic.log.number).collect();
+            let scanned = scan_slice(&topic.log, (&mut scan, &there), &mut segments).map(|()| scan);
             ScheduleRead::Scanned(scanned, segments)
         });
     }
@@ -247,6 +260,7 @@ impl Courier {
             }
             ScheduleRead::Scanned(Ok(scan), _) => {
                 let remains = scheduling.schedule.finish_scan(scan);
+                self.core.tally.scheduled_void.store(scheduling.schedule.void(), Ordering::Relaxed);
                 scheduling.has_more = true;
                 scheduling.carry = remains.carry;
                 let (topic, floor) = (scheduling.topic.clone(), remains.floor);
@@ -278,14 +292,19 @@ impl Courier {
         let Some(scheduling) = &mut self.scheduling else { return };
         let mut progress = self.core.books.schedule();
         let mut moving = Moving { mask: self.core.id_mask, ..Moving::default() };
-        let mut moved = Vec::with_capacity(fetched.len());
+        let (mut moved, mut void) = (Vec::with_capacity(fetched.len()), 0);
         let topics = topics_of(&self.core.topics.read(), &fetched);
         // Later than anything that was moved: what is put off must not be late at once.
         let postponed_ms = now.wall_ms.max(progress.through.at_ms) + POSTPONED_MS;
         for (due, record) in fetched {
             moved.push(due);
-            let Some(record) = record.filter(|_| !progress.is_done(due)) else { continue };
-            let Some(topic) = topics.get(&record.body.facts().addressed_to) else { continue };
+            let record = record.filter(|_| !progress.is_done(due));
+            let found =
+                record.and_then(|record| Some((topics.get(&record.body.facts().addressed_to)?, record)));
+            let Some((topic, record)) = found else {
+                void += u64::from(matches!(purpose, Purpose::Dispatch(_)));
+                continue;
+            };
             let has_to_wait = scheduling.postponed.contains(&topic.name);
             match &purpose {
                 Purpose::Carry(_) => moving.put_back(&scheduling.topic, &record, due.at_ms),
@@ -305,14 +324,21 @@ impl Courier {
         }
         scheduling.put_off(purpose, moved.len());
         let appends = moving.appends(&scheduling.topic);
-        self.send(vec![Happening::Dispatched(progress)], appends, Vec::new(), After::Dispatch { moved });
+        self.send(
+            vec![Happening::Dispatched(progress)],
+            appends,
+            Vec::new(),
+            After::Dispatch { moved, void },
+        );
     }
 
     /// A step is through.
-    pub(super) fn schedule_moved(&mut self, moved: &[Due]) {
+    pub(super) fn schedule_moved(&mut self, moved: &[Due], void: u64) {
         let Some(scheduling) = &mut self.scheduling else { return };
         let progress = self.core.books.schedule();
         scheduling.schedule.advance(progress, moved);
+        scheduling.schedule.void_done(void);
+        self.core.tally.scheduled_void.store(scheduling.schedule.void(), Ordering::Relaxed);
         scheduling.is_moving = false;
         scheduling.postponed.clear();
         // Carried forward, messages pin nothing any more; what else can go, the next scan finds.
@@ -417,12 +443,21 @@ fn resume_after(error: &ReadError) -> Option<u64> {
     }
 }
 
-fn scan_slice(log: &TopicLog, scan: &mut Scan, segments: &mut SegmentCursor) -> Result<(), ReadError> {
+fn scan_slice(
+    log: &TopicLog,
+    (scan, there): (&mut Scan, &HashSet<u32>),
+    segments: &mut SegmentCursor,
+) -> Result<(), ReadError> {
     let mut bytes = 0;
     while scan.cursor < scan.end && bytes < SCAN_SLICE_BYTES {
         match next_chunk(log, scan.cursor, segments) {
             Ok(Some(chunk)) => {
-                chunk.records().for_each(|record| scan.take(due_of(&record)));
+                for record in chunk.records() {
+                    let topic = record.body.facts().addressed_to;
+                    if there.contains(&topic) {
+                        scan.take(due_of(&record), topic);
+                    }
+                }
                 scan.cursor = chunk.end();
                 bytes += chunk.bytes.len();
             }
