@@ -10,7 +10,7 @@
 //! gRPC server is a thin layer on exactly this interface.
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::{
     Clock, Disk, DiskLock, DiskSpace, Log, LogOptions, OPEN_FILES_DEFAULT, OPEN_FILES_MIN, Opened, RealClock,
-    RealDisk, RecoveryReport, Scribe,
+    RealDisk, RecoveryReport, Scribe, TopicLog,
 };
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -204,22 +204,7 @@ impl Broker {
             shares,
             torn_bytes_cut: opened.report.torn_bytes,
         });
-        let dates = core.dates();
-        core.settle_dates(dates);
-        for log in opened.topics.drain(..) {
-            let invalid = |_| OpenError::Name { path: config.data_dir.clone(), name: log.name.clone() };
-            let name = TopicName::parse_stored(&log.name).map_err(invalid)?;
-            let settings = TopicSettings::decode(&log.settings()).expect("recovery has read these settings");
-            if log.is_in_memory() {
-                core.books.restart_topic(log.number);
-                core.dedup.topic_deleted(log.number);
-                core.ages.topic_deleted(log.number);
-            }
-            // A replay knows no windows.
-            let cutoff_ms = dates.today_ms.saturating_sub(settings.dedup_window_ms);
-            core.dedup.forget_before(log.number, cutoff_ms);
-            core.add_topic(Arc::new(Topic::new(name, log, settings)));
-        }
+        add_topics(&core, opened.topics.drain(..), &config.data_dir)?;
         if let Some(reason) = &opened.report.full {
             tracing::warn!(%reason, "the disk is full: the journal goes on in its last file; reads, acks, purges and deletions are served");
             core.set_health(Health::DiskFull { free_hint: reason.clone() });
@@ -426,6 +411,31 @@ impl Drop for Inner {
             tracing::error!(%error, "the broker did not stop cleanly; the next start replays the journal");
         }
     }
+}
+
+/// Takes in the topics that recovery has found.
+fn add_topics(
+    core: &Core,
+    logs: impl Iterator<Item = Arc<TopicLog>>,
+    data_dir: &Path,
+) -> Result<(), OpenError> {
+    let dates = core.dates();
+    core.settle_dates(dates);
+    for log in logs {
+        let invalid = |_| OpenError::Name { path: data_dir.to_owned(), name: log.name.clone() };
+        let name = TopicName::parse_stored(&log.name).map_err(invalid)?;
+        let settings = TopicSettings::decode(&log.settings()).expect("recovery has read these settings");
+        if log.is_in_memory() {
+            core.books.restart_topic(log.number);
+            core.dedup.topic_deleted(log.number);
+            core.ages.topic_deleted(log.number);
+        }
+        // A replay knows no windows.
+        let cutoff_ms = dates.today_ms.saturating_sub(settings.dedup_window_ms);
+        core.dedup.forget_before(log.number, cutoff_ms);
+        core.add_topic(Arc::new(Topic::new(name, log, settings)));
+    }
+    Ok(())
 }
 
 /// How the log is laid out, and what it has to know of settings.

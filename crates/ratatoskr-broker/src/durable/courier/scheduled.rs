@@ -118,7 +118,9 @@ impl Scheduling {
     fn take_in(&mut self, chunk: &RecordChunk) {
         let cursor = self.schedule.fed();
         let new: Vec<Record> = chunk.records().skip_while(|record| record.offset < cursor).collect();
-        new.iter().for_each(|record| self.schedule.note_topic(record.body.facts().addressed_to));
+        for record in &new {
+            self.schedule.note_topic(record.body.facts().addressed_to);
+        }
         self.schedule.feed(chunk.end().max(cursor), new.iter().map(due_of));
     }
 
