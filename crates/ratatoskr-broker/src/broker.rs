@@ -9,7 +9,8 @@
 //! Checking and encoding happen where the caller runs, so that the one sequencer only places and writes. The
 //! gRPC server is a thin layer on exactly this interface.
 
-use std::hash::{BuildHasher, RandomState};
+mod config;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -18,8 +19,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::{
-    Clock, Disk, DiskLock, DiskSpace, Log, LogOptions, OPEN_FILES_DEFAULT, OPEN_FILES_MIN, Opened, RealClock,
-    RealDisk, RecoveryReport, Scribe, TopicLog,
+    Clock, Disk, DiskLock, DiskSpace, Log, Opened, RealClock, RealDisk, RecoveryReport, Scribe, TopicLog,
 };
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -39,66 +39,21 @@ use crate::id::IdMask;
 use crate::inbox::Inbox;
 use crate::ledger::BrokerLedger;
 use crate::limits::EXPIRED_UNSEEN_MAX;
-use crate::memory::{MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, Shares};
+use crate::memory::Shares;
 use crate::name::TopicName;
 use crate::postbox::Postboxes;
-use crate::sequencer::{Sequencer, promise};
+use crate::sequencer::Sequencer;
 use crate::settings::TopicSettings;
 use crate::subscription::{SubscribeOptions, Subscription};
 use crate::topic::{Topic, TopicDescription, TopicStats};
 
+pub use config::BrokerConfig;
+pub(crate) use config::log_options;
+
 /// How often retention looks at the topics, and a full disk is looked at again.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Kept at the end of each journal file for acks, purges and deletions while the disk is full.
-const JOURNAL_RESERVE_BYTES: u64 = 8 << 20;
 /// Longer than two looks are apart unless the process stood still; for [`Broken::Stall`].
 const STALL: Duration = Duration::from_millis(1_300);
-
-/// How a broker is set up.
-#[derive(Clone, Debug)]
-pub struct BrokerConfig {
-    /// Where everything is kept. Created if missing.
-    pub data_dir: PathBuf,
-    /// Settings of topics that are created without any, also by publishing to a missing one.
-    pub topic_defaults: TopicSettings,
-    /// Bytes of a segment. Default 100 MiB, 1 MiB to 2 GiB.
-    pub segment_bytes: u64,
-    /// Bytes of a journal file. Default 32 MiB, 32 MiB to 1 GiB: the largest batch has to fit.
-    pub journal_file_bytes: u64,
-    /// Bytes of memory the broker may use, shared out by [`Shares`]. Default 1 GiB, at least 64 MiB.
-    pub memory: u64,
-    /// Files of the data directory that may be open at a time. Default 768, at least 24.
-    pub open_files_max: usize,
-}
-
-impl BrokerConfig {
-    /// All defaults.
-    pub fn new(data_dir: impl Into<PathBuf>) -> BrokerConfig {
-        BrokerConfig {
-            data_dir: data_dir.into(),
-            topic_defaults: TopicSettings::default(),
-            segment_bytes: 100 << 20,
-            journal_file_bytes: 32 << 20,
-            memory: MEMORY_BYTES_DEFAULT,
-            open_files_max: OPEN_FILES_DEFAULT,
-        }
-    }
-
-    fn validate(&self) -> Result<(), OpenError> {
-        let ranges = [
-            ("segment_bytes", self.segment_bytes, 1 << 20..=2 << 30, "1 MiB to 2 GiB"),
-            ("journal_file_bytes", self.journal_file_bytes, 32 << 20..=1 << 30, "32 MiB to 1 GiB"),
-            ("memory", self.memory, MEMORY_BYTES_MIN..=u64::MAX, "64 MiB and more"),
-            ("open_files_max", self.open_files_max as u64, OPEN_FILES_MIN as u64..=u64::MAX, "24 and more"),
-        ];
-        for (field, value, range, allowed) in ranges {
-            if !range.contains(&value) {
-                return Err(OpenError::Config { field, value, allowed });
-            }
-        }
-        Ok(())
-    }
-}
 
 /// A running broker; cheap to clone. When the last clone goes it stops as [`Broker::shutdown`] does.
 ///
@@ -436,26 +391,6 @@ fn add_topics(
         core.add_topic(Arc::new(Topic::new(name, log, settings)));
     }
     Ok(())
-}
-
-/// How the log is laid out, and what it has to know of settings.
-pub(crate) fn log_options(config: &BrokerConfig) -> LogOptions {
-    let shares = Shares::of(config.memory);
-    LogOptions {
-        folder: config.data_dir.clone(),
-        journal_file_bytes: config.journal_file_bytes,
-        journal_reserve_bytes: JOURNAL_RESERVE_BYTES,
-        segment_bytes: config.segment_bytes,
-        tail_bytes_max: if Broken::Tail.is_on() { usize::MAX } else { shares.recent },
-        memory_bytes_max: shares.memory_topics,
-        open_files_max: config.open_files_max,
-        entropy: [RandomState::new().hash_one("directory"), RandomState::new().hash_one("ids")],
-        promise_of: |settings| {
-            TopicSettings::decode(settings)
-                .map(|settings| promise(&settings))
-                .map_err(|error| error.to_string())
-        },
-    }
 }
 
 fn start(core: &Arc<Core>, opened: Opened, data_dir: PathBuf) -> Running {
