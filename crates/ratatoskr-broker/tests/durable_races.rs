@@ -3,38 +3,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::collections::HashSet;
-use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ratatoskr_broker::{
-    Broker, BrokerConfig, Delivered, Durability, Fate, Health, JoinOptions, Member, MemberEnd, NewMessage,
-    Outcome, Seek, Start, SubscriptionName, SubscriptionRef, SubscriptionSettings, Token, TopicName,
-    TopicSettings, Window,
+    Broker, Delivered, Durability, Fate, Health, JoinOptions, Member, MemberEnd, NewMessage, Outcome, Seek,
+    Start, SubscriptionSettings, Token, TopicSettings, Window,
 };
-use ratatoskr_log::{Disk, DiskFile, DiskLock, OpenMode, RealClock, RealDisk};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn topic() -> TopicName {
-    TopicName::parse("orders").unwrap()
-}
-
-fn named(name: &str) -> SubscriptionRef {
-    SubscriptionRef { topic: topic(), name: SubscriptionName::parse(name).unwrap() }
-}
-
-fn open(folder: &Path) -> Broker {
-    Broker::open(BrokerConfig::new(folder)).unwrap()
-}
-
-async fn publish(broker: &Broker, count: usize) {
-    let messages = (0..count).map(|number| NewMessage::new(number.to_string())).collect();
-    broker.publish_batch(&topic(), messages).await.unwrap();
-}
+use support::{Faulty, PATIENCE, named, open, open_on, publish, topic, until};
 
 async fn join(broker: &Broker, settings: SubscriptionSettings) -> Member {
     let window = Window { messages: 200, ..Window::default() };
@@ -58,19 +38,6 @@ async fn settle(broker: &Broker, settlements: Vec<(Token, Outcome)>) -> Vec<Fate
 
 fn rejected() -> Outcome {
     Outcome::Reject { reason: "no".to_owned() }
-}
-
-/// Waits until a subscription stands as wanted.
-async fn until(broker: &Broker, what: impl Fn(&ratatoskr_broker::SubscriptionDescription) -> bool) {
-    let started = Instant::now();
-    loop {
-        let description = broker.describe_subscription(&named("billing")).await.unwrap();
-        if what(&description) {
-            return;
-        }
-        assert!(started.elapsed() < PATIENCE, "{description:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,92 +122,6 @@ async fn settlements_under_way_when_a_subscription_is_deleted_are_answered() {
     }
 }
 
-/// A disk whose segments cannot be opened, or whose journal cannot grow, while asked for.
-#[derive(Clone, Default)]
-struct Faulty {
-    no_segments: Arc<AtomicBool>,
-    no_room: Arc<AtomicBool>,
-    slow_sync: Arc<AtomicBool>,
-}
-
-struct FaultyFile {
-    file: Arc<dyn DiskFile>,
-    is_journal: bool,
-    disk: Faulty,
-}
-
-impl Disk for Faulty {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        let is_segment = path.extension().is_some_and(|extension| extension == "segment");
-        if is_segment && mode == OpenMode::Read && self.no_segments.load(Ordering::Relaxed) {
-            return Err(io::Error::other("too many open files, for now"));
-        }
-        let is_journal = path.components().any(|part| part.as_os_str() == "journal");
-        let file = RealDisk.open(path, mode)?;
-        Ok(Arc::new(FaultyFile { file, is_journal, disk: self.clone() }))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
-    }
-
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.create_dir(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_dir(path)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        RealDisk.list(dir)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
-        RealDisk.lock(path)
-    }
-}
-
-impl DiskFile for FaultyFile {
-    fn read_at(&self, bytes: &mut [u8], position: u64) -> io::Result<usize> {
-        self.file.read_at(bytes, position)
-    }
-
-    fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        if self.is_journal && self.disk.no_room.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.file.write_all_at(bytes, position)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        if self.is_journal && self.disk.slow_sync.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(300));
-        }
-        self.file.sync_data()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-}
-
-fn open_on(disk: &Faulty, folder: &Path) -> Broker {
-    Broker::open_on(&BrokerConfig::new(folder), Arc::new(disk.clone()), Arc::new(RealClock)).unwrap()
-}
-
 #[tokio::test]
 async fn a_message_that_cannot_be_read_for_a_moment_still_becomes_a_dead_letter() {
     let folder = tempfile::tempdir().unwrap();
@@ -262,7 +143,7 @@ async fn a_message_that_cannot_be_read_for_a_moment_still_becomes_a_dead_letter(
     disk.no_segments.store(false, Ordering::Relaxed);
     // Its holder may try again, as told.
     assert_eq!(settle(&broker, vec![(delivered[0].token, rejected())]).await, [Fate::Settled]);
-    until(&broker, |description| description.dead == 1 && description.expired == 0).await;
+    until(&broker, "billing", |description| description.dead == 1 && description.expired == 0).await;
 }
 
 #[tokio::test]
@@ -284,7 +165,7 @@ async fn a_message_that_cannot_be_read_for_a_moment_comes_again_all_the_same() {
     disk.no_segments.store(false, Ordering::Relaxed);
     let again = next(&mut member, 1).await;
     assert_eq!((again[0].message.offset, again[0].attempt), (1, 1));
-    until(&broker, |description| description.expired == 0 && description.leased == 3).await;
+    until(&broker, "billing", |description| description.expired == 0 && description.leased == 3).await;
 }
 
 #[tokio::test]
@@ -306,7 +187,7 @@ async fn a_message_that_cannot_be_read_goes_back_before_its_lease_ends() {
     assert!(tokio::time::timeout(Duration::from_secs(1), member.next_batch()).await.is_err());
     disk.no_segments.store(false, Ordering::Relaxed);
     assert_eq!(next(&mut member, 1).await[0].attempt, 1);
-    until(&broker, |description| description.dead == 0 && description.leased == 1).await;
+    until(&broker, "billing", |description| description.dead == 0 && description.leased == 1).await;
 }
 
 #[tokio::test]
@@ -358,7 +239,7 @@ async fn a_member_that_goes_because_the_broker_stops_has_used_up_no_attempt() {
     stopping.join().unwrap();
     drop(broker);
     let broker = open(folder.path());
-    until(&broker, |description| (description.dead, description.acked) == (0, 1)).await;
+    until(&broker, "billing", |description| (description.dead, description.acked) == (0, 1)).await;
     let mut member = join(&broker, SubscriptionSettings::default()).await;
     assert_eq!(next(&mut member, 1).await[0].attempt, 1);
 }
@@ -390,7 +271,7 @@ async fn a_disk_that_is_full_for_a_moment_costs_no_lease_and_no_count() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // What was passed over is written in the end, though its first round was refused.
-    until(&broker, |description| description.lag_messages == 0 && description.passed == 100).await;
+    until(&broker, "billing", |description| description.lag_messages == 0 && description.passed == 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

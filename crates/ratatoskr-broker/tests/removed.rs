@@ -2,33 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
-use std::time::Duration;
+mod support;
 
 use ratatoskr_broker::{
-    Broker, BrokerConfig, Durability, JoinOptions, Member, NewMessage, Outcome, Start,
-    SubscriptionDescription, SubscriptionName, SubscriptionRef, SubscriptionSettings, TopicName,
-    TopicSettings, Window,
+    Broker, Durability, JoinOptions, Member, NewMessage, Outcome, Start, SubscriptionSettings, TopicSettings,
+    Window,
 };
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn topic() -> TopicName {
-    TopicName::parse("orders").unwrap()
-}
-
-fn named(name: &str) -> SubscriptionRef {
-    SubscriptionRef { topic: topic(), name: SubscriptionName::parse(name).unwrap() }
-}
-
-fn open(folder: &Path) -> Broker {
-    Broker::open(BrokerConfig::new(folder)).unwrap()
-}
-
-async fn publish(broker: &Broker, count: usize) {
-    let messages = (0..count).map(|number| NewMessage::new(number.to_string())).collect();
-    broker.publish_batch(&topic(), messages).await.unwrap();
-}
+use support::{named, open, publish, topic, until};
 
 async fn create(broker: &Broker, name: &str) {
     let settings = SubscriptionSettings::default();
@@ -44,22 +24,6 @@ async fn keep(broker: &Broker, messages: u64) {
     let retention_messages = Some(messages);
     let change = move |settings: &TopicSettings| TopicSettings { retention_messages, ..settings.clone() };
     broker.change_topic(&topic(), change).await.unwrap();
-}
-
-async fn until(
-    broker: &Broker,
-    name: &str,
-    what: impl Fn(&SubscriptionDescription) -> bool,
-) -> SubscriptionDescription {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let description = broker.describe_subscription(&named(name)).await.unwrap();
-        if what(&description) {
-            return description;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "{description:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test]

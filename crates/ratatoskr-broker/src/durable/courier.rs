@@ -336,7 +336,7 @@ impl Courier {
             let removed = desk.take_removed(now);
             let (cold, more) = desk.feed(now);
             desk.wake();
-            (cold, more, desk.take_burials(), (desk.take_review(now), removed))
+            (cold, more, desk.take_burials(), (desk.take_review(), removed))
         });
         let Some((cold, more, burials, (review, removed))) = turn else { return };
         self.note_removed(number, removed);
@@ -384,13 +384,12 @@ impl Courier {
         }));
     }
 
-    /// What was read under an earlier filter is matched against the new one.
-    fn review(&self, review: Review) {
-        let (core, subscription, change) = (self.core.clone(), review.subscription, review.change);
-        let generation = self.desks[&subscription].generation;
+    /// Some of what was read under an earlier filter is matched against the new one.
+    fn review(&self, mut review: Review) {
+        let (core, generation) = (self.core.clone(), self.desks[&review.subscription].generation);
         self.read(Box::new(move || {
-            let excluded = review.run();
-            let _ = core.courier.push(Request::Reviewed { subscription, generation, change, excluded });
+            review.step();
+            let _ = core.courier.push(Request::Reviewed { generation, review });
         }));
     }
 

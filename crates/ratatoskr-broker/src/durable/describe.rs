@@ -150,6 +150,10 @@ fn why(desk: &Desk, next: u64, now: Moment) -> String {
     if desk.seats.is_empty() {
         return "no_members: nobody consumes from it".to_owned();
     }
+    if desk.delivery.is_under_review() {
+        return "filter_review: the filter was changed, and what was read before is matched against it; delivery goes on after that"
+            .to_owned();
+    }
     if census.leased >= settings.outstanding_max as usize {
         return format!(
             "outstanding_max: {} messages are leased, as many as outstanding_max allows; settle some or raise it",

@@ -14,12 +14,13 @@
 
 mod feeding;
 mod removed;
+mod reviewing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use ratatoskr_log::{Moment, ReadError, Record, SegmentCursor};
+use ratatoskr_log::{Moment, Record, SegmentCursor};
 
 use super::book::{Book, Standing};
 use super::delivery::Delivery;
@@ -33,10 +34,9 @@ use super::trace::{Passage, What};
 use crate::filter::Filter;
 use crate::topic::Topic;
 use feeding::filter_of;
-pub(crate) use feeding::{ColdRead, Facts, Review, passes};
-
-/// A review of what was read under an earlier filter is tried again after so long.
-const REVIEW_RETRY_MS: u64 = 1000;
+pub(crate) use feeding::{ColdRead, Facts, passes};
+pub(crate) use reviewing::Review;
+use reviewing::Reviewing;
 
 /// See the file's head.
 pub(crate) struct Desk {
@@ -72,8 +72,7 @@ pub(crate) struct Desk {
     moves: usize,
     /// Counts changes of the filter; an answer about an earlier one is of no use any more.
     filter_changes: u64,
-    /// When to look at what was read before the newest of them, steady time.
-    review_ms: Option<u64>,
+    reviewing: Reviewing,
     /// Its logic has panicked: it starts anew as soon as nothing is under way.
     is_broken: bool,
     /// What happened since the courier last asked.
@@ -138,7 +137,7 @@ impl Desk {
             under_way: 0,
             moves: 0,
             filter_changes: 0,
-            review_ms: None,
+            reviewing: Reviewing::No,
             is_broken: false,
             passages: Vec::new(),
             to_wake: BTreeSet::new(),
@@ -232,38 +231,11 @@ impl Desk {
 
     pub(crate) fn change(&mut self, settings: Arc<SubscriptionSettings>, now: Moment) {
         if settings.filter != self.settings.filter {
-            self.filter_changes += 1;
-            self.review_ms = Some(now.steady_ms);
+            self.filter_changed();
         }
         self.filter = filter_of(&settings);
         self.settings = settings.clone();
         self.apply(Event::Change(settings), now);
-    }
-
-    /// What was read before the filter changed, to be looked at by the reading thread.
-    pub(crate) fn take_review(&mut self, now: Moment) -> Option<Review> {
-        self.review_ms.take_if(|due_ms| *due_ms <= now.steady_ms)?;
-        Some(Review {
-            topic: self.topic.clone(),
-            subscription: self.number,
-            change: self.filter_changes,
-            filter: filter_of(&self.settings),
-            offsets: self.delivery.undelivered(),
-        })
-    }
-
-    /// Which of what had been read the filter excludes; an error when that cannot be told now, and will be asked again.
-    pub(crate) fn finish_review(&mut self, change: u64, excluded: Result<Vec<u64>, ReadError>, now: Moment) {
-        if change != self.filter_changes {
-            return;
-        }
-        match excluded {
-            Ok(offsets) => self.apply(Event::Excluded { offsets }, now),
-            Err(error) => {
-                tracing::error!(subscription = %self.name, %error, "messages cannot be matched against the new filter now; tried again in a second");
-                self.review_ms = Some(now.after(REVIEW_RETRY_MS).steady_ms);
-            }
-        }
     }
 
     pub(crate) fn end(&self, end: MemberEnd) {

@@ -29,6 +29,8 @@ pub(crate) struct Letter {
     pub(crate) suspicions: u16,
     /// It may be what ends its members: it is delivered alone.
     pub(crate) is_suspect: bool,
+    /// A new filter does not want it. Only while it is leased or in the hands of the journal: it does not come back from there.
+    pub(crate) is_excluded: bool,
 }
 
 impl Letter {
@@ -193,7 +195,7 @@ pub(crate) enum Event<Cargo> {
     Trimmed {
         first: u64,
     },
-    /// Which of [`Delivery::undelivered`](super::delivery::Delivery::undelivered) the new filter does not want. Deliveries go on.
+    /// Which of [`Delivery::unsettled`](super::delivery::Delivery::unsettled) the new filter does not want. Deliveries go on.
     Excluded {
         offsets: Vec<u64>,
     },

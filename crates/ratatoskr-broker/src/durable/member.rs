@@ -171,11 +171,11 @@ impl Seat {
         outbox.parcels.drain(..).map(|parcel| parcel.token).collect()
     }
 
-    /// Takes back what lies before an offset and the member has not looked at.
-    pub(crate) fn take_before(&self, first: u64) -> Vec<Token> {
+    /// Takes back what the member has not looked at, as far as it is meant.
+    pub(crate) fn take_back(&self, is_meant: impl Fn(u64) -> bool) -> Vec<Token> {
         let mut outbox = self.outbox.lock();
         let (gone, kept): (VecDeque<_>, _) =
-            outbox.parcels.drain(..).partition(|parcel| parcel.token.offset < first);
+            outbox.parcels.drain(..).partition(|parcel| is_meant(parcel.token.offset));
         outbox.parcels = kept;
         outbox.bytes -= gone.iter().map(Parcel::bytes_at_hand).sum::<u64>();
         gone.into_iter().map(|parcel| parcel.token).collect()

@@ -6,7 +6,7 @@ use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor};
 use uuid::Uuid;
 
 use super::describe::SubscriptionDescription;
-use super::desk::Burial;
+use super::desk::{Burial, Review};
 use super::event::{Leaving, MemberId, Outcome, OutcomeError, Window};
 use super::happening::Happening;
 use super::member::Seat;
@@ -331,13 +331,10 @@ pub(crate) enum Request {
         generation: u64,
         read: SegmentRead,
     },
-    /// From the same thread: which messages a changed filter excludes.
+    /// From the same thread: some more was matched against a changed filter.
     Reviewed {
-        subscription: u32,
         generation: u64,
-        /// Which change of the filter it is about.
-        change: u64,
-        excluded: Result<Vec<u64>, ReadError>,
+        review: Review,
     },
     /// From the same thread: messages that are to be buried, as they were asked for.
     Exhumed {

@@ -67,12 +67,13 @@ impl Courier {
                     }
                 });
             }
-            Request::Reviewed { subscription, generation, change, excluded } => {
-                self.guarded(subscription, now, |desk| {
-                    if desk.generation == generation {
-                        desk.finish_review(change, excluded, now);
-                    }
+            Request::Reviewed { generation, review } => {
+                let next = self.guarded(review.subscription, now, |desk| {
+                    if desk.generation == generation { desk.review_stepped(review, now) } else { None }
                 });
+                if let Some(review) = next.flatten() {
+                    self.review(review);
+                }
             }
             Request::Exhumed { subscription, generation, exhumed } => {
                 self.exhumed(subscription, generation, exhumed, now);

@@ -67,6 +67,11 @@ impl<Cargo> Delivery<Cargo> {
         (retry, in_play.map(|(&offset, _)| offset))
     }
 
+    /// True while nothing is delivered because the filter was changed.
+    pub(crate) fn is_under_review(&self) -> bool {
+        self.is_under_review
+    }
+
     /// How many messages a member holds.
     pub(crate) fn held_by(&self, member: MemberId) -> usize {
         self.turns.held_by(member)

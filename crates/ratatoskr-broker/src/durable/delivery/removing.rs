@@ -16,25 +16,33 @@ impl<Cargo> Delivery<Cargo> {
         self.remove(|offset| offset < first, &Booking::Expired);
     }
 
-    /// These are not wanted any more; the rest may be delivered again.
+    /// These are not wanted any more; the rest may be delivered again. Of those that are leased is noted that they do not come back.
     pub(super) fn exclude(&mut self, offsets: Vec<u64>) {
         self.is_under_review = false;
         let offsets: BTreeSet<u64> = offsets.into_iter().collect();
+        for (offset, (hold, letter)) in &mut self.held {
+            // An earlier filter may not have wanted it, and the new one does.
+            letter.is_excluded = !matches!(hold, Hold::Waiting { .. }) && offsets.contains(offset);
+        }
         if !offsets.is_empty() {
             self.remove(|offset| offsets.contains(&offset), &Booking::Passed);
         }
     }
 
-    /// Everything that has been read and is not leased, or in the hands of the journal, in order.
-    pub(crate) fn undelivered(&self) -> Vec<u64> {
-        let is_waiting = |(offset, (hold, _)): (&u64, &(Hold, Letter))| {
-            matches!(hold, Hold::Waiting { .. }).then_some(*offset)
-        };
-        let ready = self.ready.keys().chain(self.suspects.keys()).copied();
-        let waiting = self.held.iter().filter_map(is_waiting);
-        let mut offsets: Vec<u64> = ready.chain(waiting).chain(self.lanes.parked_offsets()).collect();
+    /// Everything that has been read and is not settled, in order.
+    pub(crate) fn unsettled(&self) -> Vec<u64> {
+        let in_play = self.ready.keys().chain(self.suspects.keys()).chain(self.held.keys()).copied();
+        let mut offsets: Vec<u64> = in_play.chain(self.lanes.parked_offsets()).collect();
         offsets.sort_unstable();
         offsets
+    }
+
+    /// Why a message that is leased, or in the hands of the journal, does not come back from there; `None` if it does.
+    pub(super) fn gone_as(&self, offset: u64, letter: &Letter) -> Option<Booking> {
+        if offset < self.first {
+            return Some(Booking::Expired);
+        }
+        letter.is_excluded.then_some(Booking::Passed)
     }
 
     /// A message that is in no place any more is gone.

@@ -70,7 +70,9 @@ impl<Cargo> Delivery<Cargo> {
         let Some((Hold::Leased(lease), letter)) = self.held.get_mut(&offset) else { return };
         let lease = *lease;
         letter.attempts += u32::from(std::mem::take(&mut letter.suspicions));
-        if offset < self.first || !self.is_exhausted(offset) {
+        let is_gone =
+            self.held.get(&offset).is_some_and(|(_, letter)| self.gone_as(offset, letter).is_some());
+        if is_gone || !self.is_exhausted(offset) {
             return self.come_back_counted(offset, reason, delay_ms);
         }
         self.due.remove(&(lease.until_ms, offset));
@@ -121,15 +123,15 @@ impl<Cargo> Delivery<Cargo> {
         self.wait(offset, letter, self.now.after(delay_ms).steady_ms);
     }
 
-    /// Takes a message from its member; `None` if it is in the log no more, and so gone.
+    /// Takes a message from its member; `None` if it is in the log no more, or not wanted any more, and so gone.
     fn end_lease(&mut self, offset: u64) -> Option<Letter> {
         let Some((Hold::Leased(lease), _)) = self.held.get(&offset) else { return None };
         let lease = *lease;
         let (_, letter) = self.take_held(offset)?;
         self.due.remove(&(lease.until_ms, offset));
         self.leave_member(Some(lease), offset, letter.bytes);
-        if offset < self.first {
-            self.drop_message(offset, &letter, Booking::Expired);
+        if let Some(booking) = self.gone_as(offset, &letter) {
+            self.drop_message(offset, &letter, booking);
             return None;
         }
         Some(letter)

@@ -25,7 +25,7 @@ impl<Cargo> Delivery<Cargo> {
             self.turns.note_late(lease_number, self.next_lease);
             return self.effects.push(Effect::Stale);
         };
-        let is_gone = offset < self.first;
+        let (is_gone, is_excluded) = (offset < self.first, letter.is_excluded);
         let (attempts, first_ms, last_ms) = (letter.attempts, letter.first_ms, letter.last_ms);
         let spent = |reason| Box::new(Spent { attempts, first_ms, last_ms, reason });
         let booking = match outcome {
@@ -46,6 +46,7 @@ impl<Cargo> Delivery<Cargo> {
                 return self.release(offset);
             }
             Outcome::Nack { .. } | Outcome::Reject { .. } if is_gone => Booking::Expired,
+            Outcome::Nack { .. } if is_excluded => Booking::Passed,
             Outcome::Nack { reason, .. } if self.settings.is_exhausted(attempts) => {
                 Booking::Buried(spent(shared(&mut self.last_reason, &reason)))
             }
@@ -90,10 +91,10 @@ impl<Cargo> Delivery<Cargo> {
         let Some((Hold::Booking { lease, booking }, letter)) = self.take_held(offset) else { return };
         self.leave_member(lease, offset, letter.bytes);
         match booking {
-            Booking::Returned { .. } if offset < self.first => {
-                self.drop_message(offset, &letter, Booking::Expired);
-            }
             Booking::Returned { until, .. } => {
+                if let Some(gone) = self.gone_as(offset, &letter) {
+                    return self.drop_message(offset, &letter, gone);
+                }
                 // Somebody has looked at it and lived to tell.
                 let letter = Letter { returns: 0, suspicions: 0, is_suspect: false, ..letter };
                 self.wait(offset, letter, until.steady_ms);

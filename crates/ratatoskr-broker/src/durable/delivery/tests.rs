@@ -22,6 +22,7 @@ fn letter(lane: u64, bytes: u32, expires_ms: u64) -> Letter {
         returns: 0,
         suspicions: 0,
         is_suspect: false,
+        is_excluded: false,
     }
 }
 

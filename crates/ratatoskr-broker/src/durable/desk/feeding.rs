@@ -12,7 +12,6 @@ use super::Desk;
 use crate::broken::Broken;
 use crate::durable::event::{Event, Fed, Letter};
 use crate::durable::settings::SubscriptionSettings;
-use crate::durable::shelf::Shelf;
 use crate::filter::{Filter, FilterFacts};
 use crate::limits::READ_BYTES_MAX;
 use crate::topic::Topic;
@@ -27,37 +26,6 @@ pub(crate) struct ColdRead {
     pub(crate) topic: Arc<Topic>,
     pub(crate) cursor: u64,
     pub(crate) segments: SegmentCursor,
-}
-
-/// Messages that were read under an earlier filter, to be matched against the new one.
-pub(crate) struct Review {
-    pub(crate) topic: Arc<Topic>,
-    pub(crate) subscription: u32,
-    /// Which change of the filter it is about.
-    pub(crate) change: u64,
-    pub(crate) filter: Option<Filter>,
-    /// Ascending.
-    pub(crate) offsets: Vec<u64>,
-}
-
-impl Review {
-    /// Those the filter does not want. May block on the disk.
-    pub(crate) fn run(&self) -> Result<Vec<u64>, ReadError> {
-        let (mut reader, mut excluded) = (Shelf::new(&self.topic.log), Vec::new());
-        for &offset in &self.offsets {
-            match reader.read(offset) {
-                Ok(Some(record))
-                    if !passes(&self.topic, &record, self.subscription, self.filter.as_ref()) =>
-                {
-                    excluded.push(offset);
-                }
-                // What is gone, or damaged, is found out when it is delivered.
-                Ok(_) | Err(ReadError::Trimmed { .. } | ReadError::Damaged { .. }) => {}
-                Err(error @ ReadError::Io { .. }) => return Err(error),
-            }
-        }
-        Ok(excluded)
-    }
 }
 
 impl Desk {
@@ -146,6 +114,7 @@ impl Desk {
             returns: 0,
             suspicions: 0,
             is_suspect: false,
+            is_excluded: false,
         };
         let not_before_ms = returned.map_or(0, |returned| returned.until_ms);
         Fed { offset: record.offset, not_before_ms, letter, cargo: record }

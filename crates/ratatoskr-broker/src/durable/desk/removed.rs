@@ -40,7 +40,8 @@ impl Desk {
         let before = std::mem::take(&mut self.round.expired);
         self.apply(Event::Trimmed { first }, now);
         // Nor are those there that members have not looked at yet.
-        let unseen: Vec<Token> = self.seats.values().flat_map(|(seat, _)| seat.take_before(first)).collect();
+        let unseen: Vec<Token> =
+            self.seats.values().flat_map(|(seat, _)| seat.take_back(|offset| offset < first)).collect();
         for Token { offset, lease, .. } in unseen {
             self.apply(Event::Lost { offset, lease }, now);
         }

@@ -371,6 +371,79 @@ fn while_a_new_filter_is_applied_nothing_goes_out_and_what_it_excludes_is_passed
 }
 
 #[test]
+fn what_a_new_filter_excludes_while_it_is_leased_may_be_settled_and_does_not_come_back() {
+    check(
+        "
+        > 0 join 1 10
+        = nothing
+        > 0 feed - - - a a - -
+        deliver 0 to 1: lease 1 until 1000, attempt 1
+        deliver 1 to 1: lease 2 until 1000, attempt 1
+        deliver 2 to 1: lease 3 until 1000, attempt 1
+        deliver 3 to 1: lease 4 until 1000, attempt 1
+        deliver 5 to 1: lease 5 until 1000, attempt 1
+        deliver 6 to 1: lease 6 until 1000, attempt 1
+        = 6 leased, 1 parked
+        > 1 nack 0
+        book 0: returned after 1 until 101: no
+        = 6 leased, 1 parked
+        > 2 filter new
+        = 6 leased, 1 parked
+        > 3 exclude 0 1 2 3 4 5
+        note 4: passed over
+        = 6 leased
+        > 4 committed 0
+        note 0: passed over
+        = 5 leased
+        > 5 nack 1
+        book 1: passed over
+        = 5 leased
+        > 6 committed 1
+        = 4 leased
+        > 7 ack 2
+        book 2: settled
+        = 4 leased
+        > 8 committed 2
+        = 3 leased
+        > 9 release 3
+        done
+        note 3: passed over
+        = 2 leased
+        > 1000 tick
+        note 5: passed over
+        note 6: returned after 1 until 1000: lease ended
+        deliver 6 to 1: lease 7 until 2000, attempt 2, to be read again
+        = 1 leased
+        ",
+    );
+}
+
+#[test]
+fn what_an_earlier_filter_excluded_and_a_new_one_wants_comes_back() {
+    check(
+        "
+        > 0 join 1 1
+        = nothing
+        > 0 feed -
+        deliver 0 to 1: lease 1 until 1000, attempt 1
+        = 1 leased
+        > 1 filter new
+        = 1 leased
+        > 2 exclude 0
+        = 1 leased
+        > 3 filter newer
+        = 1 leased
+        > 4 exclude
+        = 1 leased
+        > 5 release 0
+        done
+        deliver 0 to 1: lease 2 until 1005, attempt 1, to be read again
+        = 1 leased
+        ",
+    );
+}
+
+#[test]
 fn a_message_that_expires_while_it_waits_for_its_retry_frees_its_key() {
     let mut delivery = Delivery::new(Arc::new(settings()), 0, 1);
     let at = |ms| Moment { steady_ms: ms, wall_ms: 1_000_000 + ms };
