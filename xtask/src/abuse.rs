@@ -13,6 +13,7 @@ mod attacks;
 mod bystander;
 mod floods;
 mod sieges;
+mod strangers;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,6 +25,17 @@ use crate::workshop::{Profile, Workshop};
 use attacks::{ATTACKS, Arena, Attack, Fought};
 use bystander::Bystander;
 
+/// The bystander's token where callers have to show one: of a broker that lasts for seconds and holds nothing.
+const TOKEN: &str = "rtk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+/// The policy that knows it, by its SHA-256.
+const POLICY: &str = "\
+[identities.bystander]
+roles = [\"bystander\"]
+token_sha256 = \"32baa0de3b48e59882905279993135e1ff0d546a27c4b20d547833a31055c4ab\"
+
+[roles.bystander]
+allow = [{ actions = [\"publish\", \"manage\"], topics = [\"*\"] }]
+";
 /// How often memory is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// Memory is back within this time …
@@ -177,9 +189,14 @@ fn attempt(
         tempfile::tempdir().map_err(|error| Failed::new(format!("a folder for the broker: {error}")))?;
     let mut setup = BrokerSetup::new(program.to_owned(), folder.path())?;
     setup.arguments = ["--threads", "1"].iter().chain(attack.arguments).map(ToString::to_string).collect();
+    if attack.asks {
+        let path = folder.path().join("access.toml");
+        std::fs::write(&path, POLICY).when("writing the policy")?;
+        setup.arguments.extend(["--access".to_owned(), path.display().to_string()]);
+    }
     setup.environment.extend(broken_by.map(|word| ("E2E_BROKEN", word.to_owned())));
     let broker = setup.start()?;
-    let bystander = Bystander::start(setup.uri());
+    let bystander = Bystander::start(setup.uri(), attack.asks.then_some(TOKEN));
     let arena =
         Arena { address: setup.grpc, http: setup.http, uri: setup.uri(), lasts: lasts.max(attack.lasts_min) };
     (attack.prepare)(&arena)?;

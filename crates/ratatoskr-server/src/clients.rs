@@ -8,8 +8,17 @@
 //! ```
 //!
 //! A client is a network address (of IPv6, its network of 64 bits): known before it has said a byte, and nothing it could
-//! forge. Who calls by which credentials is another matter: tenants have quotas of their own (`access/quota.rs`).
+//! forge. Where callers have credentials, there are three kinds of them ([`Whose`]), each with the same limits:
+//!
+//! ```text
+//!   connection ──▶ of its address, without credentials ──first call of somebody known──▶ of its address, with credentials
+//!                  a small share of memory                                              └─▶ and of its identity, from any address
+//! ```
+//!
+//! So whoever shares an address with callers without credentials is not refused for what those hold. Tenants have quotas besides
+//! (`access/quota.rs`).
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -19,7 +28,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::bucket::Bucket;
-use crate::limits::REFUSED_CONNECTIONS_MAX;
+use crate::limits::{REFUSED_CONNECTIONS_MAX, UNAUTHENTICATED_ADDRESS_SHARE, UNAUTHENTICATED_SHARE};
 use crate::memory::{Budget, Wish};
 
 /// What one client may have at a time.
@@ -47,15 +56,35 @@ pub(crate) struct Clients {
     refused: AtomicU64,
     /// What all callers share.
     pub(crate) memory: Arc<Budget>,
+    /// What of it callers without credentials share.
+    pub(crate) unauthenticated: Arc<Budget>,
     /// Also those without connections, until the calls they began are paid for: a rate is not begun anew by coming back.
-    here: Mutex<HashMap<IpAddr, Arc<Client>>>,
+    here: Mutex<HashMap<Whose, Arc<Client>>>,
     started: Instant,
 }
 
 /// With so many clients it is looked who has gone, whenever one comes.
 const CLIENTS_SWEPT_MIN: usize = 64;
 
-/// All connections from one address.
+/// Whose connections are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Whose {
+    /// Those from an address: of callers that are known, or of all where nobody is asked.
+    Address(IpAddr),
+    /// Those from an address on which nobody has been known yet.
+    Unauthenticated(IpAddr),
+    /// Those on which an identity called last.
+    Identity(Arc<str>),
+}
+
+impl Whose {
+    /// False for an identity: its connections are counted with the addresses they come from.
+    fn connects(&self) -> bool {
+        !matches!(self, Whose::Identity(_))
+    }
+}
+
+/// All connections that are counted together.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) memory: Arc<Budget>,
@@ -71,10 +100,12 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct Seat {
     clients: Arc<Clients>,
-    address: IpAddr,
+    pub(crate) whose: Whose,
     pub(crate) client: Arc<Client>,
     /// There were as many connections as may be: this one is told so, and counts for nothing.
     pub(crate) turned_away: Option<TooMuch>,
+    /// It counts no more: the connection has another place.
+    has_left: Cell<bool>,
 }
 
 /// A client has as much as it may, or all of them together have.
@@ -100,7 +131,7 @@ pub(crate) enum TooMuch {
     },
     /// Open calls.
     #[error(
-        "{calls_max} calls and streams from this address are open, as many as one client may have (`client_calls_max`): end some"
+        "{calls_max} calls and streams from this address, or of this identity, are open, as many as one client may have (`client_calls_max`): end some"
     )]
     Calls {
         /// As many.
@@ -108,7 +139,7 @@ pub(crate) enum TooMuch {
     },
     /// Calls a second.
     #[error(
-        "this address has begun {per_second} calls within a second, as many as one client may (`client_calls_per_second`): wait \
+        "this address, or this identity, has begun {per_second} calls within a second, as many as one client may (`client_calls_per_second`): wait \
          {} ms, or send several messages in one call", .retry_after.as_millis()
     )]
     Rate {
@@ -122,40 +153,59 @@ pub(crate) enum TooMuch {
 impl Clients {
     /// Clients that share `memory` bytes and `connections_max` connections.
     pub(crate) fn new(limits: ClientLimits, memory: usize, connections_max: u64) -> Arc<Clients> {
+        let memory = Budget::of_callers(memory);
+        let unauthenticated = Budget::of_unauthenticated(memory.bytes_max() / UNAUTHENTICATED_SHARE, &memory);
         Arc::new(Clients {
             limits,
             connections_max,
             connections: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            memory: Budget::of_callers(memory),
+            memory,
+            unauthenticated,
             here: Mutex::default(),
             started: Instant::now(),
         })
     }
 
     /// A place for a connection.
-    pub(crate) fn seat(self: &Arc<Clients>, address: IpAddr) -> Seat {
-        let address = network_of(address);
+    pub(crate) fn seat(self: &Arc<Clients>, whose: Whose) -> Seat {
+        self.seat_after(None, whose)
+    }
+
+    /// A place for a connection that has one, or was refused one, and is about to leave it.
+    pub(crate) fn seat_after(self: &Arc<Clients>, before: Option<&Seat>, whose: Whose) -> Seat {
+        let whose = match whose {
+            Whose::Address(address) => Whose::Address(network_of(address)),
+            Whose::Unauthenticated(address) => Whose::Unauthenticated(network_of(address)),
+            identity @ Whose::Identity(_) => identity,
+        };
         let mut here = self.here.lock();
         if here.len() >= CLIENTS_SWEPT_MIN && here.len() == here.capacity() {
             let now = self.now();
             here.retain(|_, client| client.is_wanted(now));
         }
-        let client = here.entry(address).or_insert_with(|| self.client());
-        let turned_away = self.refusal(client);
-        if turned_away.is_none() {
-            client.connections.fetch_add(1, Ordering::Relaxed);
-            self.connections.fetch_add(1, Ordering::Relaxed);
-        } else {
+        let client = here.entry(whose.clone()).or_insert_with(|| self.client(&whose));
+        let turned_away = if whose.connects() { self.refusal(client, before) } else { None };
+        if turned_away.is_some() {
             self.refused.fetch_add(1, Ordering::Relaxed);
+        } else {
+            client.connections.fetch_add(1, Ordering::Relaxed);
+            self.connections.fetch_add(u64::from(whose.connects()), Ordering::Relaxed);
         }
-        Seat { clients: Arc::clone(self), address, client: Arc::clone(client), turned_away }
+        Seat {
+            clients: Arc::clone(self),
+            whose,
+            client: Arc::clone(client),
+            turned_away,
+            has_left: Cell::new(false),
+        }
     }
 
     /// Why a client may have no further connection.
-    fn refusal(&self, client: &Client) -> Option<TooMuch> {
+    fn refusal(&self, client: &Client, before: Option<&Seat>) -> Option<TooMuch> {
         let connections_max = self.connections_max;
-        if self.connections.load(Ordering::Relaxed) >= connections_max {
+        let is_counted = before.is_some_and(|seat| seat.turned_away.is_none());
+        if !is_counted && self.connections.load(Ordering::Relaxed) >= connections_max {
             return Some(TooMuch::AllConnections { connections_max });
         }
         let connections_max = self.limits.connections_max?;
@@ -167,10 +217,18 @@ impl Clients {
         self.started.elapsed().as_nanos() as u64
     }
 
-    fn client(&self) -> Arc<Client> {
+    fn client(&self, whose: &Whose) -> Arc<Client> {
         let bytes_max = self.limits.memory_max.map_or(self.memory.bytes_max() / 2, |max| max as usize);
+        let memory = match whose {
+            Whose::Address(_) => Budget::of_client(bytes_max, &self.memory),
+            Whose::Identity(_) => Budget::of_identity(bytes_max),
+            Whose::Unauthenticated(_) => {
+                let share = self.unauthenticated.bytes_max() / UNAUTHENTICATED_ADDRESS_SHARE;
+                Budget::of_unauthenticated(share.min(bytes_max), &self.unauthenticated)
+            }
+        };
         Arc::new(Client {
-            memory: Budget::of_client(bytes_max, &self.memory),
+            memory,
             connections: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             shared: AtomicU64::new(0),
@@ -192,7 +250,8 @@ impl Seat {
     pub(crate) fn is_greedy(&self) -> bool {
         let all = &self.clients.memory;
         all.check(Wish::Begin).is_err() && {
-            let clients = self.clients.here.lock().len();
+            let is_address = |whose: &&Whose| matches!(whose, Whose::Address(_));
+            let clients = self.clients.here.lock().keys().filter(is_address).count();
             let held = self.client.memory.held() + self.client.shared.load(Ordering::Relaxed) as usize;
             held >= all.bytes_max() / 8 * 7 / clients.max(1)
         }
@@ -209,7 +268,10 @@ impl Seat {
         if let Some(too_much) = self.turned_away {
             return Err(too_much);
         }
+        // Without credentials calls are few on each connection, and a probe is let in whatever others at its address have open.
+        let is_known = !matches!(self.whose, Whose::Unauthenticated(_));
         if let Some(calls_max) = self.clients.limits.calls_max
+            && is_known
             && self.client.calls.load(Ordering::Relaxed) + uncounted > calls_max
         {
             return Err(TooMuch::Calls { calls_max });
@@ -242,15 +304,25 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Seat {
+    /// The connection is no more one of its client's.
+    pub(crate) fn leave(&self) {
+        if self.has_left.replace(true) {
+            return;
+        }
         let mut here = self.clients.here.lock();
         if self.turned_away.is_some() {
             self.clients.refused.fetch_sub(1, Ordering::Relaxed);
         } else {
             self.client.connections.fetch_sub(1, Ordering::Relaxed);
-            self.clients.connections.fetch_sub(1, Ordering::Relaxed);
+            self.clients.connections.fetch_sub(u64::from(self.whose.connects()), Ordering::Relaxed);
         }
         if !self.client.is_wanted(self.clients.now()) {
-            here.remove(&self.address);
+            here.remove(&self.whose);
         }
     }
 }
@@ -273,89 +345,4 @@ fn network_of(address: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::memory::{Exhausted, Held};
-
-    fn clients(limits: ClientLimits) -> Arc<Clients> {
-        Clients::new(limits, 1000, u64::MAX)
-    }
-
-    fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_client_has_so_many_connections_and_another_one_its_own() {
-        let clients = clients(ClientLimits { connections_max: Some(2), ..ClientLimits::default() });
-        let (one, other) = (address("10.0.0.1"), address("10.0.0.2"));
-        let seats = [clients.seat(one), clients.seat(one)];
-        assert!(seats.iter().all(|seat| seat.admit(1).is_ok()));
-        let third = clients.seat(one);
-        assert_eq!(third.admit(1), Err(TooMuch::Connections { connections_max: 2 }));
-        assert!(clients.seat(other).admit(1).is_ok());
-        drop(seats);
-        drop(third);
-        assert!(clients.here.lock().is_empty(), "a client without connections is remembered");
-        assert!(clients.seat(one).admit(1).is_ok());
-    }
-
-    #[test]
-    fn connections_beyond_the_limit_of_all_clients_get_an_answer_while_few_wait_for_one() {
-        let clients = Clients::new(ClientLimits::default(), 1000, 2);
-        let seat = |number: u8| clients.seat(IpAddr::from([10, 0, 0, number]));
-        let seats = [seat(1), seat(2)];
-        assert!(seats.iter().all(|seat| seat.admit(1).is_ok()));
-        let told: Vec<Seat> = (0..REFUSED_CONNECTIONS_MAX).map(|_| seat(3)).collect();
-        let too_much = TooMuch::AllConnections { connections_max: 2 };
-        assert!(told.iter().all(|seat| seat.admit(1) == Err(too_much) && !seat.is_closed_at_once()));
-        assert!(seat(4).is_closed_at_once(), "each refused connection has a descriptor");
-        drop(told);
-        assert!(!seat(4).is_closed_at_once());
-        drop(seats);
-        assert!(clients.here.lock().is_empty(), "a client without connections is remembered");
-        seat(5).admit(1).unwrap();
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_client_and_a_mapped_address_is_what_it_maps() {
-        let clients = clients(ClientLimits::default());
-        let seat = |text| clients.seat(address(text));
-        let (one, same, other) = (seat("2001:db8::1"), seat("2001:db8::ffff:0:1"), seat("2001:db8:0:1::1"));
-        assert!(Arc::ptr_eq(&one.client, &same.client) && !Arc::ptr_eq(&one.client, &other.client));
-        assert!(Arc::ptr_eq(&seat("10.0.0.1").client, &seat("10.0.0.1").client));
-        assert_eq!(network_of(address("::ffff:10.0.0.1")), address("10.0.0.1"));
-    }
-
-    #[test]
-    fn calls_are_counted_over_all_connections() {
-        let clients = clients(ClientLimits { calls_max: Some(3), ..ClientLimits::default() });
-        let (one, other) = (clients.seat(address("10.0.0.1")), clients.seat(address("10.0.0.1")));
-        one.count_calls(0, 2);
-        other.admit(1).unwrap();
-        assert_eq!(other.admit(2), Err(TooMuch::Calls { calls_max: 3 }));
-        one.count_calls(2, 0);
-        other.admit(2).unwrap();
-    }
-
-    #[test]
-    fn more_calls_a_second_than_may_be_are_told_when_to_come_back() {
-        let clients = clients(ClientLimits { calls_per_second: Some(5), ..ClientLimits::default() });
-        let seat = clients.seat(address("10.0.0.1"));
-        let refused = (0..7).find_map(|_| seat.admit(1).err()).unwrap();
-        let TooMuch::Rate { per_second: 5, retry_after } = refused else { panic!("{refused}") };
-        assert!(retry_after <= Duration::from_millis(200), "{retry_after:?}");
-        drop(seat);
-        let again = clients.seat(address("10.0.0.1"));
-        assert!(again.admit(1).is_err(), "a rate is begun anew by coming back");
-    }
-
-    #[test]
-    fn one_client_alone_holds_no_more_than_half_of_the_memory() {
-        let clients = clients(ClientLimits::default());
-        let (one, other) = (clients.seat(address("10.0.0.1")), clients.seat(address("10.0.0.2")));
-        let _held = Held::new(&one.client.memory, 500);
-        assert_eq!(one.client.memory.check(Wish::GoOn), Err(Exhausted::Client { bytes_max: 500 }));
-        other.client.memory.check(Wish::Begin).unwrap();
-    }
-}
+mod tests;

@@ -19,6 +19,7 @@ mod connection;
 mod decoding;
 mod feed;
 mod header_list;
+mod holder;
 mod link;
 mod not_a_call;
 mod partial;
@@ -45,10 +46,11 @@ use tokio::task::{JoinSet, spawn_local};
 use tonic::service::Routes;
 
 use crate::access::Visitor;
+use crate::clients::{TooMuch, Whose};
 use crate::closing::Closing;
 use crate::encoding;
 use crate::guard::Guard;
-use crate::memory::Wish;
+use crate::memory::{Budget, Wish};
 use crate::tls::{self, Door};
 use crate::traffic::Traffic;
 use link::Link;
@@ -135,8 +137,17 @@ impl Worker {
     async fn serve_connection(self: Rc<Worker>, socket: TcpStream) {
         let clients = &self.guard.clients;
         let Ok(address) = socket.peer_addr() else { return };
-        let seat = clients.seat(address.ip());
-        if seat.is_closed_at_once() || seat.client.memory.check(Wish::Connect).is_err() {
+        let whose = if self.guard.access.asks() { Whose::Unauthenticated } else { Whose::Address };
+        let whose = whose(address.ip());
+        let mut seat = clients.seat(whose.clone());
+        if matches!(seat.turned_away, Some(TooMuch::AllConnections { .. }))
+            && self.close_unauthenticated(|_| true)
+        {
+            seat = clients.seat(whose);
+        }
+        // Whoever has not said who it is takes the place of others like it, not of those who have.
+        let memory = if self.guard.access.asks() { &clients.memory } else { &seat.client.memory };
+        if seat.is_closed_at_once() || memory.check(Wish::Connect).is_err() {
             // Nothing is left even for saying why.
             return self.traffic.connections_refused.increment();
         }
@@ -161,11 +172,43 @@ impl Worker {
         self.next_link.set(number + 1);
         self.links.borrow_mut().insert(number, Rc::downgrade(&link));
         let _entry = Entry { worker: &self, link: &link, number };
+        self.make_room(&link);
         if self.closing.is_closed() {
             // It came between the signal and the last look at all connections.
             link.leave();
         }
         connection::run(&self, &link, wire).await;
+    }
+
+    /// Closes connections without credentials as long as they hold so much that another one, `newcomer`, could not begin: of its own address
+    /// if that holds too much, else of any.
+    fn make_room(&self, newcomer: &Link) {
+        let (own, all) = (newcomer.memory(), &self.guard.clients.unauthenticated);
+        let is_full = |memory: &Budget| !memory.has_room(Wish::Begin);
+        while newcomer.is_unauthenticated() && (is_full(own) || is_full(all)) {
+            let is_own_full = is_full(own);
+            let is_closed = self.close_unauthenticated(|link| {
+                !std::ptr::eq(link, newcomer) && (!is_own_full || Arc::ptr_eq(link.memory(), own))
+            });
+            if !is_closed {
+                return;
+            }
+        }
+    }
+
+    /// Closes a connection without credentials, of those that may give way: one whose address holds most, and of these the oldest. False if
+    /// there is none.
+    fn close_unauthenticated(&self, gives_way: impl Fn(&Link) -> bool) -> bool {
+        let links = self.links.borrow();
+        let open = links.iter().filter_map(|(number, link)| Some((*number, link.upgrade()?)));
+        let first = open
+            .filter(|(_, link)| !link.is_cut() && link.is_unauthenticated() && gives_way(link))
+            .max_by_key(|(number, link)| (link.memory().held(), std::cmp::Reverse(*number)));
+        drop(links);
+        let Some((_, link)) = first else { return false };
+        self.traffic.connections_made_room.increment();
+        link.cut();
+        true
     }
 
     async fn keep_time(self: Rc<Worker>) {

@@ -7,6 +7,8 @@ use ratatoskr_broker::limits::{BATCH_MESSAGES_MAX, SETTLEMENTS_MAX};
 /// Bytes of one gRPC request. A batch of 16 MiB and its framing fit; tonic answers a larger one with
 /// `OUT_OF_RANGE`, naming both figures.
 pub const REQUEST_BYTES_MAX: usize = 17 << 20;
+/// Bytes of one request of the reflection service, which names a file or a symbol.
+pub const REFLECTION_REQUEST_BYTES_MAX: usize = 16 << 10;
 /// Bytes of one gRPC response. The list of 200,000 topics with names of 255 bytes fits.
 pub const RESPONSE_BYTES_MAX: usize = 64 << 20;
 /// Calls and streams that one connection may have open. HTTP/2 stacks default to 100 or 200, which
@@ -25,6 +27,16 @@ pub const CONNECTION_BYTES: usize = 4 << 10;
 pub const CALL_BYTES: usize = 8 << 10;
 /// … and what it does more if it goes through tonic.
 pub const SERVED_CALL_BYTES: usize = 8 << 10;
+/// What callers without credentials may have of callers' memory where there are credentials, all of them together: one part of so many …
+pub const UNAUTHENTICATED_SHARE: usize = 16;
+/// … and of that what those of one address may: one part of so many.
+pub const UNAUTHENTICATED_ADDRESS_SHARE: usize = 4;
+/// Calls without credentials that may be open on one connection: a probe has one or two.
+pub const UNAUTHENTICATED_CALLS_MAX: usize = 8;
+/// Bytes of the request of such a call: the name of a service …
+pub const UNAUTHENTICATED_REQUEST_BYTES_MAX: usize = 4 << 10;
+/// … and how long it may take to come.
+pub const UNAUTHENTICATED_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls that begin within one turn of a connection before they are counted; otherwise they are at its end.
 pub const CALLS_UNCOUNTED_MAX: u64 = 8;
 /// What a connection holds is counted when it has changed by so much.

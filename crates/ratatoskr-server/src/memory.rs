@@ -54,6 +54,24 @@ pub(crate) enum Exhausted {
         /// All of it.
         bytes_max: usize,
     },
+    /// Of what one identity may hold, from wherever it calls.
+    #[error(
+        "this identity's connections hold all, or nearly all, of the {bytes_max} bytes that one may (`client_memory_max`): end calls, read answers, or \
+         send less at a time, and try again in a moment"
+    )]
+    Identity {
+        /// All of it.
+        bytes_max: usize,
+    },
+    /// Of what callers without credentials may hold.
+    #[error(
+        "connections without credentials hold all, or nearly all, of the {bytes_max} bytes they may: send `authorization: Bearer TOKEN`, or try again \
+         in a moment"
+    )]
+    Unauthenticated {
+        /// All of it.
+        bytes_max: usize,
+    },
     /// Of what one client may hold.
     #[error(
         "the connections from this address hold all, or nearly all, of the {bytes_max} bytes that one client may (`client_memory_max`): end calls, read \
@@ -76,12 +94,30 @@ impl Budget {
         Budget::new(bytes_max, Exhausted::Client { bytes_max }, Some(Arc::clone(callers)))
     }
 
+    /// What one identity may have. It is not counted again among what all share: its connections' clients are.
+    pub(crate) fn of_identity(bytes_max: usize) -> Arc<Budget> {
+        Budget::new(bytes_max, Exhausted::Identity { bytes_max }, None)
+    }
+
+    /// What callers without credentials may have of it: all of them together, or those of one client.
+    pub(crate) fn of_unauthenticated(bytes_max: usize, above: &Arc<Budget>) -> Arc<Budget> {
+        Budget::new(bytes_max, Exhausted::Unauthenticated { bytes_max }, Some(Arc::clone(above)))
+    }
+
     fn new(bytes_max: usize, refusal: Exhausted, above: Option<Arc<Budget>>) -> Arc<Budget> {
         Arc::new(Budget { bytes_max, held: AtomicUsize::new(0), refusal, above })
     }
 
     /// Refuses as long as nothing is left for this, here or above.
     pub(crate) fn check(&self, wish: Wish) -> Result<(), Exhausted> {
+        if !self.has_room(wish) {
+            return Err(self.refusal);
+        }
+        self.above.as_ref().map_or(Ok(()), |above| above.check(wish))
+    }
+
+    /// Whether anything is left for this here, whatever is above.
+    pub(crate) fn has_room(&self, wish: Wish) -> bool {
         let bytes_max = self.bytes_max;
         let bound = match wish {
             Wish::Begin => bytes_max / 8 * 7,
@@ -89,10 +125,7 @@ impl Budget {
             Wish::GoOn => bytes_max,
             Wish::Little => bytes_max / 8 * 9,
         };
-        if self.held() >= bound && !Broken::Budget.is_on() {
-            return Err(self.refusal);
-        }
-        self.above.as_ref().map_or(Ok(()), |above| above.check(wish))
+        self.held() < bound || Broken::Budget.is_on()
     }
 
     /// Bytes held now.

@@ -79,6 +79,11 @@ const TRAFFIC_COUNTERS: &[Metric<Traffic>] = &[
         "Connections closed because they held memory and did not move",
         |t| t.connections_stuck.get(),
     ),
+    (
+        "ratatoskr_grpc_connections_made_room",
+        "Connections without credentials closed to make room for others without",
+        |t| t.connections_made_room.get(),
+    ),
     ("ratatoskr_calls_without_memory", "Calls refused because callers' memory was used up", |t| {
         t.calls_without_memory.get()
     }),

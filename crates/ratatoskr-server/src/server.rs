@@ -35,7 +35,10 @@ use crate::door::Worker;
 use crate::guard::Guard;
 use crate::guarded::{Asking, Guarded};
 use crate::http::Reception;
-use crate::limits::{ACCEPT_BACKLOG, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, SHUTDOWN_TIMEOUT, WORKERS_MAX};
+use crate::limits::{
+    ACCEPT_BACKLOG, REFLECTION_REQUEST_BYTES_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, SHUTDOWN_TIMEOUT,
+    WORKERS_MAX,
+};
 use crate::service::{Identity, Service};
 use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::traffic::Traffic;
@@ -325,7 +328,9 @@ fn routes(service: Guarded, reporter: HealthReporter, access: &Arc<Access>) -> R
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
     let asking = Asking { access: access.clone(), call: "ServerReflection" };
     let v1 = reflection().build_v1().expect("the descriptors were made by the build");
+    let v1 = v1.max_decoding_message_size(REFLECTION_REQUEST_BYTES_MAX);
     let v1alpha = reflection().build_v1alpha().expect("the descriptors were made by the build");
+    let v1alpha = v1alpha.max_decoding_message_size(REFLECTION_REQUEST_BYTES_MAX);
     Routes::new(message_broker)
         .add_service(HealthServer::new(HealthService::from_health_reporter(reporter)))
         .add_service(InterceptedService::new(v1, asking.clone()))

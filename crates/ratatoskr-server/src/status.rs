@@ -12,6 +12,7 @@
 //! every call, never a refusal: a client's retry logic looks at statuses.
 
 mod bounded;
+mod probes;
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -35,6 +36,7 @@ use crate::limits::{
 };
 use crate::memory::Exhausted;
 use bounded::bounded;
+pub(crate) use probes::{late_probe, long_probe, too_many_probes};
 
 /// `ErrorInfo.domain` of every status.
 const DOMAIN: &str = "ratatoskr";
@@ -177,6 +179,8 @@ pub(crate) fn no_memory(exhausted: &Exhausted) -> Status {
     let (reason, bytes_max) = match exhausted {
         Exhausted::Callers { bytes_max } => ("MEMORY_EXHAUSTED", bytes_max),
         Exhausted::Client { bytes_max } => ("CLIENT_MEMORY_EXHAUSTED", bytes_max),
+        Exhausted::Identity { bytes_max } => ("IDENTITY_MEMORY_EXHAUSTED", bytes_max),
+        Exhausted::Unauthenticated { bytes_max } => ("UNAUTHENTICATED_MEMORY_EXHAUSTED", bytes_max),
     };
     let failure = Failure::new(Code::ResourceExhausted, reason).fact("bytes_max", bytes_max);
     failure.retry_after(MEMORY_RETRY).status(exhausted)

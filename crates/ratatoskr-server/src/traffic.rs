@@ -18,6 +18,8 @@ pub(crate) struct Traffic {
     pub(crate) connections_refused: Count,
     /// Connections that were closed because they held memory that others waited for, and read or sent nothing.
     pub(crate) connections_stuck: Count,
+    /// Connections without credentials that were closed to make room for others of the kind.
+    pub(crate) connections_made_room: Count,
     /// Calls refused because memory was used up, of all callers or of one client.
     pub(crate) calls_without_memory: Count,
     /// Calls refused because their client had as many as it may.

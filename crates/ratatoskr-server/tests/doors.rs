@@ -120,6 +120,22 @@ async fn reflection_lists_the_services() {
 }
 
 #[tokio::test]
+async fn a_long_request_of_the_reflection_service_is_not_answered() {
+    let fixture = Fixture::start();
+    let mut client = ServerReflectionClient::new(fixture.channel().await);
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::FileByFilename("x".repeat(64 << 10))),
+    };
+    // The service ends the stream without a word about it.
+    let ended = match client.server_reflection_info(tokio_stream::iter([request])).await {
+        Ok(answers) => answers.into_inner().message().await,
+        Err(status) => Err(status),
+    };
+    assert!(!matches!(ended, Ok(Some(_))), "{ended:?}");
+}
+
+#[tokio::test]
 async fn the_http_pages_say_alive_ready_version_and_figures() {
     let fixture = Fixture::start();
     let mut client = fixture.client().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::failed::Outcome;
 
-use super::{floods, sieges};
+use super::{floods, sieges, strangers};
 
 const MIB: u64 = 1 << 20;
 /// The longest the bystander may wait for an acknowledgement.
@@ -51,6 +51,8 @@ pub(super) struct Attack {
     pub(super) wait_max: Duration,
     /// Further arguments of the broker.
     pub(super) arguments: &'static [&'static str],
+    /// Whether callers have to show credentials, as the bystander does then.
+    pub(super) asks: bool,
     pub(super) lasts_min: Duration,
     pub(super) prepare: fn(&Arena) -> Outcome,
     pub(super) run: fn(&Arena) -> Outcome<Fought>,
@@ -73,6 +75,7 @@ const fn siege(
         rss_bytes_max: mib_max * MIB,
         wait_max: WAIT_MAX,
         arguments: &[],
+        asks: false,
         lasts_min: Duration::ZERO,
         prepare: |_| Ok(()),
         run,
@@ -190,6 +193,26 @@ pub(super) const ATTACKS: &[Attack] = &[
             "refused beyond what callers share, 32 MiB; who does not move is closed after ten seconds, and the bystander goes on",
             80,
             |arena| Ok(sieges::hoard(arena, 4)?.has_to_close()),
+        )
+    },
+    Attack {
+        arguments: &["--memory", "128MiB"],
+        asks: true,
+        ..siege(
+            "health watches without credentials, a thousand on each connection, also from the bystander's address; the broker may use 128 MiB",
+            "they share a sixteenth of what callers do, 2 MiB; the bystander, which has credentials, and probes are served",
+            96,
+            strangers::watches,
+        )
+    },
+    Attack {
+        arguments: &["--memory", "128MiB"],
+        asks: true,
+        ..siege(
+            "requests of 16 MiB without credentials, cut, from the same addresses",
+            "refused by their heads; the bystander and probes are served",
+            48,
+            strangers::bodies,
         )
     },
     siege(

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use ratatoskr_proto::message_broker_client::MessageBrokerClient;
 use ratatoskr_proto::{CreateTopicRequest, Durability, PublishRequest, TopicSettings};
 use tokio::time::timeout;
-use tonic::Code;
 use tonic::transport::Endpoint;
+use tonic::{Code, Request};
 
 use crate::failed::{Failed, Outcome};
 
@@ -37,15 +37,15 @@ struct Served {
 }
 
 impl Bystander {
-    /// Connects, and publishes from now on.
-    pub(super) fn start(uri: String) -> Bystander {
+    /// Connects, and publishes from now on; with a token if it has to show one.
+    pub(super) fn start(uri: String, token: Option<&'static str>) -> Bystander {
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
         let thread = std::thread::spawn(move || {
             let mut served = Served::default();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let outcome = match runtime {
-                Ok(runtime) => runtime.block_on(publish(uri, &over, &mut served)),
+                Ok(runtime) => runtime.block_on(publish((uri, token), &over, &mut served)),
                 Err(error) => Err(Failed::new(error.to_string())),
             };
             served.failure = outcome.err().map(|failed| failed.to_string());
@@ -64,7 +64,21 @@ impl Bystander {
     }
 }
 
-async fn publish(uri: String, is_over: &AtomicBool, served: &mut Served) -> Outcome {
+/// A request that shows the token, if there is one.
+fn showing<T>(token: Option<&'static str>, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(token) = token {
+        let value = format!("Bearer {token}").parse().expect("tokens are of plain letters");
+        request.metadata_mut().insert("authorization", value);
+    }
+    request
+}
+
+async fn publish(
+    (uri, token): (String, Option<&'static str>),
+    is_over: &AtomicBool,
+    served: &mut Served,
+) -> Outcome {
     let failed = |error: &dyn std::fmt::Display| Failed::new(error.to_string());
     // An address of its own makes it another client than the assailants.
     let endpoint = Endpoint::from_shared(uri).map_err(|error| failed(&error))?;
@@ -72,7 +86,7 @@ async fn publish(uri: String, is_over: &AtomicBool, served: &mut Served) -> Outc
     let mut client = MessageBrokerClient::new(endpoint.connect().await.map_err(|error| failed(&error))?);
     let settings = TopicSettings { durability: Some(Durability::Written.into()), ..TopicSettings::default() };
     let topic = CreateTopicRequest { name: "bystander".into(), settings: Some(settings) };
-    client.create_topic(topic).await.map_err(|error| failed(&error))?;
+    client.create_topic(showing(token, topic)).await.map_err(|error| failed(&error))?;
     while !is_over.load(Ordering::Relaxed) {
         let message = PublishRequest {
             topic: "bystander".into(),
@@ -81,7 +95,7 @@ async fn publish(uri: String, is_over: &AtomicBool, served: &mut Served) -> Outc
         };
         let asked = Instant::now();
         let response = loop {
-            let publishing = timeout(PATIENCE, client.publish(message.clone()));
+            let publishing = timeout(PATIENCE, client.publish(showing(token, message.clone())));
             match publishing.await.map_err(|error| failed(&error))? {
                 // It is told to come back, and does.
                 Err(status) if status.code() == Code::ResourceExhausted && asked.elapsed() < PATIENCE => {

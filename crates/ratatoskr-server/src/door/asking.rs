@@ -14,7 +14,7 @@ use tonic::Status;
 
 use crate::access::{Action, Gate, Load, Permit};
 use crate::door::link::Link;
-use crate::door::route::Route;
+use crate::door::route::{Route, Target};
 use crate::door::{Worker, decoding};
 use crate::guarded::admit;
 
@@ -50,28 +50,43 @@ impl Way {
     }
 }
 
-/// Lets a call in, by its head, if it is known who makes it.
-pub(super) fn enter(worker: &Worker, link: &Link, route: Route) -> Result<Asked, Status> {
+/// Who makes a call, told by its head.
+pub(super) enum Entered {
+    /// Anybody: nobody is asked.
+    Anyone,
+    /// Somebody who is known.
+    Known(Box<Gate>),
+    /// A probe without credentials.
+    Probe,
+}
+
+/// Lets a call in, by its head, if it is known who makes it, or if it is a probe: on every route, before any of its body is kept.
+pub(super) fn enter(worker: &Worker, link: &Link, target: Target) -> Result<Entered, Status> {
     if !worker.guard.access.asks() {
-        return Ok(None);
+        return Ok(Entered::Anyone);
     }
     let gate = {
         let http2 = link.http2();
         let authorization = http2.fields().iter().find(|(name, _)| *name == b"authorization");
-        Gate::enter(&link.visitor, authorization.map(|(_, value)| value), route.call())?
+        let authorization = authorization.map(|(_, value)| value);
+        // What a probe shows by mistake is no attempt to come in.
+        if target.is_probe && link.visitor.caller(authorization).is_err() {
+            return Ok(Entered::Probe);
+        }
+        Gate::enter(&link.visitor, authorization, target.name)?
     };
-    if route == Route::PublishStream {
+    if target.route == Route::PublishStream {
         // Where to is seen later, if anything comes at all.
         gate.may_anywhere(Action::Publish)?;
     }
-    Ok(Some(Box::new(gate)))
+    Ok(Entered::Known(Box::new(gate)))
 }
 
 /// Whose call it is, to have what it does written down. Where nobody is asked, all are the same one.
-pub(super) fn gate_of(link: &Link, asked: &Asked, route: Route) -> Result<Gate, Status> {
+pub(super) fn gate_of(link: &Link, asked: &Asked, call: &'static str) -> Result<Gate, Status> {
     match asked {
         Some(gate) => Ok(Gate::clone(gate)),
-        None => Gate::enter(&link.visitor, None, route.call()),
+        None => Gate::enter(&link.visitor, None, call),
     }
 }
 

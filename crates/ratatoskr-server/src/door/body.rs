@@ -22,11 +22,14 @@ use tonic::Status;
 use crate::door::link::Backflow;
 use crate::door::partial::Partial;
 use crate::limits::CHUNK_COPIED_BYTES_MAX;
+use crate::status;
 
 /// The end that the connection fills. Dropping it before [`BodySender::end`] breaks the body.
 pub(crate) struct BodySender {
     pipe: Arc<Pipe>,
     partial: Partial,
+    /// How much more of it is taken; `usize::MAX`: as much as there is.
+    bytes_left: usize,
 }
 
 /// The end that is read.
@@ -50,20 +53,25 @@ struct Content {
     reader: Option<Waker>,
 }
 
-/// A body that comes on a stream.
+/// A body that comes on a stream, and has at most so many bytes.
 pub(super) fn request_body(
     stream: StreamId,
     backflow: Arc<Backflow>,
     gathered: &Rc<Cell<usize>>,
+    bytes_max: usize,
 ) -> (BodySender, RequestBody) {
     let pipe = Arc::new(Pipe { content: Mutex::default(), stream, backflow });
-    (BodySender { pipe: pipe.clone(), partial: Partial::new(gathered) }, RequestBody(pipe))
+    let sender = BodySender { pipe: pipe.clone(), partial: Partial::new(gathered), bytes_left: bytes_max };
+    (sender, RequestBody(pipe))
 }
 
 impl BodySender {
     /// Refused if the connection has begun too many requests, and ended too few.
     /// Answers how many bytes of a request that has not come wholly are kept.
     pub(super) fn push(&mut self, chunk: Bytes) -> Result<usize, Status> {
+        if self.bytes_left != usize::MAX {
+            self.bytes_left = self.bytes_left.checked_sub(chunk.len()).ok_or_else(status::long_probe)?;
+        }
         let kept = self.partial.pass(&chunk)?;
         let pipe = &self.pipe;
         self.change(|content| {
@@ -176,7 +184,7 @@ mod tests {
 
     fn body() -> (Arc<Backflow>, BodySender, RequestBody) {
         let backflow = Arc::<Backflow>::default();
-        let (sender, body) = request_body(1, backflow.clone(), &Rc::default());
+        let (sender, body) = request_body(1, backflow.clone(), &Rc::default(), usize::MAX);
         (backflow, sender, body)
     }
 

@@ -9,20 +9,21 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use ratatoskr_http2::{ErrorCode, StreamId};
 use tokio::task::{AbortHandle, JoinHandle, spawn_local};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::answers::AnswerMemory;
 use crate::door::Worker;
-use crate::door::asking::{self, Asked};
+use crate::door::asking::{self, Asked, Entered};
 use crate::door::body::{BodySender, request_body};
 use crate::door::link::Link;
 use crate::door::not_a_call::NotACall;
 use crate::door::requests::Requests;
-use crate::door::route::Route;
+use crate::door::route::{Route, Target};
 use crate::door::stream::{self, Steps};
 use crate::door::{feed, publishing, tonic_call};
-use crate::limits::SERVED_CALL_BYTES;
+use crate::limits::{SERVED_CALL_BYTES, UNAUTHENTICATED_REQUEST_BYTES_MAX, UNAUTHENTICATED_REQUEST_TIMEOUT};
 use crate::peer_end::PeerEnd;
+use crate::status;
 
 /// What a connection remembers with each stream. Dropped when the stream is gone, however that came.
 #[derive(Default)]
@@ -79,23 +80,26 @@ pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_e
         let message = "the call's metadata has more than 16 KiB (names, values and 32 bytes each); send less";
         return tonic_call::refuse(link, stream, &Status::resource_exhausted(message));
     }
-    if let Err(status) = link.admit(&worker.traffic) {
-        tonic_call::refuse(link, stream, &status);
-        if let Some(too_much) = link.seat.turned_away {
-            // Which it has been told now.
-            link.http2().go_away(ErrorCode::ENHANCE_YOUR_CALM, &too_much.to_string());
-        }
-        return;
-    }
-    let route = Route::of(link.http2().fields());
-    if route == Route::Other {
-        return serve(worker, link, stream, is_end);
-    }
-    let asked = match asking::enter(worker, link, route) {
-        Ok(asked) => asked,
-        Err(status) => return tonic_call::refuse(link, stream, &status),
+    let target = Target::of(link.http2().fields());
+    let entered = match asking::enter(worker, link, target) {
+        Ok(entered) => entered,
+        Err(status) => return refuse_unknown(worker, link, stream, &status),
     };
-    match route {
+    let admitted = match &entered {
+        Entered::Anyone => link.admit(&worker.traffic),
+        Entered::Known(gate) => link.admit_known(worker, gate.caller().who()),
+        Entered::Probe => link.admit_probe(worker),
+    };
+    if let Err(status) = admitted {
+        return turn_away(link, stream, &status);
+    }
+    let asked = match entered {
+        Entered::Probe => return probe(worker, link, stream, is_end),
+        _ if target.route == Route::Other => return serve(worker, link, stream, is_end),
+        Entered::Known(gate) => Some(gate),
+        Entered::Anyone => None,
+    };
+    match target.route {
         Route::PublishStream => stream::begin(link, stream, asked),
         route => {
             if let Some(call) = link.http2().tag(stream) {
@@ -108,12 +112,64 @@ pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_e
     }
 }
 
+/// Tells a call why it is not let in; where its connection is one too many, that is the end of it.
+fn turn_away(link: &Link, stream: StreamId, status: &Status) {
+    tonic_call::refuse(link, stream, status);
+    if let Some(too_much) = link.seat().turned_away {
+        // Which it has been told now.
+        link.http2().go_away(ErrorCode::ENHANCE_YOUR_CALM, &too_much.to_string());
+    }
+}
+
+/// Refuses a call that nobody known makes; of those, too, there may be only so many a second.
+fn refuse_unknown(worker: &Worker, link: &Link, stream: StreamId, status: &Status) {
+    if status.code() == Code::Unauthenticated
+        && let Err(too_much) = link.entry().pay()
+    {
+        worker.traffic.calls_beyond_limit.increment();
+        return tonic_call::refuse(link, stream, &status::too_much(&too_much));
+    }
+    tonic_call::refuse(link, stream, status);
+}
+
 /// A call off the hot path begins.
 fn serve(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
+    let held = link.hold(SERVED_CALL_BYTES);
+    let cut_off = async move {
+        let _until_done = held;
+        std::future::pending().await
+    };
+    serve_within(worker, link, (stream, is_end), usize::MAX, cut_off);
+}
+
+/// A probe without credentials begins: it has little to say and little time.
+fn probe(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
+    let owner = Rc::clone(link);
+    let counted = link.count_probe();
+    let late = async move {
+        let _until_done = counted;
+        tokio::time::sleep(UNAUTHENTICATED_REQUEST_TIMEOUT).await;
+        if owner.http2().is_answered(stream) {
+            // A watch, which may last.
+            std::future::pending::<()>().await;
+        }
+        tonic_call::fail(&owner, stream, &status::late_probe());
+    };
+    serve_within(worker, link, (stream, is_end), UNAUTHENTICATED_REQUEST_BYTES_MAX, late);
+}
+
+/// Serves a call through tonic's routes until it is done, or `cut_off` is, which holds what the call does. Its body has at most so many bytes.
+fn serve_within(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    (stream, is_end): (StreamId, bool),
+    body_bytes_max: usize,
+    cut_off: impl Future<Output = ()> + 'static,
+) {
     let (sender, body) = if is_end {
         (None, None)
     } else {
-        let (sender, body) = request_body(stream, link.backflow.clone(), &link.gathered);
+        let (sender, body) = request_body(stream, link.backflow.clone(), &link.gathered, body_bytes_max);
         (Some(sender), Some(body))
     };
     let request = tonic_call::request(link.http2().fields(), body);
@@ -126,11 +182,13 @@ fn serve(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
     request.extensions_mut().insert(AnswerMemory { budget, traffic });
     let peer_end = Arc::<PeerEnd>::default();
     request.extensions_mut().insert(Arc::clone(&peer_end));
-    let held = link.hold(SERVED_CALL_BYTES);
     let serving = tonic_call::serve(worker.routes.clone(), Rc::clone(link), stream, request);
     let serving = async move {
-        serving.await;
-        drop(held);
+        tokio::select! {
+            biased;
+            () = serving => {}
+            () = cut_off => {}
+        }
     };
     spawn_for(link, stream, (sender, peer_end), serving);
 }

@@ -91,6 +91,10 @@ impl Serving<'_> {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<Leaving>> {
         self.link.attend(context.waker());
+        if self.link.is_cut() {
+            // What it has sent since begins nothing more.
+            return Poll::Ready(Ok(Leaving::AtOnce));
+        }
         self.link.take_backflow();
         let is_drained = self.read(socket.as_mut(), context)?;
         self.link.unfinished.set(self.rest.len());

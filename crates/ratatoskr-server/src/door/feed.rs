@@ -26,7 +26,6 @@ use crate::convert::subscription_from_wire;
 use crate::door::asking::{self, Asked};
 use crate::door::link::Link;
 use crate::door::publishing::OK;
-use crate::door::route::Route;
 use crate::door::tonic_call::{refuse, status_ending};
 use crate::door::{Worker, calls};
 use crate::encoding::{frames, shared_frames};
@@ -43,7 +42,7 @@ pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, requ
         Ok(request) => request,
         Err(status) => return refuse(link, stream, &status),
     };
-    let gate = match asking::gate_of(link, &asked, Route::Subscribe) {
+    let gate = match asking::gate_of(link, &asked, "Subscribe") {
         Ok(gate) => gate,
         Err(status) => return refuse(link, stream, &status),
     };

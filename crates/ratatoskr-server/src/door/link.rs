@@ -1,6 +1,6 @@
 //! [`Link`]: what a connection's task and the calls on it share.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use tonic::Status;
 use crate::access::Visitor;
 use crate::clients::Seat;
 use crate::door::calls::Call;
+use crate::door::holder::Identity;
 use crate::limits::{
     CALL_BYTES, CALLS_UNCOUNTED_MAX, CONNECTION_BYTES, FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, HELD_STEP_BYTES,
-    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MEMORY_LOOK, SMALL_REQUEST_BYTES, STREAMS_PER_CONNECTION_MAX,
-    STUCK_BYTES_MIN, STUCK_SECONDS, UNREAD_BYTES_PER_CONNECTION_MAX,
+    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MEMORY_LOOK, SERVED_CALL_BYTES, SMALL_REQUEST_BYTES,
+    STREAMS_PER_CONNECTION_MAX, STUCK_BYTES_MIN, STUCK_SECONDS, UNREAD_BYTES_PER_CONNECTION_MAX,
 };
 use crate::memory::{Budget, Exhausted, Held, Wish};
 use crate::status;
@@ -40,17 +41,23 @@ pub(crate) struct Link {
     /// Seconds without a sign of life, or since the beginning while the peer has not said what every client says first.
     silent_s: Cell<u64>,
     /// The task is to end now, whatever is open.
-    is_cut: Cell<bool>,
+    pub(super) is_cut: Cell<bool>,
     /// The peer has said that it is about to go.
     has_said_goodbye: Cell<bool>,
-    /// A place among its client's connections, and what they may have.
-    pub(super) seat: Seat,
+    /// For whom it counts at first …
+    pub(super) entry: Seat,
+    /// … and once somebody known has called.
+    pub(super) known: OnceCell<Seat>,
+    /// Who called last, if anybody known has.
+    pub(super) identity: RefCell<Option<Identity>>,
+    /// Open calls without credentials, where they are asked for.
+    pub(super) probes: Rc<Cell<usize>>,
     /// What this connection counts for, as of the last look.
-    held: RefCell<Held>,
+    pub(super) held: RefCell<Held>,
     /// Open calls counted with the client, as of the last look …
-    calls: Cell<u64>,
+    pub(super) calls: Cell<u64>,
     /// … and bytes that wait here and are shared with others.
-    shared: Cell<usize>,
+    pub(super) shared: Cell<usize>,
     /// Whether it gives memory back that others want.
     flow: Cell<Flow>,
     /// It came when there was no room for it: until a call is let in, it has no longer than a connection that says nothing.
@@ -118,7 +125,10 @@ impl Link {
                 seat.turned_away.is_some() || seat.client.memory.check(Wish::Begin).is_err(),
             ),
             held: RefCell::new(Held::new(&seat.client.memory, CONNECTION_BYTES)),
-            seat,
+            entry: seat,
+            known: OnceCell::new(),
+            identity: RefCell::default(),
+            probes: Rc::default(),
             calls: Cell::new(0),
             shared: Cell::new(0),
             flow: Cell::default(),
@@ -137,12 +147,14 @@ impl Link {
 
     /// What its client may hold.
     pub(super) fn memory(&self) -> &Arc<Budget> {
-        &self.seat.client.memory
+        &self.seat().client.memory
     }
 
     /// Refuses what would take more memory, as long as none is left for it.
     pub(super) fn check_memory(&self, wish: Wish, traffic: &Traffic) -> Result<(), Status> {
-        self.memory().check(wish).map_err(|exhausted| {
+        let identity = self.identity.borrow();
+        let of_identity = || identity.as_ref().map_or(Ok(()), |identity| identity.check(wish));
+        self.memory().check(wish).and_then(|()| of_identity()).map_err(|exhausted| {
             traffic.calls_without_memory.increment();
             status::no_memory(&exhausted)
         })
@@ -162,7 +174,7 @@ impl Link {
             self.count();
         }
         self.check_memory(Wish::Begin, traffic)?;
-        self.seat.admit(open.saturating_sub(self.calls.get())).map_err(|too_much| {
+        self.seat().admit(open.saturating_sub(self.calls.get())).map_err(|too_much| {
             traffic.calls_beyond_limit.increment();
             status::too_much(&too_much)
         })?;
@@ -182,16 +194,24 @@ impl Link {
             (http2.stream_count(), http2.shared())
         };
         if shared.abs_diff(self.shared.get()) >= HELD_STEP_BYTES || shared == 0 {
-            self.seat.count_shared(self.shared.replace(shared), shared);
+            self.seat().count_shared(self.shared.replace(shared), shared);
         }
-        self.seat.count_calls(self.calls.replace(open as u64), open as u64);
+        self.seat().count_calls(self.calls.replace(open as u64), open as u64);
         let cargo = self.cargo();
         let flow = self.flow.get();
         self.flow.set(Flow { highest: flow.highest.max(cargo), lowest: flow.lowest.min(cargo), ..flow });
-        let bytes = CONNECTION_BYTES + open * CALL_BYTES + cargo;
+        let bytes = if self.is_cut() {
+            // Others have been let in for it.
+            0
+        } else {
+            CONNECTION_BYTES + open * CALL_BYTES + self.probes.get() * SERVED_CALL_BYTES + cargo
+        };
         let mut held = self.held.borrow_mut();
         if bytes.abs_diff(held.bytes()) >= HELD_STEP_BYTES {
             held.set(bytes);
+        }
+        if let Some(identity) = &*self.identity.borrow() {
+            identity.count(open as u64, held.bytes());
         }
     }
 
@@ -269,9 +289,9 @@ impl Link {
             let (cargo, calls) = (self.cargo(), http2.stream_count() * CALL_BYTES);
             let on_its_way = cargo + http2.waiting();
             let held = match self.memory().check(Wish::Begin) {
-                _ if self.seat.is_greedy() => on_its_way + calls,
-                Err(Exhausted::Client { .. }) => on_its_way,
+                _ if self.seat().is_greedy() => on_its_way + calls,
                 Ok(()) | Err(Exhausted::Callers { .. }) => 0,
+                Err(_) => on_its_way,
             };
             (cargo, http2.data_sent(), held)
         };
@@ -293,11 +313,8 @@ impl Link {
         self.count();
         if self.is_stuck() {
             traffic.connections_stuck.increment();
-            self.is_cut.set(true);
-            // So that no further connection is closed for what this one gives back.
-            self.held.borrow_mut().set(0);
-            self.seat.count_shared(self.shared.take(), 0);
-            return self.wake();
+            // No further connection is closed for what this one gives back.
+            return self.cut();
         }
         let mut http2 = self.http2();
         http2.tick();
@@ -327,7 +344,8 @@ impl Link {
     pub(super) fn end(&self) {
         self.end_calls_as(if self.has_said_goodbye.get() { |_| {} } else { Call::lose_peer });
         self.count();
-        self.seat.count_shared(self.shared.take(), 0);
+        self.seat().count_shared(self.shared.take(), 0);
+        *self.identity.borrow_mut() = None;
         *self.backflow.waker.lock() = None;
     }
 

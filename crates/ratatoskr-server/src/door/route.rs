@@ -34,17 +34,6 @@ impl Route {
         route
     }
 
-    /// The call's name in the contract.
-    pub(super) fn call(self) -> &'static str {
-        match self {
-            Route::Publish => "Publish",
-            Route::PublishBatch => "PublishBatch",
-            Route::PublishStream => "PublishStream",
-            Route::Subscribe => "Subscribe",
-            Route::Other => "Other",
-        }
-    }
-
     fn of_path(path: &[u8]) -> Route {
         match path {
             b"/ratatoskr.MessageBroker/Publish" => Route::Publish,
@@ -54,6 +43,69 @@ impl Route {
             _ => Route::Other,
         }
     }
+}
+
+/// A call by its head: what there is to know of it before anybody is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) route: Route,
+    /// Its name in the contract, for the audit log.
+    pub(super) name: &'static str,
+    /// Of `grpc.health.v1`, which answers probes that have no credentials.
+    pub(super) is_probe: bool,
+}
+
+impl Target {
+    pub(super) fn of(fields: &Fields) -> Target {
+        let path = fields.iter().find(|(name, _)| *name == b":path").map_or(&b""[..], |(_, path)| path);
+        let is_probe =
+            [&b"/grpc.health.v1.Health/Check"[..], b"/grpc.health.v1.Health/Watch"].contains(&path);
+        Target { route: Route::of(fields), name: name_of(path), is_probe }
+    }
+}
+
+/// All calls of the contract.
+const CALLS: [&str; 30] = [
+    "CreateTopic",
+    "DeleteTopic",
+    "ListTopics",
+    "TopicExists",
+    "GetStats",
+    "Publish",
+    "PublishBatch",
+    "PublishStream",
+    "Subscribe",
+    "Unsubscribe",
+    "AddCredit",
+    "DescribeTopic",
+    "UpdateTopic",
+    "PurgeTopic",
+    "CreateSubscription",
+    "UpdateSubscription",
+    "DeleteSubscription",
+    "ListSubscriptions",
+    "DescribeSubscription",
+    "Consume",
+    "Pull",
+    "Ack",
+    "Settle",
+    "SeekSubscription",
+    "PeekSubscription",
+    "SaveSubscription",
+    "ListDeadLetters",
+    "ResolveDeadLetters",
+    "TraceMessage",
+    "DescribeBroker",
+];
+
+/// The name of a call by its path; those of other services go by one name.
+fn name_of(path: &[u8]) -> &'static str {
+    if path.starts_with(b"/grpc.reflection.") {
+        return "ServerReflection";
+    }
+    let method = path.strip_prefix(b"/ratatoskr.MessageBroker/");
+    let known = CALLS.iter().find(|call| method == Some(call.as_bytes()));
+    known.copied().unwrap_or("unknown")
 }
 
 #[cfg(test)]
@@ -86,5 +138,17 @@ mod tests {
         assert_eq!(call("Subscribe", "identity"), Route::Subscribe);
         assert_eq!(call("Consume", "identity"), Route::Other);
         assert_eq!(call("Publish", "gzip"), Route::Other);
+    }
+
+    #[test]
+    fn every_call_of_the_contract_has_its_name() {
+        use prost::Message as _;
+        let set = prost_types::FileDescriptorSet::decode(ratatoskr_proto::FILE_DESCRIPTOR_SET).unwrap();
+        let services = set.file.iter().flat_map(|file| &file.service);
+        for method in services.flat_map(|service| &service.method) {
+            let path = format!("/{}/{}", ratatoskr_proto::SERVICE_NAME, method.name());
+            assert_eq!(name_of(path.as_bytes()), method.name());
+        }
+        assert_eq!(name_of(b"/no.such.Service/Publish"), "unknown");
     }
 }

@@ -244,7 +244,7 @@ fn read(
             let is_cut = steps.end.is_some() && steps.requests.is_cut();
             return if is_cut { Err(Status::internal("the stream ended within a request")) } else { Ok(()) };
         };
-        link.seat.pay().map_err(|too_much| {
+        link.pay().map_err(|too_much| {
             worker.traffic.calls_beyond_limit.increment();
             status::too_much(&too_much)
         })?;
