@@ -40,6 +40,8 @@ static SHAPES: &[Shape] = &include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
 pub const SETTLEMENTS_MAX: usize = 100_000;
 /// Messages that one request may have.
 pub const BATCH_MESSAGES_MAX: usize = 10_000;
+/// Ids by which one request may pick dead letters.
+const PICKED_IDS_MAX: usize = 10_000;
 
 /// How many entries a field may have. Of most fields there are few, and whoever serves the call says how many.
 struct EntriesMax {
@@ -50,11 +52,12 @@ struct EntriesMax {
 }
 
 /// Fields that may have so many entries that it matters how large each becomes.
-const ENTRIES_MAX: [EntriesMax; 4] = [
+const ENTRIES_MAX: [EntriesMax; 5] = [
     EntriesMax { message: "SettleRequest", number: 1, field: "settlements", max: SETTLEMENTS_MAX },
     EntriesMax { message: "SettleRequest", number: 2, field: "messages", max: BATCH_MESSAGES_MAX },
     EntriesMax { message: "ConsumeSettle", number: 2, field: "acks", max: SETTLEMENTS_MAX },
     EntriesMax { message: "ConsumeSettle", number: 3, field: "settlements", max: SETTLEMENTS_MAX },
+    EntriesMax { message: "ResolveDeadLettersRequest", number: 2, field: "ids", max: PICKED_IDS_MAX },
 ];
 
 /// Why a request is not read.
@@ -131,8 +134,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        ConsumeRequest, ConsumeSettle, Nack, PublishRequest, SettleRequest, Settlement, consume_request,
-        settlement,
+        ConsumeRequest, ConsumeSettle, Nack, PublishRequest, ResolveDeadLettersRequest, SettleRequest,
+        Settlement, consume_request, settlement,
     };
 
     const MANY: Values = Values { outer: 1000, inner: 1000 };
@@ -158,6 +161,10 @@ mod tests {
         let messages = vec![PublishRequest::default(); BATCH_MESSAGES_MAX + 1];
         let refused = check(&SettleRequest { settlements: Vec::new(), messages }, enough).unwrap_err();
         assert!(refused.to_string().starts_with("messages has 10001 entries; at most 10000"), "{refused}");
+        let picked = |ids| ResolveDeadLettersRequest { ids: vec![String::new(); ids], ..Default::default() };
+        check(&picked(PICKED_IDS_MAX), enough).unwrap();
+        let refused = check(&picked(PICKED_IDS_MAX + 1), enough).unwrap_err();
+        assert!(refused.to_string().starts_with("ids has 10001 entries; at most 10000"), "{refused}");
     }
 
     fn check<M: Name>(message: &M, max: Values) -> Result<Values, Refusal> {

@@ -31,12 +31,14 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::{Response, Status, Streaming};
 
 use crate::access::{Action, Gate};
+use crate::answers::AnswerMemory;
 use crate::convert::subscriptions::{
     receipt_of, settings_from_wire, settings_to_wire, start_or, window_from_wire,
 };
 use crate::encoding::encode_delivered;
 use crate::guarded::may_dead_letter;
 use crate::limits::{HEARTBEAT, HEARTBEAT_MS_MIN};
+use crate::memory::Held;
 use crate::revocable::revocable;
 use crate::served::{Served, StreamEnds};
 use crate::status;
@@ -45,6 +47,15 @@ use listening::{Ending, Heard, Listener, Telling};
 
 /// The response stream of one `Consume` call.
 pub(crate) type ConsumeStream = Pin<Box<dyn Stream<Item = Result<OutgoingStep, Status>> + Send>>;
+
+/// The fates of a step, and what bounds them until they are sent.
+type Told = ((wire::Fates, Held), Option<OwnedSemaphorePermit>);
+
+/// Who calls, and what their requests may hold.
+pub(crate) struct Asking {
+    pub(crate) gate: Gate,
+    pub(crate) memory: AnswerMemory,
+}
 
 /// One `Consume` call.
 struct Consumer {
@@ -56,7 +67,7 @@ struct Consumer {
     /// What publishers of this topic were promised.
     receipt: Durability,
     /// Steps whose fates are to be told, in order.
-    fates: FuturesOrdered<BoxFuture<'static, (wire::Fates, Option<OwnedSemaphorePermit>)>>,
+    fates: FuturesOrdered<BoxFuture<'static, Told>>,
     heartbeat: Duration,
     /// Ends when nothing was sent for so long.
     silence: Pin<Box<tokio::time::Sleep>>,
@@ -77,8 +88,9 @@ pub(crate) async fn consume(
     broker: &Broker,
     mut requests: Streaming<wire::ConsumeRequest>,
     ends: StreamEnds,
-    gate: Gate,
+    asking: Asking,
 ) -> Result<Response<ConsumeStream>, Status> {
+    let Asking { gate, memory } = asking;
     let first = requests.message().await?.and_then(|request| request.step);
     let Some(Ask::Open(open)) = first else {
         return Err(status::bad_field("step", &"the first step is not open; open the subscription first"));
@@ -111,7 +123,7 @@ pub(crate) async fn consume(
     let listener = Listener::new(
         broker,
         requests,
-        Telling { windows: member.window_setter(), tell, gate: gate.clone() },
+        Telling { windows: member.window_setter(), tell, gate: gate.clone(), memory },
     );
     let consumer = Consumer {
         heard,
@@ -193,7 +205,7 @@ async fn next_step(consumer: Option<Consumer>) -> Option<Step> {
                 // The listener says why it ends, unless it panicked.
                 None => return None,
             },
-            Some((told, _)) = fates.next(), if !fates.is_empty() => {
+            Some(((told, _held), _permit)) = fates.next(), if !fates.is_empty() => {
                 return Some(tell(Tell::Fates(told), consumer));
             }
             batch = member.next_batch(), if may_deliver => match batch {

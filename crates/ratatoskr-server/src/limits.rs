@@ -75,6 +75,12 @@ const _: () = assert!(
         && ratatoskr_proto::BATCH_MESSAGES_MAX == BATCH_MESSAGES_MAX,
     "what is counted before a request is read, and after, is the same"
 );
+/// What a settlement counts for until its fate is told, beside the bytes it came in: as a value, as one of the broker's, and as a fate …
+pub const SETTLEMENT_BYTES: usize = 256;
+/// … and what a message does that is published with settlements, for its receipt …
+pub const RECEIPT_BYTES: usize = 256;
+/// … and an id by which dead letters are picked, as text and as a value.
+pub const PICKED_ID_BYTES: usize = 64;
 /// Bytes of reasons among the fates of one step. With the tokens and codes of 100,000 it stays below the 4 MiB that stock clients take.
 pub const REASONS_BYTES_MAX: usize = 512 << 10;
 /// Bytes of the response of one pull, if it has several messages: what stock clients take is 4 MiB.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use prost::Message as _;
 use ratatoskr_broker::limits::LISTED_BYTES_MAX;
 use ratatoskr_broker::{Broker, Health, TopicSettings};
 use ratatoskr_proto as wire;
@@ -16,7 +17,7 @@ use crate::answers::{AnswerMemory, answer};
 use crate::closing::Closing;
 use crate::consume::{ConsumeStream, Joiner};
 use crate::convert::{durability_to_wire, number};
-use crate::limits::{LISTED_NAME_BYTES, LISTED_SUBSCRIPTION_BYTES};
+use crate::limits::{LISTED_NAME_BYTES, LISTED_SUBSCRIPTION_BYTES, PICKED_ID_BYTES};
 use crate::served::StreamEnds;
 use crate::{consume, fetch, publish, settle, status, subscribe, subscriptions, topics};
 
@@ -246,8 +247,9 @@ impl MessageBroker for Service {
         &self,
         mut request: Request<wire::SettleRequest>,
     ) -> Result<Response<wire::SettleResponse>, Status> {
-        let gate = gate_of(&mut request);
-        settle::settle(&self.broker, &gate, request.into_inner()).await.map(Response::new)
+        let (gate, memory) = (gate_of(&mut request), AnswerMemory::of(&request));
+        let settled = settle::settle(&self.broker, &gate, request.into_inner(), &memory).await;
+        settled.map(|(response, held)| answer(response, held))
     }
 
     async fn seek_subscription(
@@ -285,7 +287,10 @@ impl MessageBroker for Service {
         &self,
         request: Request<wire::ResolveDeadLettersRequest>,
     ) -> Result<Response<wire::ResolveDeadLettersResponse>, Status> {
-        subscriptions::resolve_dead_letters(&self.broker, request.into_inner()).await.map(Response::new)
+        let ids = request.get_ref().ids.len() * PICKED_ID_BYTES;
+        let held = AnswerMemory::of(&request).hold_request(request.get_ref().encoded_len() + ids)?;
+        let resolved = subscriptions::resolve_dead_letters(&self.broker, request.into_inner()).await;
+        resolved.map(|resolved| answer(resolved, held))
     }
 
     async fn trace_message(
@@ -300,10 +305,11 @@ impl MessageBroker for Service {
         &self,
         mut request: Request<Streaming<wire::ConsumeRequest>>,
     ) -> Result<Response<ConsumeStream>, Status> {
-        let gate = gate_of(&mut request);
+        let (gate, memory) = (gate_of(&mut request), AnswerMemory::of(&request));
         let peer_end = request.extensions_mut().remove().unwrap_or_default();
         let ends = StreamEnds::new(&self.closing, peer_end);
-        consume::consume(&self.broker, request.into_inner(), ends, gate).await
+        let asking = consume::Asking { gate, memory };
+        consume::consume(&self.broker, request.into_inner(), ends, asking).await
     }
 
     async fn describe_broker(

@@ -8,16 +8,20 @@
 //! Each settlement stands for itself: one that cannot be is told so and stops no other. More than one step may have are refused as a whole. `Ack` has one only, so it answers that with a status;
 //! `Settle` with messages is one step, so it is refused as a whole.
 
+use bytes::Bytes;
+use prost::Message as _;
 use ratatoskr_broker::limits::SETTLEMENTS_MAX;
 use ratatoskr_broker::{Broker, Fate, Outcome, SettleError, TOKEN_BYTES, Token, TopicName, quoted};
 use ratatoskr_proto as wire;
 use tonic::Status;
 
 use crate::access::{Action, Gate};
+use crate::answers::AnswerMemory;
 use crate::convert::subscriptions::settlement_from_wire;
 use crate::convert::{message_from_wire, published};
 use crate::guarded::admit;
-use crate::limits::REASONS_BYTES_MAX;
+use crate::limits::{REASONS_BYTES_MAX, RECEIPT_BYTES, SETTLEMENT_BYTES};
+use crate::memory::Held;
 use crate::status;
 
 /// Refuses a step with more settlements than one may have; nothing of it is settled.
@@ -30,16 +34,22 @@ pub(crate) fn check_count(step: &wire::ConsumeSettle) -> Result<(), Status> {
     Err(status::settle_status(&error))
 }
 
-/// Hands the settlements of one step to the broker at once; the future tells their fates. What makes no sense is told so, and the
-/// others go on. Refused as a whole if the caller may not settle one of them.
+/// Bytes that a step holds until its fates are told.
+pub(crate) fn step_bytes(step: &wire::ConsumeSettle) -> usize {
+    step.encoded_len() + (step.acks.len() + step.settlements.len()) * SETTLEMENT_BYTES
+}
+
+/// Hands the settlements of one step to the broker at once; the future tells their fates, with what is held for them
+/// ([`step_bytes`]) until they are sent. What makes no sense is told so, and the others go on. Refused as a whole if the caller may not settle one of them.
 pub(crate) fn begin(
     broker: &Broker,
     gate: &Gate,
     step: wire::ConsumeSettle,
-) -> Result<impl Future<Output = wire::Fates> + Send + use<>, Status> {
+    held: Held,
+) -> Result<impl Future<Output = (wire::Fates, Held)> + Send + use<>, Status> {
     let mut check = gate.settlements(broker);
     let wire::ConsumeSettle { sequence, acks, settlements } = step;
-    let mut told = wire::Fates { sequence, ..wire::Fates::default() };
+    let mut told = Told::new(sequence);
     let (mut tokens, mut known) = (Vec::with_capacity(acks.len()), Vec::with_capacity(acks.len()));
     let acks = acks.into_iter().map(|token| (token, Ok(Outcome::Ack)));
     let others = settlements.into_iter().map(|settlement| {
@@ -54,16 +64,14 @@ pub(crate) fn begin(
     });
     for (token, outcome) in acks.chain(others) {
         match (Token::parse(&token), outcome) {
-            (_, Err(reason)) => told.refused.push(invalid(&token, reason)),
-            (Some(parsed), Ok(_)) if !check.may(parsed)? => {
-                told.refused.extend(fate_to_wire(&Fate::Unknown, &token));
-            }
+            (_, Err(reason)) => told.refuse(&token, wire::FateCode::Invalid, &reason),
+            (Some(parsed), Ok(_)) if !check.may(parsed)? => told.fate(&token, &Fate::Unknown),
             (Some(token), Ok(outcome)) => {
                 // Not the bytes as they came: they would hold the whole request.
                 tokens.push(token);
                 known.push((token, outcome));
             }
-            (None, Ok(_)) => told.refused.extend(fate_to_wire(&Fate::Unknown, &token)),
+            (None, Ok(_)) => told.fate(&token, &Fate::Unknown),
         }
     }
     let settling = broker.settle(known);
@@ -72,53 +80,62 @@ pub(crate) fn begin(
             Ok(settling) => settling.await,
             Err(SettleError::Unavailable(reason)) => vec![Fate::Unavailable(reason); tokens.len()],
             Err(error) => {
-                let refused = tokens.drain(..).map(|token| invalid(&token.to_bytes(), error.to_string()));
-                told.refused.extend(refused);
+                let reason = error.to_string();
+                for token in tokens.drain(..) {
+                    told.refuse(&token.to_bytes(), wire::FateCode::Invalid, &reason);
+                }
                 Vec::new()
             }
         };
         for (token, fate) in tokens.into_iter().zip(fates) {
-            match fate_to_wire(&fate, &token.to_bytes()) {
-                None => told.settled += 1,
-                Some(refused) => told.refused.push(refused),
-            }
+            told.fate(&token.to_bytes(), &fate);
         }
-        shorten_reasons(&mut told.refused);
-        told
+        (told.fates, held)
     })
 }
 
-/// Leaves the codes of all and the reasons of the first: 100,000 reasons would be more than clients take in one message.
-fn shorten_reasons(refused: &mut [wire::Fate]) {
-    let mut bytes = 0;
-    for fate in refused {
-        bytes += fate.reason.len();
-        if bytes > REASONS_BYTES_MAX {
-            fate.reason = String::new();
+/// What a step is told: the codes of all, and the reasons of the first. 100,000 reasons would be more than clients take in one message.
+struct Told {
+    fates: wire::Fates,
+    /// Bytes of reasons that may follow.
+    reason_bytes_left: usize,
+}
+
+impl Told {
+    fn new(sequence: u64) -> Told {
+        let fates = wire::Fates { sequence, ..wire::Fates::default() };
+        Told { fates, reason_bytes_left: REASONS_BYTES_MAX }
+    }
+
+    fn fate(&mut self, token: &[u8], fate: &Fate) {
+        match fate {
+            Fate::Settled => self.fates.settled += 1,
+            Fate::Stale => {
+                let reason = "the lease had ended, or the message was settled before";
+                self.refuse(token, wire::FateCode::Stale, reason);
+            }
+            Fate::Unknown => {
+                self.refuse(token, wire::FateCode::Unknown, "the token is none of this broker's");
+            }
+            Fate::Unavailable(reason) => {
+                self.refuse(token, wire::FateCode::Unavailable, &reason.to_string());
+            }
         }
     }
-}
 
-/// As much of a token as a token has: what is no token may be of any length.
-fn cut(token: &[u8]) -> bytes::Bytes {
-    bytes::Bytes::copy_from_slice(&token[..token.len().min(TOKEN_BYTES)])
-}
-
-fn invalid(token: &[u8], reason: String) -> wire::Fate {
-    wire::Fate { token: cut(token), code: wire::FateCode::Invalid.into(), reason }
-}
-
-/// Why a message was not settled; `None` if it was.
-fn fate_to_wire(fate: &Fate, token: &[u8]) -> Option<wire::Fate> {
-    let (code, reason) = match fate {
-        Fate::Settled => return None,
-        Fate::Stale => {
-            (wire::FateCode::Stale, "the lease had ended, or the message was settled before".to_owned())
-        }
-        Fate::Unknown => (wire::FateCode::Unknown, "the token is none of this broker's".to_owned()),
-        Fate::Unavailable(reason) => (wire::FateCode::Unavailable, reason.to_string()),
-    };
-    Some(wire::Fate { token: cut(token), code: code.into(), reason })
+    fn refuse(&mut self, token: &[u8], code: wire::FateCode, reason: &str) {
+        let reason = if reason.len() <= self.reason_bytes_left {
+            self.reason_bytes_left -= reason.len();
+            reason.to_owned()
+        } else {
+            // Nor of what follows, however short: which have one should not look random.
+            self.reason_bytes_left = 0;
+            String::new()
+        };
+        // As much of a token as a token has: what is no token may be of any length.
+        let token = Bytes::copy_from_slice(&token[..token.len().min(TOKEN_BYTES)]);
+        self.fates.refused.push(wire::Fate { token, code: code.into(), reason });
+    }
 }
 
 /// `Ack`.
@@ -162,18 +179,22 @@ pub(crate) async fn ack(
     }
 }
 
-/// `Settle`.
+/// `Settle`. What it answers is sent with what was held for it.
 pub(crate) async fn settle(
     broker: &Broker,
     gate: &Gate,
     request: wire::SettleRequest,
-) -> Result<wire::SettleResponse, Status> {
+    memory: &AnswerMemory,
+) -> Result<(wire::SettleResponse, Held), Status> {
     if request.messages.is_empty() {
         let step = wire::ConsumeSettle { settlements: request.settlements, ..wire::ConsumeSettle::default() };
         check_count(&step)?;
-        let fates = begin(broker, gate, step)?.await;
-        return Ok(wire::SettleResponse { results: Vec::new(), refused: fates.refused });
+        let held = memory.hold_request(step_bytes(&step))?;
+        let (fates, held) = begin(broker, gate, step, held)?.await;
+        return Ok((wire::SettleResponse { results: Vec::new(), refused: fates.refused }, held));
     }
+    let values = request.settlements.len() * SETTLEMENT_BYTES + request.messages.len() * RECEIPT_BYTES;
+    let held = memory.hold_request(request.encoded_len() + values)?;
     let (mut acks, mut check) = (Vec::with_capacity(request.settlements.len()), gate.settlements(broker));
     for (index, settlement) in request.settlements.into_iter().enumerate() {
         let (token, outcome) =
@@ -198,5 +219,77 @@ pub(crate) async fn settle(
     }
     let receipts = broker.settle_and_publish(acks, messages).await;
     let receipts = receipts.map_err(|error| status::settle_status(&error))?;
-    Ok(wire::SettleResponse { results: receipts.iter().map(published).collect(), refused: Vec::new() })
+    let results = receipts.iter().map(published).collect();
+    Ok((wire::SettleResponse { results, refused: Vec::new() }, held))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ratatoskr_broker::BrokerConfig;
+
+    use super::*;
+    use crate::access::{Access, AccessRule, Audit, Peer, Visitor};
+    use crate::memory::Budget;
+    use crate::traffic::Traffic;
+
+    struct Caller {
+        broker: Broker,
+        gate: Gate,
+        memory: AnswerMemory,
+        _data: tempfile::TempDir,
+    }
+
+    /// A caller that may hold so many bytes.
+    fn caller(bytes_max: usize) -> Caller {
+        let data = tempfile::tempdir().unwrap();
+        let access = Arc::new(Access::new(&AccessRule::Open, Audit::to_log()).unwrap());
+        let visitor = Arc::new(Visitor::new(access, Peer::nowhere()));
+        let budget = Budget::of_callers(bytes_max);
+        Caller {
+            broker: Broker::open(BrokerConfig::new(data.path())).unwrap(),
+            gate: Gate::enter(&visitor, None, "Settle").unwrap(),
+            memory: AnswerMemory { budget, traffic: Arc::<Traffic>::default() },
+            _data: data,
+        }
+    }
+
+    fn request(settlements: usize) -> wire::SettleRequest {
+        let ack = Some(wire::settlement::Outcome::Ack(wire::Done {}));
+        let settlement = wire::Settlement { token: vec![7; TOKEN_BYTES].into(), outcome: ack };
+        wire::SettleRequest { settlements: vec![settlement; settlements], messages: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn settlements_are_held_until_their_fates_are_sent_and_refused_when_no_memory_is_left() {
+        let Caller { broker, gate, memory, _data } = caller(1 << 20);
+        let (response, held) = settle(&broker, &gate, request(10_000), &memory).await.unwrap();
+        assert_eq!(response.refused.len(), 10_000);
+        assert!(memory.budget.held() >= 10_000 * SETTLEMENT_BYTES);
+        let refused = settle(&broker, &gate, request(10_000), &memory).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+        let mut publishing = request(0);
+        publishing.messages =
+            vec![wire::PublishRequest { payload: vec![0; 100_000].into(), ..Default::default() }];
+        let refused = settle(&broker, &gate, publishing, &memory).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+        drop(held);
+        assert_eq!(memory.budget.held(), 0);
+        settle(&broker, &gate, request(1), &memory).await.unwrap();
+        broker.shutdown().unwrap();
+    }
+
+    #[test]
+    fn all_fates_have_codes_and_the_first_have_reasons() {
+        let mut told = Told::new(1);
+        for _ in 0..100_000 {
+            told.fate(&[7; 1000], &Fate::Unknown);
+        }
+        let reasons: usize = told.fates.refused.iter().map(|fate| fate.reason.len()).sum();
+        assert!((REASONS_BYTES_MAX - 100..=REASONS_BYTES_MAX).contains(&reasons), "{reasons}");
+        assert!(told.fates.refused.iter().all(|fate| fate.code() == wire::FateCode::Unknown));
+        assert!(told.fates.refused[0].token.len() == TOKEN_BYTES && !told.fates.refused[0].reason.is_empty());
+        assert!(told.fates.refused[99_999].reason.is_empty());
+    }
 }

@@ -6,12 +6,12 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use ratatoskr_proto::message_broker_client::MessageBrokerClient;
 use ratatoskr_proto::{
-    ConsumeRequest, ConsumeSettle, PublishBatchRequest, PublishRequest, PublishStreamRequest, PullRequest,
-    SettleRequest, Settlement, StartPosition, SubscribeRequest, SubscriptionName, TopicExistsRequest,
-    consume_request, start_position,
+    ConsumeOpen, ConsumeRequest, ConsumeSettle, PublishBatchRequest, PublishRequest, PublishStreamRequest,
+    PullRequest, SettleRequest, Settlement, StartPosition, SubscribeRequest, SubscriptionName,
+    TopicExistsRequest, consume_request, start_position,
 };
 use ratatoskr_server::{ClientLimits, ServerOptions};
 use support::{Fixture, PATIENCE, create, message, publish};
@@ -280,4 +280,45 @@ async fn what_would_become_millions_of_values_is_refused_before_it_does() {
         Err(refusal) => refusal,
     };
     assert!(refusal.message().contains("settlements has 100001 entries; at most 100000"), "{refusal}");
+}
+
+#[tokio::test]
+async fn settlements_whose_fates_nobody_reads_count_for_their_client_and_are_refused_beyond_its_memory() {
+    let fixture = Fixture::start_with(small_memory);
+    let (mut one, mut other) = (fixture.client_from(1).await, fixture.client_from(2).await);
+    create(&mut other, "orders").await;
+    let step = |step| ConsumeRequest { step: Some(step) };
+    let open = ConsumeOpen {
+        name: Some(SubscriptionName { topic: "orders".into(), subscription: "billing".into() }),
+        ..ConsumeOpen::default()
+    };
+    // Tokens of nobody: each is told so at length.
+    let acks = vec![vec![7; 24].into(); 20_000];
+    let settle = step(consume_request::Step::Settle(ConsumeSettle { acks, ..ConsumeSettle::default() }));
+    let (requests, receiver) = mpsc::channel(1);
+    requests.send(step(consume_request::Step::Open(open))).await.unwrap();
+    let mut responses = one.consume(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+    let sending = async {
+        // Until the stream is not read on, or has ended.
+        while requests.send(settle.clone()).await.is_ok() {}
+    };
+    let is_refused = async {
+        while !fixture.page("/metrics").await.contains("\nratatoskr_calls_without_memory_total 1\n") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = sending => {}
+        () = timeout(PATIENCE, is_refused).map(|refused| refused.expect("settlements without end are taken")) => {}
+    }
+    publish(&mut other, "orders", "served").await;
+    let status = loop {
+        match timeout(PATIENCE, responses.message()).await.expect("the stream goes on") {
+            Ok(told) => assert!(told.is_some(), "the stream ended well"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused(&status), "CLIENT_MEMORY_EXHAUSTED");
+    drop((responses, one, other));
+    fixture.until_nothing_is_held().await;
 }

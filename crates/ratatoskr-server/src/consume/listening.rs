@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Settlements are in the broker's hands as soon as they have been read. Bounded: what is not told yet holds permits, and while there are none left
-//! the stream is not read on, which the client feels by HTTP/2's flow control. When the server stops, what has arrived is still taken in.
+//! the stream is not read on, which the client feels by HTTP/2's flow control. It also holds memory of its client's, over all streams: a step
+//! for which none is left ends the stream. When the server stops, what has arrived is still taken in.
 
 use std::sync::Arc;
 
@@ -20,16 +21,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Code, Status, Streaming};
 
 use crate::access::Gate;
+use crate::answers::AnswerMemory;
 use crate::closing::Closing;
 use crate::convert::subscriptions::window_from_wire;
 use crate::limits::SETTLEMENTS_IN_FLIGHT_MAX;
-use crate::settle::{begin, check_count};
+use crate::memory::Held;
+use crate::settle::{begin, check_count, step_bytes};
 use crate::status;
 
 /// What the response stream is told.
 pub(super) enum Heard {
     /// Settlements are under way. With what bounds them; none for the last one before the server stops.
-    Settling(BoxFuture<'static, wire::Fates>, Option<OwnedSemaphorePermit>),
+    Settling(BoxFuture<'static, (wire::Fates, Held)>, Option<OwnedSemaphorePermit>),
     /// Nothing more is heard. Comes last, once.
     End(Ending),
 }
@@ -61,7 +64,12 @@ pub(super) struct Telling {
     pub(super) tell: mpsc::UnboundedSender<Heard>,
     /// Tokens of other subscriptions may be settled here, too.
     pub(super) gate: Gate,
+    /// What steps hold until their fates are told.
+    pub(super) memory: AnswerMemory,
 }
+
+/// A step of settlements, and what it holds.
+type Step = (wire::ConsumeSettle, Held);
 
 impl Listener {
     pub(super) fn new(
@@ -93,7 +101,7 @@ impl Listener {
             };
             let Some(step) = self.look_at(request)? else { continue };
             let (permit, stops) = tokio::select! {
-                permit = self.room.clone().acquire_many_owned(permits_of(&step)) => (permit.ok(), false),
+                permit = self.room.clone().acquire_many_owned(permits_of(&step.0)) => (permit.ok(), false),
                 () = &mut closed => (None, true),
             };
             self.settle(step, permit)?;
@@ -107,7 +115,7 @@ impl Listener {
     fn take_in_the_rest(&mut self) -> Result<(), Ending> {
         while let Some(request) = self.requests.message().now_or_never() {
             let Some(step) = self.look_at(request)? else { continue };
-            let permit = self.room.clone().try_acquire_many_owned(permits_of(&step)).ok();
+            let permit = self.room.clone().try_acquire_many_owned(permits_of(&step.0)).ok();
             let is_full = permit.is_none();
             self.settle(step, permit)?;
             if is_full {
@@ -121,7 +129,7 @@ impl Listener {
     fn look_at(
         &mut self,
         request: Result<Option<wire::ConsumeRequest>, Status>,
-    ) -> Result<Option<wire::ConsumeSettle>, Ending> {
+    ) -> Result<Option<Step>, Ending> {
         let refused = |field, error: &dyn std::fmt::Display| Ending::Refused(status::bad_field(field, error));
         let Some(request) = request.map_err(end_of_requests)? else { return Err(Ending::Closed) };
         match request.step {
@@ -134,19 +142,16 @@ impl Listener {
             }
             Some(Ask::Settle(step)) => {
                 check_count(&step).map_err(Ending::Refused)?;
-                Ok(Some(step))
+                let held = self.telling.memory.hold_request(step_bytes(&step)).map_err(Ending::Refused)?;
+                Ok(Some((step, held)))
             }
         }
     }
 
-    fn settle(
-        &mut self,
-        step: wire::ConsumeSettle,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> Result<(), Ending> {
+    fn settle(&mut self, (step, held): Step, permit: Option<OwnedSemaphorePermit>) -> Result<(), Ending> {
         // Who may no more since the stream was opened may not here either.
         self.telling.gate.renew().map_err(Ending::Refused)?;
-        let settling = begin(&self.broker, &self.telling.gate, step).map_err(Ending::Refused)?;
+        let settling = begin(&self.broker, &self.telling.gate, step, held).map_err(Ending::Refused)?;
         // An error means that the stream is gone, and this task ends with it.
         let _ = self.telling.tell.send(Heard::Settling(settling.boxed(), permit));
         Ok(())
