@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use ratatoskr_log::{Placed, RecordBatch};
+use ratatoskr_log::{Placed, RecordBatch, Reserve};
 use tokio::sync::oneshot;
 
 use crate::dedup::First;
-use crate::durable::{Happening, Resolving};
+use crate::durable::{Happening, Resolving, reserve_of};
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::message::Terms;
 use crate::name::TopicName;
@@ -150,10 +150,9 @@ pub(crate) enum Command {
         before: Option<u64>,
         reply: Reply<Result<u64, PurgeTopicError>>,
     },
-    /// Retention found that everything before `first` is to go.
+    /// Retention found that of each topic everything before an offset is to go.
     Trim {
-        topic: Arc<Topic>,
-        first: u64,
+        trims: Vec<(Arc<Topic>, u64)>,
     },
     /// What is to be written about durable subscriptions, and appended in the same step.
     Ledger {
@@ -176,25 +175,29 @@ pub(crate) enum Command {
     Check,
 }
 
-/// What becomes of a command while the disk is full. Commands of different kinds do not share a block: those that need room
-/// would have the others refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WhenFull {
-    /// It waits for room, which is to say that it is refused.
-    Refused,
-    /// It goes on, in what the journal keeps for acks and other small changes.
-    GoesOn,
-    /// It goes on as long as anything does, since it makes room.
-    MakesRoom,
-}
+/// Bytes of a change that are enough for its entry in the journal, where they need not be exact.
+const CHANGE_BYTES: usize = 512;
 
 impl Command {
-    pub(crate) fn when_full(&self) -> WhenFull {
+    /// How far it may go into what the journal keeps for the time of a full disk. Commands that may go less far have to be staged apart:
+    /// they would have the others refused.
+    pub(crate) fn reserve(&self) -> Reserve {
         match self {
-            Command::Delete { .. } | Command::Purge { .. } | Command::Trim { .. } => WhenFull::MakesRoom,
-            Command::Update { .. } => WhenFull::GoesOn,
-            Command::Ledger { appends, .. } if appends.is_empty() => WhenFull::GoesOn,
-            _ => WhenFull::Refused,
+            Command::Delete { .. } | Command::Purge { .. } => Reserve::Free,
+            Command::Update { .. } | Command::Trim { .. } => Reserve::Change,
+            Command::Ledger { happenings, appends, .. } if appends.is_empty() => reserve_of(happenings),
+            _ => Reserve::Keep,
+        }
+    }
+
+    /// Bytes it takes in a block, or a little more.
+    pub(crate) fn block_bytes(&self) -> usize {
+        match self {
+            Command::Ledger { happenings, .. } => {
+                happenings.iter().map(|happening| CHANGE_BYTES + happening.encode().len()).sum()
+            }
+            Command::Trim { trims } => CHANGE_BYTES * trims.len(),
+            _ => CHANGE_BYTES,
         }
     }
 }

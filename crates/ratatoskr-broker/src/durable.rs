@@ -48,7 +48,7 @@ pub(crate) use courier::Courier;
 pub use describe::{MemberDescription, SubscriptionDescription};
 pub(crate) use desk::Facts;
 pub use event::{Outcome, OutcomeError, Window};
-pub(crate) use happening::Happening;
+pub(crate) use happening::{Happening, reserve_of};
 pub use letters::{DeadLetter, DeadLetterQuery, Listed};
 pub use member::{Delivered, Member, MemberEnd, WindowSetter};
 pub use request::{Fate, SettleError, SubscriptionError};

@@ -2,7 +2,8 @@
 //!
 //! Decided here, done by the sequencer: a trim is a record in the journal like everything else, and files go
 //! only once it is durable. By count and age it is exact; by bytes it errs on keeping, by at most 32 KiB of
-//! index and the newest records that are in memory only.
+//! index and the newest records that are in memory only. While the journal cannot go on in another file, a trim waits until it frees
+//! a segment: each takes from what the journal keeps for settlements. All trims of a sweep are written together.
 
 use std::sync::Arc;
 
@@ -18,19 +19,26 @@ use crate::topic::Topic;
 pub(crate) fn sweep(core: &Core) {
     let dates = core.dates();
     let topics: Vec<_> = core.topics.read().values().cloned().collect();
+    let mut trims = Vec::new();
     for topic in topics {
         let cutoff_ms = dates.today_ms.saturating_sub(topic.settings().dedup_window_ms);
         core.dedup.forget_before(topic.log.number, cutoff_ms);
         note_age(core, &topic, dates);
         match first_to_keep(core, &topic, dates.today_ms) {
-            Ok(Some(first)) => {
-                // A closed inbox means the broker stops; the next start sweeps again.
-                let _ = core.inbox.push(Command::Trim { topic, first });
-            }
-            Ok(None) => {}
+            Ok(Some(first)) if may_trim(core, &topic, first) => trims.push((topic, first)),
+            Ok(_) => {}
             Err(error) => tracing::warn!(topic = %topic.name, %error, "retention could not look at a topic"),
         }
     }
+    if !trims.is_empty() {
+        // A closed inbox means the broker stops; the next start sweeps again.
+        let _ = core.inbox.push(Command::Trim { trims });
+    }
+}
+
+/// False while a trim would only take from what the journal keeps for the time of a full disk.
+pub(crate) fn may_trim(core: &Core, topic: &Topic, first: u64) -> bool {
+    !core.health.borrow().is_held_up() || topic.log.frees_a_segment(first)
 }
 
 /// The first offset that stays, if something is to go.

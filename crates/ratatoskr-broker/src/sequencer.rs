@@ -20,12 +20,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ratatoskr_log::{Log, LogError, Promise, RecordBatch};
+use ratatoskr_log::{Log, LogError, Promise, RecordBatch, Reserve};
 
 use crate::answer::{Answer, Waiting};
 use crate::broken::Broken;
 use crate::calendar::Dates;
-use crate::command::{AppendError, AppendReply, Appended, Command, Records, Reply, SettingsChange, WhenFull};
+use crate::command::{AppendError, AppendReply, Appended, Command, Records, Reply, SettingsChange};
 use crate::core::{Alarm, Core, Tally};
 use crate::dedup::Duplicate;
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
@@ -95,18 +95,16 @@ impl Sequencer {
             patience = IDLE;
             self.dates = self.core.dates();
             self.log.set_date(self.dates.of_block());
-            let mut staged = WhenFull::Refused;
+            let mut staged = Reserve::Keep;
             for command in commands.drain(..) {
                 match command {
                     Command::Append { records, bytes, reply } => {
                         appends.push(Append { records, bytes, reply });
                     }
                     change => {
-                        let kind = change.when_full();
-                        if self.is_held_up() && (kind != staged || kind == WhenFull::MakesRoom) {
-                            self.commit();
+                        if self.is_held_up() {
+                            staged = self.make_way_for(&change, staged);
                         }
-                        staged = kind;
                         self.change(change);
                     }
                 }
@@ -134,10 +132,12 @@ impl Sequencer {
             Command::Update { name, change, reply } => self.update(&name, change, reply),
             Command::Delete { name, reply } => self.delete(name, reply),
             Command::Purge { name, before, reply } => self.purge(name, before, reply),
-            Command::Trim { topic, first } => {
-                if !topic.log.is_deleted() && !self.deleting.contains(&topic.log.number) {
-                    self.log.stage_trim(&topic.log, first);
-                    self.wait_for(topic, Answer::Trim);
+            Command::Trim { trims } => {
+                for (topic, first) in trims {
+                    if !topic.log.is_deleted() && !self.deleting.contains(&topic.log.number) {
+                        self.log.stage_trim(&topic.log, first, Reserve::Change);
+                        self.wait_for(topic, Answer::Trim);
+                    }
                 }
             }
             Command::Crash { name } => {
@@ -240,7 +240,7 @@ impl Sequencer {
             let _ = reply.send(Ok(0));
         } else {
             topic.note_purge(first);
-            self.log.stage_trim(&topic.log, first);
+            self.log.stage_trim(&topic.log, first, Reserve::Free);
             self.wait_for(topic, Answer::Purge(first - extent.first, reply));
         }
     }

@@ -25,10 +25,16 @@ fn open(disk: &SimDisk, clock: &SimClock) -> Broker {
 }
 
 async fn join(broker: &Broker) -> Member {
+    join_with(broker, ORDERS).await
+}
+
+async fn join_with(broker: &Broker, window: usize) -> Member {
     let billing =
         SubscriptionRef { topic: topic("orders"), name: SubscriptionName::parse("billing").unwrap() };
-    let create = Some((Start::Earliest, SubscriptionSettings::default()));
-    let window = Window { messages: ORDERS as u32, ..Window::default() };
+    let settings =
+        SubscriptionSettings { member_outstanding_max: 100_000, ..SubscriptionSettings::default() };
+    let create = Some((Start::Earliest, settings));
+    let window = Window { messages: window as u32, ..Window::default() };
     let options = JoinOptions { member: "worker".to_owned(), window, create };
     broker.join(&billing, options).await.unwrap()
 }
@@ -36,7 +42,12 @@ async fn join(broker: &Broker) -> Member {
 async fn next(member: &mut Member, count: usize) -> Vec<Delivered> {
     let mut all = Vec::new();
     while all.len() < count {
-        all.extend(tokio::time::timeout(PATIENCE, member.next_batch()).await.expect("in time").unwrap());
+        all.extend(
+            tokio::time::timeout(PATIENCE, member.next_batch())
+                .await
+                .unwrap_or_else(|_| panic!("{} of {count} messages came", all.len()))
+                .unwrap(),
+        );
     }
     all
 }
@@ -57,6 +68,108 @@ async fn fill(broker: &Broker) {
 
 fn assert_full(broker: &Broker) {
     assert!(matches!(broker.health(), Health::DiskFull { .. }), "{:?}", broker.health());
+}
+
+/// Messages of `name`, in as few commits as may be.
+async fn publish_many(broker: &Broker, name: &str, count: usize) {
+    for first in (0..count).step_by(1000) {
+        let messages = (first..count.min(first + 1000)).map(|number| NewMessage::new(number.to_string()));
+        broker.publish_batch(&topic(name), messages.collect()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn changes_leave_acks_their_part_of_the_reserve_and_acks_leave_purges_theirs() {
+    let (disk, clock) = (SimDisk::new(), SimClock::at(1_700_000_000_000));
+    let broker = open(&disk, &clock);
+    publish_many(&broker, "orders", 2000).await;
+    broker.create_topic(&topic("load"), TopicSettings::default()).await.unwrap();
+    let mut member = join_with(&broker, 2000).await;
+    let orders = next(&mut member, 2000).await;
+    disk.set_capacity(Some(disk.used_bytes() + (80 << 20)));
+    fill(&broker).await;
+    disk.set_capacity(Some(disk.used_bytes()));
+
+    let mut changes = 0;
+    loop {
+        let settings = TopicSettings { retention_messages: Some(5000 + changes), ..TopicSettings::default() };
+        if broker.update_topic(&topic("orders"), settings).await.is_err() {
+            break;
+        }
+        changes += 1;
+    }
+    assert!((512..1024).contains(&changes), "{changes} changes took a page each of the first 2 MiB");
+    let mut acks = 0;
+    for order in &orders {
+        match ack(&member, order).await {
+            Fate::Settled => acks += 1,
+            Fate::Unavailable(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(acks, 1280, "5 MiB in pages of 4 KiB");
+    broker.purge_topic(&topic("load"), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_more_settlements_than_the_reserve_has_room_for_those_that_fit_are_confirmed() {
+    const NACKS: usize = 60_000;
+    let (disk, clock) = (SimDisk::new(), SimClock::at(1_700_000_000_000));
+    let broker = open(&disk, &clock);
+    publish_many(&broker, "orders", NACKS).await;
+    broker.create_topic(&topic("load"), TopicSettings::default()).await.unwrap();
+    let mut member = join_with(&broker, NACKS).await;
+    let orders = next(&mut member, NACKS).await;
+    disk.set_capacity(Some(disk.used_bytes() + (80 << 20)));
+    fill(&broker).await;
+    disk.set_capacity(Some(disk.used_bytes()));
+
+    let nack = || Outcome::Nack { delay_ms: Some(3_600_000), reason: "x".repeat(128) };
+    let nacks = orders.iter().map(|order| (order.token, nack())).collect();
+    let fates = member.settle(nacks).unwrap().await;
+    let settled = fates.iter().filter(|fate| **fate == Fate::Settled).count();
+    let refused = fates.iter().filter(|fate| matches!(fate, Fate::Unavailable(_))).count();
+    assert_eq!(settled + refused, NACKS);
+    assert!(refused > 0, "all of it fitted: the test shows nothing");
+    assert!(settled > NACKS / 2, "{settled} fitted into 7 MiB");
+}
+
+#[tokio::test]
+async fn retention_waits_until_it_frees_a_segment_while_the_disk_is_full() {
+    let (disk, clock) = (SimDisk::new(), SimClock::at(1_700_000_000_000));
+    let config = BrokerConfig { segment_bytes: 1 << 20, ..BrokerConfig::new("/var/ratatoskr") };
+    let broker = Broker::open_on(&config, Arc::new(disk.clone()), Arc::new(clock.clone())).unwrap();
+    let settings = TopicSettings { retention_age_ms: Some(60_000), ..TopicSettings::default() };
+    for name in ["orders", "whole"] {
+        broker.create_topic(&topic(name), settings.clone()).await.unwrap();
+    }
+    broker.create_topic(&topic("load"), TopicSettings::default()).await.unwrap();
+    // Of one segment the first message is old, of the other all are.
+    broker.publish(&topic("orders"), NewMessage::new("old")).await.unwrap();
+    for _ in 0..3 {
+        broker.publish(&topic("whole"), NewMessage::new(vec![0; 600 << 10])).await.unwrap();
+    }
+    clock.advance(30_000);
+    broker.publish(&topic("orders"), NewMessage::new(vec![0; 600 << 10])).await.unwrap();
+    disk.set_capacity(Some(disk.used_bytes() + (80 << 20)));
+    fill(&broker).await;
+    disk.set_capacity(Some(disk.used_bytes()));
+    let segments = |name: &str| broker.describe_topic(&topic(name)).unwrap().segments;
+    until(|| segments("orders") > 0 && segments("whole") > 1).await;
+
+    clock.advance(40_000);
+    until(|| broker.describe_topic(&topic("whole")).unwrap().first_offset > 0).await;
+    assert_full(&broker);
+    let orders = broker.describe_topic(&topic("orders")).unwrap();
+    assert_eq!(orders.first_offset, 0, "its trim frees nothing and takes a page");
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(tokio::time::Instant::now() < deadline, "in time");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

@@ -21,18 +21,39 @@ use crate::header::{FILE_HEADER_BYTES, FileHeader, FileKind};
 use crate::layout::{Layout, journal_number};
 use crate::spares::{Haste, Spares};
 
-/// The last part of the reserve, one in so many, is for deletions and trims alone: those make room.
-const LAST_PART: u64 = 8;
+/// The reserve in parts: which of them a block may use depends on what it is for.
+const PARTS: u64 = 8;
 
-/// How far a block may go into the reserve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reserve {
-    /// Not at all: appends.
+/// How far what is staged may go into the reserve of a journal file while there is no next one. A block may go as far as each of its
+/// changes.
+///
+/// ```text
+///                        │◀──────────── reserve ────────────▶│
+///   appends ────────────▶│ Change ▶│               Settle ▶│ Free ▶│
+///                        │  2/8    │         5/8           │  1/8  │
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reserve {
+    /// Not at all: appends, and whatever takes room for good.
     Keep,
-    /// Up to its last part: settlements and other small changes.
+    /// Its first quarter: settings, and what retention removes.
+    Change,
+    /// All but its last eighth: settlements, for which the rest of that is kept.
     Settle,
-    /// To its end: deletions and trims.
-    Use,
+    /// To its end: what operators purge and delete.
+    Free,
+}
+
+impl Reserve {
+    /// Parts that are kept from it.
+    fn parts_kept(self) -> u64 {
+        match self {
+            Reserve::Keep => PARTS,
+            Reserve::Change => 6,
+            Reserve::Settle => 1,
+            Reserve::Free => 0,
+        }
+    }
 }
 
 /// The writing end of the journal.
@@ -131,11 +152,7 @@ impl Journal {
     /// True when a block of so many bytes needs no further file.
     pub(crate) fn has_room(&self, block_bytes: usize, reserve: Reserve) -> bool {
         let end = self.position + pages(block_bytes) as u64;
-        let kept = match reserve {
-            Reserve::Use => 0,
-            Reserve::Settle => self.reserve_bytes / LAST_PART,
-            Reserve::Keep => self.reserve_bytes,
-        };
+        let kept = self.reserve_bytes / PARTS * reserve.parts_kept();
         self.next.is_none() && end + kept <= self.file_bytes
     }
 

@@ -72,6 +72,7 @@ pub use clock::{Clock, Moment, RealClock};
 pub use disk::{Disk, DiskFile, DiskLock, DiskSpace, OpenMode, RealDisk, SECTOR_BYTES};
 pub use doctor::{Diagnosis, Finding, Severity, examine};
 pub use error::{LogError, ReadError};
+pub use journal::Reserve;
 pub use ledger::{Ledger, NoLedger};
 pub use log::{Log, Placed, Pressure};
 pub use options::{LogCounts, LogOptions, OPEN_FILES_DEFAULT, OPEN_FILES_MIN};

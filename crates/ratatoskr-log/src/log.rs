@@ -25,7 +25,7 @@ pub use self::pressure::Pressure;
 use self::room::Shortage;
 use crate::block::{BlockBuilder, Entry};
 use crate::error::LogError;
-use crate::journal::Journal;
+use crate::journal::{Journal, Reserve};
 use crate::options::LogCounts;
 use crate::record::{RecordBatch, RecordChunk};
 use crate::scribe::Scribe;
@@ -57,6 +57,8 @@ pub struct Log {
     in_block: Vec<(Arc<TopicLog>, RecordChunk)>,
     /// Changes that are in `block`.
     changes: Vec<Change>,
+    /// How far the least of them may go into the journal's reserve.
+    reserve: Reserve,
     /// True when one of them is a deletion.
     deletes_staged: bool,
     staged_bytes: usize,
@@ -96,6 +98,7 @@ impl Log {
             touched: Vec::new(),
             in_block: Vec::new(),
             changes: Vec::new(),
+            reserve: Reserve::Free,
             deletes_staged: false,
             staged_bytes: 0,
             next_topic,
@@ -171,7 +174,7 @@ impl Log {
                 segment_bytes: self.shared.options.segment_bytes,
             },
         ));
-        self.changes.push(Change::Create(topic.clone()));
+        self.note_change(Change::Create(topic.clone()), Reserve::Keep);
         topic
     }
 
@@ -179,7 +182,7 @@ impl Log {
     pub fn stage_update(&mut self, topic: &Arc<TopicLog>, settings: Bytes) {
         self.assert_not_deleted(topic);
         self.block.push(&Entry::Update { topic: topic.number, settings: &settings });
-        self.changes.push(Change::Update(topic.clone(), settings));
+        self.note_change(Change::Update(topic.clone(), settings), Reserve::Change);
     }
 
     /// Stages a topic's deletion, after whatever was staged for it before.
@@ -187,22 +190,28 @@ impl Log {
         self.assert_not_deleted(topic);
         self.move_into_block(topic);
         self.block.push(&Entry::Delete { topic: topic.number });
-        self.changes.push(Change::Delete(topic.clone()));
+        self.note_change(Change::Delete(topic.clone()), Reserve::Free);
         self.deletes_staged = true;
     }
 
-    /// Stages the removal of everything before an offset.
-    pub fn stage_trim(&mut self, topic: &Arc<TopicLog>, first: u64) {
+    /// Stages the removal of everything before an offset; `reserve` says how far it may go while the disk is full.
+    pub fn stage_trim(&mut self, topic: &Arc<TopicLog>, first: u64, reserve: Reserve) {
         self.assert_not_deleted(topic);
         self.move_into_block(topic);
         self.block.push(&Entry::Trim { topic: topic.number, first });
-        self.changes.push(Change::Trim(topic.clone(), first));
+        self.note_change(Change::Trim(topic.clone(), first), reserve);
     }
 
-    /// Stages an event for the ledger, about a topic or (0) none. Apply it once committed, before the next write.
-    pub fn stage_event(&mut self, topic: u32, content: &[u8]) {
+    /// Stages an event for the ledger, about a topic or (0) none; `reserve` says how far it may go while the disk is full.
+    /// Apply it once committed, before the next write.
+    pub fn stage_event(&mut self, topic: u32, content: &[u8], reserve: Reserve) {
         self.block.push(&Entry::Event { topic, content });
-        self.changes.push(Change::Event);
+        self.note_change(Change::Event, reserve);
+    }
+
+    fn note_change(&mut self, change: Change, reserve: Reserve) {
+        self.reserve = if self.changes.is_empty() { reserve } else { self.reserve.min(reserve) };
+        self.changes.push(change);
     }
 
     /// An entry for a topic behind its deletion could not be replayed.

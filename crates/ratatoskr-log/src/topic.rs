@@ -364,6 +364,11 @@ impl TopicLog {
         self.state.read().tail_bytes
     }
 
+    /// True when a trim that leaves `first` as the earliest offset removes a segment from the disk.
+    pub fn frees_a_segment(&self, first: u64) -> bool {
+        self.state.read().segments.first().is_some_and(|segment| segment.next <= first)
+    }
+
     /// True when nothing of the topic is ever on disk.
     pub fn is_in_memory(&self) -> bool {
         matches!(self.promise, Promise::Memory { .. })

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ratatoskr_log::{
-    LogOptions, Opened, Pressure, Promise, RealClock, RealDisk, RecordBatch, TopicLog, open,
+    LogOptions, Opened, Pressure, Promise, RealClock, RealDisk, RecordBatch, Reserve, TopicLog, open,
 };
 
 fn open_log(folder: &Path, journal_file_bytes: u64) -> Opened {
@@ -88,7 +88,7 @@ fn a_memory_topic_that_goes_takes_its_bytes_along() {
     }
     let before = opened.log.counts();
     assert!(before.memory_topic_bytes > 500_000 && topic.extent().bytes > 500_000);
-    opened.log.stage_trim(&topic, 5);
+    opened.log.stage_trim(&topic, 5, Reserve::Free);
     opened.log.commit().unwrap();
     assert!(topic.extent().bytes < 260_000, "{:?}", topic.extent());
     opened.log.stage_delete(&topic);
@@ -105,11 +105,11 @@ fn what_was_removed_before_its_flush_is_held_no_more() {
     append(&mut opened, &topic, &vec![7; 100 << 10]);
     append(&mut opened, &topic, &vec![7; 50 << 10]);
     let both = topic.extent().bytes;
-    opened.log.stage_trim(&topic, 1);
+    opened.log.stage_trim(&topic, 1, Reserve::Free);
     opened.log.commit().unwrap();
     let one = topic.extent().bytes;
     assert!((50 << 10..both / 2).contains(&one), "{one} of {both}");
-    opened.log.stage_trim(&topic, 2);
+    opened.log.stage_trim(&topic, 2, Reserve::Free);
     opened.log.commit().unwrap();
     assert_eq!((topic.extent().bytes, topic.extent().segments), (0, 0));
 }
@@ -120,7 +120,7 @@ fn a_trim_ahead_of_the_flush_leaves_no_segment_behind() {
     let mut opened = open_log(folder.path(), 4 << 20);
     let (topic, filler) = (create(&mut opened, "a"), create(&mut opened, "filler"));
     append(&mut opened, &topic, &vec![7; 200 << 10]);
-    opened.log.stage_trim(&topic, 1);
+    opened.log.stage_trim(&topic, 1, Reserve::Free);
     opened.log.commit().unwrap();
     opened.scribe.run_pending().unwrap();
     for _ in 0..7 {

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ratatoskr_log::{
-    LogError, LogOptions, Opened, Promise, ReadError, RealClock, RealDisk, RecordBatch, SegmentCursor, Tail,
-    TopicLog, open,
+    LogError, LogOptions, Opened, Promise, ReadError, RealClock, RealDisk, RecordBatch, Reserve,
+    SegmentCursor, Tail, TopicLog, open,
 };
 
 fn options(folder: &Path) -> LogOptions {
@@ -132,7 +132,7 @@ fn topics_keep_their_promises_settings_and_deletions_over_a_restart() {
     assert!(matches!(read(&m, 0), Err(ReadError::Trimmed { .. })));
     opened.log.stage_delete(&a);
     opened.log.stage_update(&b, b"written".as_slice().into());
-    opened.log.stage_trim(&b, 4);
+    opened.log.stage_trim(&b, 4, Reserve::Free);
     opened.log.commit().unwrap();
     let again = create(&mut opened, "a", b"");
     assert_ne!(again.number, a.number);
@@ -185,12 +185,12 @@ fn trimmed_segments_leave_the_disk_and_bytes_can_be_bounded() {
     let first = orders.offset_for_bytes(before.bytes / 2).unwrap();
     assert!((1200..1800).contains(&first), "half the bytes are about half the records, not {first}");
     assert_eq!(orders.offset_for_bytes(before.bytes * 2).unwrap(), 0);
-    opened.log.stage_trim(&orders, first);
+    opened.log.stage_trim(&orders, first, Reserve::Free);
     opened.log.commit().unwrap();
     opened.scribe.run_pending().unwrap();
     assert!(orders.extent().segments < before.segments);
     assert_eq!(read(&orders, first).unwrap().0, expected(first..3000));
-    opened.log.stage_trim(&orders, 3000);
+    opened.log.stage_trim(&orders, 3000, Reserve::Free);
     opened.log.commit().unwrap();
     opened.scribe.run_pending().unwrap();
     append(&mut opened, &orders, 3000..3010);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use ratatoskr_log::Reserve;
 use serde::{Deserialize, Serialize};
 
 use super::book::Returned;
@@ -49,6 +50,22 @@ impl Round {
         };
         done.insert(offset..offset + 1);
         self.returned.remove(&offset);
+    }
+
+    /// True when it says of any message that it was settled, or came back: not only that it is gone, or of no interest.
+    fn settles(&self) -> bool {
+        !(self.acked.is_empty() && self.dead.is_empty() && self.returned.is_empty())
+    }
+
+    /// Takes out what it says of messages from an offset on.
+    pub(crate) fn split_off(&mut self, at: u64) -> Round {
+        Round {
+            acked: self.acked.split_off(at),
+            passed: self.passed.split_off(at),
+            expired: self.expired.split_off(at),
+            dead: self.dead.split_off(at),
+            returned: self.returned.split_off(&at),
+        }
     }
 
     fn ways(&self) -> [&Ranges; 4] {
@@ -97,6 +114,23 @@ pub(crate) enum Happening {
     },
     /// Messages of the schedule were put into their topics, or carried forward in it. Concerns no subscription.
     Dispatched(Progress),
+}
+
+/// How far a step that says this may go into what the journal keeps for the time of a full disk. Most of that is for settlements alone.
+pub(crate) fn reserve_of(happenings: &[Happening]) -> Reserve {
+    let is_change = |happening: &Happening| {
+        !matches!(happening, Happening::Created(_) | Happening::Saved { .. } | Happening::Dispatched(_))
+    };
+    let is_round = |happening: &Happening| matches!(happening, Happening::Settled { .. });
+    let settles =
+        |happening: &Happening| matches!(happening, Happening::Settled { round, .. } if round.settles());
+    if happenings.iter().all(is_round) && happenings.iter().any(settles) {
+        Reserve::Settle
+    } else if happenings.iter().all(is_change) {
+        Reserve::Change
+    } else {
+        Reserve::Keep
+    }
 }
 
 /// A new subscription.

@@ -82,6 +82,17 @@ impl Ranges {
         }
     }
 
+    /// Takes out everything from an offset on.
+    pub(crate) fn split_off(&mut self, at: u64) -> Ranges {
+        let mut behind = self.ends.split_off(&at);
+        if let Some(mut last) = self.ends.last_entry()
+            && *last.get() > at
+        {
+            behind.insert(at, last.insert(at));
+        }
+        Ranges { ends: behind }
+    }
+
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = Range<u64>> {
         self.ends.iter().map(|(&start, &end)| start..end)
     }

@@ -7,16 +7,28 @@
 //!      └──a write or sync failed──▶ failed, for good
 //! ```
 
-use ratatoskr_log::{LogError, Pressure};
+use ratatoskr_log::{LogError, Pressure, Reserve};
 
 use super::Sequencer;
 use crate::broken::Broken;
+use crate::command::Command;
 use crate::core::Health;
 use crate::error::Unavailable;
 
 impl Sequencer {
     pub(super) fn is_held_up(&self) -> bool {
         self.core.health.borrow().is_held_up()
+    }
+
+    /// Commits what is staged if the change is of another kind, or does not fit into the journal with it: what cannot go on must not have
+    /// refused what can. Answers the kind that is staged then.
+    pub(super) fn make_way_for(&mut self, change: &Command, staged: Reserve) -> Reserve {
+        let reserve = change.reserve();
+        let shares_block = reserve == staged && reserve != Reserve::Free;
+        if !shares_block || !self.log.has_room_for(change.block_bytes(), reserve) {
+            self.commit();
+        }
+        reserve
     }
 
     /// Waits while memory or the journal are used up; answers why appends must be refused, if so.

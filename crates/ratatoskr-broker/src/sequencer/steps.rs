@@ -18,7 +18,7 @@ use super::{Prepared, Sequencer};
 use crate::broken::Broken;
 use crate::command::{AppendError, AppendReply, Appended, Records, Reply};
 use crate::core::Core;
-use crate::durable::{Happening, NotResolved, Refused, Request, Resolving};
+use crate::durable::{Happening, NotResolved, Refused, Request, Resolving, reserve_of};
 use crate::error::Unavailable;
 
 /// A step of durable subscriptions on its way into the journal.
@@ -113,12 +113,13 @@ impl Sequencer {
             Err(reason) => return step.fail(&self.core, reason),
         };
         // From here on nothing can be refused: whatever fails takes the whole block with it.
+        let reserve = reserve_of(&step.happenings);
         for happening in &step.happenings {
             if Broken::Acks.is_on() && matches!(happening, Happening::Settled { .. }) {
                 continue;
             }
             let topic = if let Happening::Created(created) = happening { created.topic } else { 0 };
-            self.log.stage_event(topic, &happening.encode());
+            self.log.stage_event(topic, &happening.encode(), reserve);
         }
         let mut topics_failed = Vec::new();
         for prepared in ready {

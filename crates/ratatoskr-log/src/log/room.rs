@@ -14,7 +14,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Change, Log};
+use super::Log;
 use crate::block::Facts;
 use crate::error::LogError;
 use crate::journal::Reserve;
@@ -79,16 +79,13 @@ impl Log {
 
     /// How far what is staged may go into the reserve.
     fn reserve_for_block(&self) -> Reserve {
-        let makes_room = |change: &Change| matches!(change, Change::Delete(_) | Change::Trim(..));
-        let may_use =
-            |change: &Change| makes_room(change) || matches!(change, Change::Event | Change::Update(..));
-        if self.block.is_empty() || !self.in_block.is_empty() || !self.changes.iter().all(may_use) {
-            Reserve::Keep
-        } else if self.changes.iter().all(makes_room) {
-            Reserve::Use
-        } else {
-            Reserve::Settle
-        }
+        if self.block.is_empty() || !self.in_block.is_empty() { Reserve::Keep } else { self.reserve }
+    }
+
+    /// True when so many more bytes, of entries that may go this far into the reserve, would fit into the block that is being made.
+    pub fn has_room_for(&self, bytes: usize, reserve: Reserve) -> bool {
+        let reserve = if self.block.is_empty() { reserve } else { reserve.min(self.reserve_for_block()) };
+        self.journal.has_room(self.block.len() + bytes, reserve)
     }
 
     fn reserve_used_up(&self) -> LogError {
@@ -120,7 +117,7 @@ impl Log {
     fn ask_for_spare(&mut self) {
         let half = self.shared.options.journal_file_bytes / 2;
         let number = self.journal.number();
-        if self.spare_asked_for < number && !self.journal.has_room(half as usize, Reserve::Use) {
+        if self.spare_asked_for < number && !self.journal.has_room(half as usize, Reserve::Free) {
             self.spare_asked_for = number;
             if !self.shared.spares.is_ready() {
                 self.shared.enqueue(Task::Spare);

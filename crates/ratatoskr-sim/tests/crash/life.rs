@@ -13,8 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ratatoskr_log::{
-    LogError, LogOptions, Opened, Promise, ReadError, Record, RecordBatch, RecordChunk, SegmentCursor, Tail,
-    TopicLog, open,
+    LogError, LogOptions, Opened, Promise, ReadError, Record, RecordBatch, RecordChunk, Reserve,
+    SegmentCursor, Tail, TopicLog, open,
 };
 use ratatoskr_sim::{Broken, Event, Loss, Promises, SimClock, SimDisk, State, TopicState};
 
@@ -200,7 +200,7 @@ impl Life {
     fn trim(&mut self, name: &str, keep: u64) {
         let Some(topic) = self.topics.get(name) else { return };
         let first = topic.next().saturating_sub(keep);
-        self.opened.log.stage_trim(topic, first);
+        self.opened.log.stage_trim(topic, first, Reserve::Free);
         self.staged.push(Event::Trim { topic: topic.number, first });
     }
 

@@ -1,5 +1,7 @@
 //! The courier's way to the journal and back: rounds, tickets, and what is done once they are through.
 
+use std::collections::HashMap;
+
 use ratatoskr_log::Moment;
 
 use super::Courier;
@@ -11,6 +13,9 @@ use crate::durable::request::{Changed, CreatedBy, DoneReply, Fate, Refused, Requ
 use crate::durable::settings::{SubscriptionName, SubscriptionRef};
 use crate::durable::tickets::{After, Asker, Booked};
 use crate::error::{PublishError, Unavailable};
+
+/// While the journal may have little room left, a round that takes more bytes is divided.
+const PIECE_BYTES: usize = 1024;
 
 impl Courier {
     /// Gathers what desks want written: those that say it should not wait, or all.
@@ -29,7 +34,12 @@ impl Courier {
 
     pub(super) fn send_round(&mut self, flush: bool) {
         let (happenings, booked) = self.take_rounds(flush);
-        if !happenings.is_empty() {
+        if self.core.health.borrow().is_held_up() {
+            // There may be room for some of it only.
+            for (happening, booked) in pieces(happenings, booked) {
+                self.send(vec![happening], Vec::new(), booked, After::Nothing);
+            }
+        } else if !happenings.is_empty() {
             self.send(happenings, Vec::new(), booked, After::Nothing);
         }
     }
@@ -220,5 +230,77 @@ impl Courier {
 
     pub(in crate::durable) fn tell_stale(&mut self, askers: impl IntoIterator<Item = Asker>) {
         askers.into_iter().for_each(|asker| self.tickets.tell(Some(asker), Fate::Stale));
+    }
+}
+
+/// Divides rounds into small parts, each with what waits for it.
+fn pieces(happenings: Vec<Happening>, booked: Vec<Booked>) -> Vec<(Happening, Vec<Booked>)> {
+    let mut waiting: HashMap<u32, Vec<Booked>> = HashMap::new();
+    for booked in booked {
+        waiting.entry(booked.subscription).or_default().push(booked);
+    }
+    let mut pieces = Vec::new();
+    for happening in happenings {
+        let mut own = waiting.remove(&happening.number()).unwrap_or_default();
+        own.sort_by_key(|booked| booked.offset);
+        let mut rest = vec![(happening, own)];
+        while let Some((mut happening, mut own)) = rest.pop() {
+            if let Some(middle) = middle_of(&own)
+                && happening.encode().len() > PIECE_BYTES
+                && let Happening::Settled { number, round } = &mut happening
+            {
+                let behind = Happening::Settled { number: *number, round: round.split_off(middle) };
+                let from = own.partition_point(|booked| booked.offset < middle);
+                rest.push((behind, own.split_off(from)));
+                rest.push((happening, own));
+            } else {
+                pieces.push((happening, own));
+            }
+        }
+    }
+    pieces
+}
+
+/// An offset that divides what is in order; none if it is all of one message.
+fn middle_of(booked: &[Booked]) -> Option<u64> {
+    let (first, middle, last) = (booked.first()?, booked.get(booked.len() / 2)?, booked.last()?);
+    let at = if middle.offset > first.offset { middle } else { last };
+    (at.offset > first.offset).then_some(at.offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable::event::Booking;
+    use crate::durable::happening::Round;
+
+    #[test]
+    fn a_round_is_divided_into_parts_that_say_the_same_together() {
+        let (mut happenings, mut booked) = (Vec::new(), Vec::new());
+        for subscription in 1..4 {
+            let mut round = Round::default();
+            for offset in (0..2000).step_by(subscription as usize + 1) {
+                round.note(offset, &Booking::Settled);
+                booked.push(Booked { subscription, offset, asker: None });
+            }
+            happenings.push(Happening::Settled { number: subscription, round });
+        }
+        let pieces = pieces(happenings.clone(), booked);
+        assert!(pieces.len() > 3);
+        let mut together: Vec<Happening> =
+            (1..4).map(|number| Happening::Settled { number, round: Round::default() }).collect();
+        let mut waiting = 0;
+        for (piece, booked) in &pieces {
+            assert!(piece.encode().len() <= PIECE_BYTES);
+            let Happening::Settled { number, round } = piece else { panic!("{piece:?}") };
+            assert!(booked.iter().all(|booked| booked.subscription == *number));
+            assert!(booked.iter().all(|booked| round.acked.contains(booked.offset)));
+            waiting += booked.len();
+            let whole = together.iter_mut().find(|whole| whole.number() == *number);
+            let Some(Happening::Settled { round: whole, .. }) = whole else { panic!("{number}") };
+            round.acked.iter().for_each(|range| assert!(whole.acked.insert(range) > 0));
+        }
+        assert_eq!(together, happenings);
+        assert_eq!(waiting, 1000 + 667 + 500);
     }
 }

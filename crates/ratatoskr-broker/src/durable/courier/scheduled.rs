@@ -30,6 +30,7 @@ use crate::id::{IdMask, MessageId};
 use crate::limits::READ_BYTES_MAX;
 use crate::message::{SCHEDULED_ID, Terms};
 use crate::name::TopicName;
+use crate::retention;
 use crate::schedule::{Due, Progress, Scan, Schedule};
 use crate::topic::Topic;
 
@@ -283,8 +284,8 @@ impl Courier {
     }
 
     fn trim_schedule(&self, topic: Arc<Topic>, floor: u64) {
-        if floor > topic.log.extent().first {
-            let _ = self.core.inbox.push(Command::Trim { topic, first: floor });
+        if floor > topic.log.extent().first && retention::may_trim(&self.core, &topic, floor) {
+            let _ = self.core.inbox.push(Command::Trim { trims: vec![(topic, floor)] });
         }
     }
 
