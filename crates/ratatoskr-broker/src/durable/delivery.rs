@@ -92,6 +92,8 @@ pub(crate) struct Delivery<Cargo> {
     cursor: u64,
     /// Everything before it is in the log no more.
     first: u64,
+    /// Nothing in play is older, but what does not come back: so that a trim which takes nothing costs nothing.
+    oldest: u64,
     /// The filter was changed, and what was read under the earlier one has not been looked at yet: nothing is delivered meanwhile.
     is_under_review: bool,
     /// With the message itself, if it is at hand.
@@ -126,6 +128,7 @@ impl<Cargo> Delivery<Cargo> {
             settings,
             cursor,
             first: 0,
+            oldest: cursor,
             is_under_review: false,
             ready: BTreeMap::new(),
             suspects: BTreeMap::new(),
@@ -167,11 +170,12 @@ impl<Cargo> Delivery<Cargo> {
         std::mem::swap(&mut self.effects, effects);
     }
 
-    /// True when messages should be read from [`Delivery::cursor`] on.
+    /// True when messages should be read from [`Delivery::cursor`] on. Suspects do not count: they may wait long for an idle member, and others
+    /// go on meanwhile.
     pub(crate) fn wants_feed(&self) -> bool {
         !self.settings.paused
             && !self.turns.is_empty()
-            && self.ready.len() + self.suspects.len() < READ_AHEAD_MAX
+            && self.ready.len() < READ_AHEAD_MAX
             && self.ready_bytes < READ_AHEAD_BYTES_MAX
             && !self.is_full()
     }
@@ -290,7 +294,11 @@ impl<Cargo> Delivery<Cargo> {
                 return self.turns.stop_draining();
             };
             let is_expired = self.is_expired(letter);
-            let member = if is_expired { None } else { self.turns.next_idle() };
+            let member = if is_expired {
+                None
+            } else {
+                self.turns.next_idle(self.now.steady_ms, self.settings.lease_ms)
+            };
             if !is_expired && member.is_none() {
                 return;
             }

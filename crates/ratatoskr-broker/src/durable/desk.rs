@@ -81,6 +81,8 @@ pub(crate) struct Desk {
     effects: Vec<Effect<Record>>,
     /// The topic's first offset may be another than it knows.
     looks_for_removed: bool,
+    /// The topic's first offset when it was looked at last.
+    known_first: u64,
     /// Unsettled messages that retention has removed, since the courier last asked.
     removed: u64,
     /// Passed over since it was opened, and looked at.
@@ -144,6 +146,7 @@ impl Desk {
             effects: Vec::new(),
             // The topic may have been trimmed since the book was written, or the subscription moved to before its first offset.
             looks_for_removed: true,
+            known_first: 0,
             removed: 0,
             looked_at: 0,
             passed: 0,

@@ -20,7 +20,8 @@ impl<Cargo> Delivery<Cargo> {
 
     /// True when it may hold no more.
     pub(crate) fn is_full(&self) -> bool {
-        self.held.len() + self.lanes.parked() >= UNSETTLED_MAX || self.memory() >= self.memory_max
+        let unsettled = self.held.len() + self.suspects.len() + self.lanes.parked();
+        unsettled >= UNSETTLED_MAX || self.memory() >= self.memory_max
     }
 
     /// The lease a message is out on.

@@ -13,7 +13,15 @@ impl<Cargo> Delivery<Cargo> {
     /// Everything before an offset is in the log no more.
     pub(super) fn trim(&mut self, first: u64) {
         self.first = self.first.max(first);
+        if self.first <= self.oldest {
+            return;
+        }
         self.remove(|offset| offset < first, &Booking::Expired);
+        let in_play = self.ready.keys().next().into_iter().chain(self.suspects.keys().next()).copied();
+        // What is leased and older does not come back.
+        let held = self.held.keys().copied().filter(|offset| *offset >= first);
+        let oldest = in_play.chain(held).chain(self.lanes.parked_offsets()).min();
+        self.oldest = oldest.unwrap_or(self.cursor).min(self.cursor);
     }
 
     /// These are not wanted any more; the rest may be delivered again. Of those that are leased is noted that they do not come back.

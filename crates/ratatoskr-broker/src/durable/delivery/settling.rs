@@ -123,10 +123,14 @@ impl<Cargo> Delivery<Cargo> {
                 self.due.insert((until_ms, offset));
                 self.set_hold(offset, Hold::Unburied { until_ms, booking });
             }
-            (None, _) => {
+            (None, booking) => {
                 let lease = lease.unwrap_or(Lease { member: None, number: 0, until_ms: self.now.steady_ms });
                 self.set_hold(offset, Hold::Leased(lease));
-                self.fail(offset, "lease ended", 0);
+                if matches!(booking, Booking::Returned { .. }) {
+                    return self.fail(offset, "lease ended", 0);
+                }
+                // Its member was done with it in time: that this could not be written down is no fault of the message's.
+                self.release(offset);
             }
         }
     }

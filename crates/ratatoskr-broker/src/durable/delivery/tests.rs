@@ -1,5 +1,6 @@
 //! The life cycle, transition by transition, and against a model that is too simple to be wrong.
 
+mod gone;
 mod model;
 mod returns;
 mod scripts;

@@ -36,6 +36,10 @@ impl Desk {
             return;
         }
         let first = self.topic.log.extent().first;
+        if first <= self.known_first && self.delivery.cursor() >= first {
+            return;
+        }
+        self.known_first = first;
         // What goes by this alone.
         let before = std::mem::take(&mut self.round.expired);
         self.apply(Event::Trimmed { first }, now);

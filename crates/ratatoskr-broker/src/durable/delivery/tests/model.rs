@@ -165,6 +165,7 @@ impl Run {
         let offset = at as u64;
         if !taken {
             // Where it stands then depends on its lease: the delivery is asked.
+            self.known[at] = Known::InPlay;
             self.apply(Event::Refused { offset })?;
             let lease = self.delivery.lease_of(offset, self.now());
             let is_last =

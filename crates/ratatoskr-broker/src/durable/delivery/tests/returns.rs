@@ -1,13 +1,15 @@
-//! Scripts of deliveries that nobody settles, and of messages that are gone.
+//! Scripts of deliveries that nobody settles.
 
 use std::sync::Arc;
 
 use ratatoskr_log::Moment;
 
 use super::super::super::event::{Booking, Effect, Event, Leaving, Window};
+use super::super::super::settings::SubscriptionSettings;
 use super::super::Delivery;
 use super::scripts::check;
 use super::{fed, letter, settings};
+use crate::limits::{READ_AHEAD_MAX, UNSETTLED_MESSAGE_BYTES};
 
 #[test]
 fn messages_of_a_member_that_vanishes_come_alone_and_only_the_one_that_ends_its_members_becomes_a_dead_letter()
@@ -283,180 +285,91 @@ fn what_a_pull_left_leased_dies_only_where_it_is_known_to_be_the_cause() {
 }
 
 #[test]
-fn what_is_purged_is_gone_from_every_place_and_holds_up_nothing_behind_it() {
-    check(
-        "
-        > 0 join 1 2
-        = nothing
-        > 0 feed a - a - a -
-        deliver 0 to 1: lease 1 until 1000, attempt 1
-        deliver 1 to 1: lease 2 until 1000, attempt 1
-        = 2 ready, 2 leased, 2 parked
-        > 1 nack 0 +50000
-        book 0: returned after 1 until 50001: no
-        = 2 ready, 2 leased, 2 parked
-        > 2 committed 0
-        deliver 3 to 1: lease 3 until 1002, attempt 1
-        = 1 ready, 2 leased, 1 waiting, 2 parked
-        > 3 trim 4
-        note 2: expired
-        note 0: expired
-        = 2 ready, 2 leased
-        > 4 ack 1
-        book 1: settled
-        = 2 ready, 2 leased
-        > 5 nack 3 +60000
-        book 3: expired
-        = 2 ready, 2 leased
-        > 6 committed 1
-        deliver 4 to 1: lease 4 until 1006, attempt 1, to be read again
-        = 1 ready, 2 leased
-        > 7 committed 3
-        deliver 5 to 1: lease 5 until 1007, attempt 1
-        = 2 leased
-        > 8 trim 6
-        = 2 leased
-        > 9 release 4
-        done
-        note 4: expired
-        = 1 leased
-        > 10 close 1
-        note 5: expired
-        = nothing
-        ",
-    );
-}
-
-#[test]
-fn what_was_read_before_a_purge_and_comes_after_it_is_gone_too() {
+fn a_member_that_takes_no_more_is_given_no_suspect() {
     check(
         "
         > 0 join 1 10
         = nothing
-        > 1 trim 2
-        = nothing
-        > 2 feed - - -
-        note 0: expired
-        note 1: expired
-        deliver 2 to 1: lease 1 until 1002, attempt 1
-        = 1 leased
-        ",
-    );
-}
-
-#[test]
-fn while_a_new_filter_is_applied_nothing_goes_out_and_what_it_excludes_is_passed_over() {
-    check(
-        "
-        > 0 join 1 1
-        = nothing
-        > 0 feed a - a -@500 -
-        deliver 0 to 1: lease 1 until 1000, attempt 1
-        = 2 ready, 1 leased, 1 waiting, 1 parked
-        > 1 filter new
-        = 2 ready, 1 leased, 1 waiting, 1 parked
-        > 2 ack 0
-        book 0: settled
-        = 2 ready, 1 leased, 1 waiting, 1 parked
-        > 3 committed 0
-        = 3 ready, 1 waiting
-        > 4 exclude 1 2 3
-        note 1: passed over
-        note 2: passed over
-        note 3: passed over
-        deliver 4 to 1: lease 2 until 1004, attempt 1
-        = 1 leased
-        ",
-    );
-}
-
-#[test]
-fn what_a_new_filter_excludes_while_it_is_leased_may_be_settled_and_does_not_come_back() {
-    check(
-        "
-        > 0 join 1 10
-        = nothing
-        > 0 feed - - - a a - -
+        > 0 feed - -
         deliver 0 to 1: lease 1 until 1000, attempt 1
         deliver 1 to 1: lease 2 until 1000, attempt 1
-        deliver 2 to 1: lease 3 until 1000, attempt 1
-        deliver 3 to 1: lease 4 until 1000, attempt 1
-        deliver 5 to 1: lease 5 until 1000, attempt 1
-        deliver 6 to 1: lease 6 until 1000, attempt 1
-        = 6 leased, 1 parked
-        > 1 nack 0
-        book 0: returned after 1 until 101: no
-        = 6 leased, 1 parked
-        > 2 filter new
-        = 6 leased, 1 parked
-        > 3 exclude 0 1 2 3 4 5
-        note 4: passed over
-        = 6 leased
-        > 4 committed 0
-        note 0: passed over
-        = 5 leased
-        > 5 nack 1
-        book 1: passed over
-        = 5 leased
-        > 6 committed 1
-        = 4 leased
-        > 7 ack 2
-        book 2: settled
-        = 4 leased
-        > 8 committed 2
+        = 2 leased
+        > 1 join 2 10
+        = 2 leased
+        > 2 feed -
+        deliver 2 to 1: lease 3 until 1002, attempt 1
         = 3 leased
-        > 9 release 3
+        > 3 feed -
+        deliver 3 to 2: lease 4 until 1003, attempt 1
+        = 4 leased
+        > 4 vanish 1
+        = 1 leased, 3 waiting
+        > 204 tick
+        = 3 ready, 1 leased
+        > 205 window 2 0
+        = 3 ready, 1 leased
+        > 206 release 3
         done
-        note 3: passed over
-        = 2 leased
-        > 1000 tick
-        note 5: passed over
-        note 6: returned after 1 until 1000: lease ended
-        deliver 6 to 1: lease 7 until 2000, attempt 2, to be read again
-        = 1 leased
+        = 4 ready
+        > 207 window 2 1
+        deliver 0 to 2: lease 5 until 1207, attempt 1, to be read again
+        = 3 ready, 1 leased
         ",
     );
 }
 
 #[test]
-fn what_an_earlier_filter_excluded_and_a_new_one_wants_comes_back() {
+fn a_member_whose_message_takes_long_is_not_kept_from_others_for_ever() {
     check(
         "
-        > 0 join 1 1
+        > 0 join 1 10
         = nothing
-        > 0 feed -
+        > 0 feed - -
         deliver 0 to 1: lease 1 until 1000, attempt 1
-        = 1 leased
-        > 1 filter new
-        = 1 leased
-        > 2 exclude 0
-        = 1 leased
-        > 3 filter newer
-        = 1 leased
-        > 4 exclude
-        = 1 leased
-        > 5 release 0
+        deliver 1 to 1: lease 2 until 1000, attempt 1
+        = 2 leased
+        > 1 vanish 1
+        = 2 waiting
+        > 2 join 2 2
+        = 2 waiting
+        > 3 feed -
+        deliver 2 to 2: lease 3 until 1003, attempt 1
+        = 1 leased, 2 waiting
+        > 101 tick
+        = 2 ready, 1 leased
+        > 102 extend 2 5000
         done
-        deliver 0 to 1: lease 2 until 1005, attempt 1, to be read again
-        = 1 leased
+        = 2 ready, 1 leased
+        > 103 feed -
+        = 3 ready, 1 leased
+        > 1100 tick
+        = 3 ready, 1 leased
+        > 1101 tick
+        deliver 3 to 2: lease 4 until 2101, attempt 1
+        = 2 ready, 2 leased
         ",
     );
 }
 
 #[test]
-fn a_message_that_expires_while_it_waits_for_its_retry_frees_its_key() {
-    let mut delivery = Delivery::new(Arc::new(settings()), 0, 1);
-    let at = |ms| Moment { steady_ms: ms, wall_ms: 1_000_000 + ms };
-    let mut effects = Vec::new();
-    let expiring = super::Fed { not_before_ms: 1_000_000 + 40_000, ..fed(0, letter(7, 10, 1_000_000 + 300)) };
-    let messages = vec![expiring, fed(1, letter(7, 10, 0))];
-    delivery.apply(Event::Join { member: 1, window: Window::default() }, at(0), &mut effects);
-    delivery.apply(Event::Feed { to: 2, messages }, at(0), &mut effects);
-    assert_eq!((delivery.census().waiting, delivery.census().parked, effects.len()), (1, 1, 0));
-    assert_eq!(delivery.next_due_ms(), Some(300));
-    delivery.apply(Event::Tick, at(299), &mut effects);
-    assert!(effects.is_empty());
-    delivery.apply(Event::Tick, at(300), &mut effects);
-    assert!(matches!(effects[0], Effect::Note { offset: 0, booking: Booking::Expired }), "{effects:?}");
-    assert!(matches!(effects[1], Effect::Deliver { offset: 1, .. }), "{effects:?}");
+fn while_suspects_wait_others_are_read_on() {
+    let settings = SubscriptionSettings { member_outstanding_max: 10_000, ..settings() };
+    let mut delivery = Delivery::new(Arc::new(settings), 0, 1);
+    let (mut effects, mut at) = (Vec::new(), Moment::default());
+    let count = READ_AHEAD_MAX as u64;
+    let window = Window { messages: count as u32, ..Window::default() };
+    let messages = (0..count).map(|offset| fed(offset, letter(0, 1, 0))).collect();
+    delivery.apply(Event::Join { member: 1, window }, at, &mut effects);
+    delivery.apply(Event::Feed { to: count, messages }, at, &mut effects);
+    delivery.apply(Event::Leave { member: 1, leaving: Leaving::Vanished }, at, &mut effects);
+    for member in 2..=3 {
+        delivery.apply(Event::Join { member, window }, at, &mut effects);
+    }
+    (at.steady_ms, at.wall_ms) = (200, 200);
+    delivery.apply(Event::Tick, at, &mut effects);
+    assert_eq!(delivery.suspects(), READ_AHEAD_MAX - 1);
+    assert!(delivery.wants_feed(), "one member has a suspect, and the other one nothing to do");
+    // What waits takes room all the same.
+    delivery.allow(UNSETTLED_MESSAGE_BYTES * count);
+    assert!(delivery.is_full() && !delivery.wants_feed());
 }

@@ -423,8 +423,10 @@ fn what_the_journal_refuses_stays_where_it_was_and_burials_are_tried_again() {
         book 1: buried after 1: never
         = 2 leased
         > 1007 refused 0
-        note 0: returned after 1 until 1007: lease ended
         = 1 ready, 1 leased
+        > 1008 join 2 10
+        deliver 0 to 2: lease 3 until 2008, attempt 1, to be read again
+        = 2 leased
         ",
     );
 }
