@@ -90,9 +90,8 @@ impl Subscription {
             return Err(SubscribeError::ZeroCredit);
         }
         let cursor = place(&topic, start)?;
-        let random = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
-        let reference: Arc<str> =
-            uuid::Builder::from_random_bytes(random.to_le_bytes()).into_uuid().to_string().into();
+        // From the system: whoever knows other references must not be able to tell this one.
+        let reference: Arc<str> = uuid::Uuid::new_v4().to_string().into();
         let subscriber = Arc::new(Subscriber {
             credit: AtomicU64::new(credit.unwrap_or(u64::MAX)),
             ended: AtomicBool::new(false),

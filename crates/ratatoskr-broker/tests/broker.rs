@@ -96,6 +96,19 @@ async fn a_subscription_starts_where_it_is_told() {
 }
 
 #[tokio::test]
+async fn references_of_subscribers_do_not_follow_from_the_state_of_a_generator() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    publish(&broker, "orders", "before").await;
+    let reference = || {
+        fastrand::seed(7);
+        broker.subscribe(&name("orders"), SubscribeOptions::default()).unwrap().reference().to_owned()
+    };
+    assert_ne!(reference(), reference());
+    broker.shutdown().unwrap();
+}
+
+#[tokio::test]
 async fn filter_credit_and_unsubscribe_do_what_they_say() {
     let folder = tempfile::tempdir().unwrap();
     let broker = open(folder.path());

@@ -145,8 +145,8 @@ type Found = Result<Option<Record>, ReadError>;
 
 impl Seat {
     pub(crate) fn new(id: MemberId, name: String, joined_ms: u64) -> Seat {
-        let random = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
-        let reference = uuid::Builder::from_random_bytes(random.to_le_bytes()).into_uuid();
+        // From the system: whoever knows other references must not be able to tell this one.
+        let reference = Uuid::new_v4();
         Seat { id, name: name.into(), joined_ms, reference, outbox: Mutex::default(), wake: Notify::new() }
     }
 
