@@ -96,15 +96,16 @@ impl Guard {
         }
     }
 
-    /// Reads what has changed, or may have.
+    /// Reads what has changed, or may have, and what could not be taken over: the cause may be elsewhere, such as a file that it names, or a
+    /// moment without a descriptor.
     fn reload_changed(&self, watched: &mut Watched) {
         let look = watched.policy.look(self.access.files());
-        if look != Look::Same {
+        if look != Look::Same || watched.policy_failed.is_some() {
             let failed = self.reload_policy().err().map(|error| error.to_string());
             self.report(POLICY_KEPT, failed, (look, &mut watched.policy_failed));
         }
         let look = watched.tls.look(self.tls.as_ref().map(|tls| tls.files()).unwrap_or_default());
-        if look != Look::Same {
+        if look != Look::Same || watched.tls_failed.is_some() {
             let failed = self.reload_tls().err().map(|error| error.to_string());
             self.report(CERTIFICATE_KEPT, failed, (look, &mut watched.tls_failed));
         }

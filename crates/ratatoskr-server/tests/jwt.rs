@@ -60,6 +60,12 @@ allow = [{ actions = ["subscribe", "publish"], topics = ["*"] }]
 prefix = "acme."
 "#;
 
+/// Nothing of JWTs.
+const ROLES_ONLY: &str = r#"
+[roles.reader]
+allow = [{ actions = ["subscribe", "publish"], topics = ["*"] }]
+"#;
+
 /// Makes JWTs.
 enum Signer {
     Rsa(RsaKeyPair),
@@ -196,4 +202,29 @@ async fn new_keys_are_taken_over_and_old_ones_let_nobody_in_any_more() {
     write_keys(&policy, &[&new]);
     until("the new key is good", async || by_new.publish(message("acme.orders", "x")).await.is_ok()).await;
     assert_eq!(by_old.publish(message("acme.orders", "x")).await.unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_policy_that_names_a_file_which_comes_later_is_in_force_once_that_is_there() {
+    let policy = PolicyFile::new(&[("one", "roles = [\"reader\"]")], ROLES_ONLY);
+    let fixture = policy.serve();
+    let mut client = policy.client(&fixture, "one").await;
+    client.publish(message("acme.orders", "one")).await.unwrap();
+    // Nobody has a token now, and JWTs are checked by keys that are not there yet.
+    policy.write(&[], POLICY);
+    let changed = std::fs::metadata(policy.path()).unwrap().modified().unwrap();
+    // A file that has just changed is read again anyway.
+    until("the policy file is no longer young", async || {
+        changed.elapsed().is_ok_and(|age| age > std::time::Duration::from_secs(4))
+    })
+    .await;
+    client.publish(message("acme.orders", "what was in force stays so")).await.unwrap();
+    write_keys(&policy, &[&Signer::ec()]);
+    until("the policy is in force", async || {
+        client
+            .publish(message("acme.orders", "x"))
+            .await
+            .is_err_and(|status| status.code() == Code::Unauthenticated)
+    })
+    .await;
 }
