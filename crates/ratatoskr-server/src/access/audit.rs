@@ -32,6 +32,9 @@ use crate::traffic::Count;
 /// Who did what is for the owner to read.
 const AUDIT_FILE_MODE: u32 = 0o600;
 
+/// Bytes of a reason.
+const REASON_BYTES_MAX: usize = 1024;
+
 /// Where lines that go to the log go.
 const LOG_TARGET: &str = "audit";
 
@@ -166,7 +169,8 @@ impl Audit {
             Outcome::Denied(_) => return,
         };
         let Entry { who, by, peer, call, topic, .. } = *entry;
-        // A name that cannot be may have megabytes.
+        // What a caller says of itself, and a name that cannot be, may have kilobytes and megabytes.
+        let reason = &*shortened(reason, REASON_BYTES_MAX);
         let (who, topic) = (&*shortened(who, TOPIC_NAME_BYTES_MAX), &*shortened(topic, TOPIC_NAME_BYTES_MAX));
         self.send(&LineFields { time_ms, outcome, who, by, peer, call, topic, reason });
     }
@@ -175,6 +179,7 @@ impl Audit {
     pub(crate) fn record_subscription(&self, entry: &SubscriptionEntry<'_>) {
         let SubscriptionEntry { outcome, who, by, peer, call, name } = *entry;
         let (topic, subscription) = (name.topic.as_str(), name.name.as_str());
+        let who = &*shortened(who, TOPIC_NAME_BYTES_MAX);
         self.send(&SubscriptionFields {
             time_ms: now_ms(),
             outcome,

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratatoskr_broker::quoted;
+use ratatoskr_broker::{quoted, shortened};
 
 use super::action::Action;
 use super::quota::Exceeded;
 use crate::limits::STORED_LOOK;
+
+/// Bytes of a certificate's names that are repeated: there may be many, of any length.
+const NAMES_BYTES_MAX: usize = 255;
 
 /// Why somebody is not known, may not, or has had enough.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +28,8 @@ pub enum Denied {
     UnknownToken,
     /// A certificate that is believed, and whose names stand for nobody.
     #[error(
-        "the client certificate ({names}) stands for no identity of this broker; add it to the policy file"
+        "the client certificate ({}) stands for no identity of this broker; add it to the policy file",
+        shortened(.names, NAMES_BYTES_MAX)
     )]
     UnknownCertificate {
         /// The names in it.
@@ -52,8 +56,8 @@ pub enum Denied {
     },
     /// Known, but not allowed to, on a topic that the caller has pointed at by an id or a token, and may not know of.
     #[error(
-        "principal {who:?} lacks permission `{}` on the topic this message id or token belongs to; a role that allows it is given in the policy file",
-        .action.word()
+        "principal {} lacks permission `{}` on the topic this message id or token belongs to; a role that allows it is given in the policy file",
+        quoted(.who), .action.word()
     )]
     MayNotUnnamed {
         /// Who wants to.
@@ -190,6 +194,19 @@ mod tests {
             (Action::Admin, "", "\"billing\" may not admin the broker"),
         ] {
             assert_eq!(denied(action, topic), format!("{says}{advice}"));
+        }
+    }
+
+    #[test]
+    fn what_a_caller_says_of_itself_is_repeated_in_part() {
+        let long = "x".repeat(16 << 10);
+        let (who, action): (Arc<str>, _) = (long.as_str().into(), Action::Subscribe);
+        for denied in [
+            Denied::UnknownCertificate { names: long },
+            Denied::MayNot { who: Arc::clone(&who), action, topic: "orders".into() },
+            Denied::MayNotUnnamed { who, action },
+        ] {
+            assert!(denied.to_string().len() < 512, "{denied}");
         }
     }
 
