@@ -90,12 +90,14 @@ pub(crate) async fn consume(
     ends: StreamEnds,
     asking: Asking,
 ) -> Result<Response<ConsumeStream>, Status> {
-    let Asking { gate, memory } = asking;
+    let Asking { mut gate, memory } = asking;
     let first = requests.message().await?.and_then(|request| request.step);
     let Some(Ask::Open(open)) = first else {
         return Err(status::bad_field("step", &"the first step is not open; open the subscription first"));
     };
     let name = name_from_wire(open.name.as_ref())?;
+    // The first step may come long after the head.
+    gate.renew()?;
     gate.may(Action::Subscribe, name.topic.as_str())?;
     let heartbeat = match open.heartbeat_ms {
         0 => HEARTBEAT,
@@ -114,6 +116,9 @@ pub(crate) async fn consume(
     let create = (!open.must_exist).then_some((start, settings));
     let joiner = Joiner { broker, gate: &gate };
     let member = joiner.join(&name, JoinOptions { member: open.member, window, create }).await?;
+    // Joining takes its time, too.
+    gate.renew()?;
+    gate.may(Action::Subscribe, name.topic.as_str())?;
     let opened = wire::ConsumeOpened {
         settings: Some(settings_to_wire(member.settings(), name.topic.as_str(), name.name.as_str())),
         heartbeat_ms: i64::try_from(heartbeat.as_millis()).unwrap_or(i64::MAX),

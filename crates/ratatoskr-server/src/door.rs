@@ -18,6 +18,7 @@ mod calls;
 mod connection;
 mod decoding;
 mod feed;
+mod head;
 mod header_list;
 mod holder;
 mod link;

@@ -19,7 +19,7 @@ struct Revocable<T> {
     /// `None` once it has ended.
     answers: Option<Answers<T>>,
     revoked: BoxFuture<'static, Status>,
-    /// Items since the last look.
+    /// Items since the last look; the first item waits for one.
     unseen: u32,
 }
 
@@ -33,7 +33,11 @@ pub(crate) fn revocable<T: Send + 'static>(
     if !gate.asks() {
         return answers;
     }
-    Box::pin(Revocable { answers: Some(answers), revoked: Box::pin(gate.revoked(action, topic)), unseen: 0 })
+    Box::pin(Revocable {
+        answers: Some(answers),
+        revoked: Box::pin(gate.revoked(action, topic)),
+        unseen: ITEMS_PER_LOOK,
+    })
 }
 
 impl<T> Stream for Revocable<T> {

@@ -4,9 +4,11 @@
 mod support;
 
 use ratatoskr_broker::TopicName;
+use ratatoskr_http2::raw::flag;
 use ratatoskr_proto as wire;
-use support::message;
+use support::hand::{Hand, data, head, value};
 use support::policy::{Client, PolicyFile, until};
+use support::{grpc_message, message};
 use tonic::{Code, Status};
 
 const ROLES: &str = r#"
@@ -217,4 +219,50 @@ async fn nobody_publishes_what_the_broker_says_of_dead_letters() {
     let dead = TopicName::parse("orders.billing.dlq").unwrap();
     let found = fixture.broker.describe_topic(&dead).map(|topic| topic.next_offset);
     assert!(matches!(found, None | Some(0)), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_comes_after_its_callers_rights_have_gone_is_refused_by_its_head() {
+    let identities = [("alice", "roles = [\"root\"]"), ("mallory", "roles = [\"root\"]")];
+    let policy = PolicyFile::new(&identities, ROLES);
+    let fixture = policy.serve();
+    let shown = format!("Bearer {}", policy.token("mallory"));
+    let credential = [("authorization", shown.as_str())];
+    let mut alice = policy.client(&fixture, "alice").await;
+    alice.publish(message("orders", "one")).await.unwrap();
+
+    let mut hand = Hand::greeted(&fixture, &[]).await;
+    let subscribe = wire::SubscribeRequest { topic: "orders".into(), ..Default::default() };
+    let durable = wire::SubscribeRequest { subscription: "billing".into(), ..subscribe.clone() };
+    let open = wire::ConsumeOpen { name: Some(billing()), ..Default::default() };
+    let open = wire::ConsumeRequest { step: Some(wire::consume_request::Step::Open(open)) };
+    let batch = wire::PublishBatchRequest { messages: vec![message("orders", "x")], ..Default::default() };
+    let requests = [
+        ("Publish", grpc_message(&message("orders", "x"))),
+        ("PublishBatch", grpc_message(&batch)),
+        ("Subscribe", grpc_message(&subscribe)),
+        ("Subscribe", grpc_message(&durable)),
+        ("Consume", grpc_message(&open)),
+        ("Pull", grpc_message(&wire::PullRequest { name: Some(billing()), ..Default::default() })),
+    ];
+    let streams: Vec<u32> = (0..).map(|number| 2 * number + 1).take(requests.len()).collect();
+    for (stream, (call, _)) in streams.iter().zip(&requests) {
+        hand.say(head(*stream, call, &credential)).await;
+    }
+    // What comes behind the heads on the connection is answered, so they have been let in.
+    let last = 2 * requests.len() as u32 + 1;
+    let whole = grpc_message(&message("orders", "x"));
+    hand.say([head(last, "Publish", &credential), data(last, flag::END_STREAM, &whole)].concat()).await;
+    hand.headers(last).await;
+
+    policy.write(&[("alice", "roles = [\"root\"]")], ROLES);
+    let mut mallory = policy.client(&fixture, "mallory").await;
+    until("the new policy is in force", async || mallory.publish(message("orders", "x")).await.is_err())
+        .await;
+    for (stream, (call, request)) in streams.iter().zip(&requests) {
+        hand.say(data(*stream, flag::END_STREAM, request)).await;
+        let (fields, is_end) = hand.headers(*stream).await;
+        assert!(is_end, "{call}: {fields:?}");
+        assert_eq!(value(&fields, "grpc-status"), Some("16"), "{call}: {fields:?}");
+    }
 }

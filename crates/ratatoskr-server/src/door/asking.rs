@@ -61,20 +61,20 @@ pub(super) enum Entered {
 }
 
 /// Lets a call in, by its head, if it is known who makes it, or if it is a probe: on every route, before any of its body is kept.
-pub(super) fn enter(worker: &Worker, link: &Link, target: Target) -> Result<Entered, Status> {
+pub(super) fn enter(
+    worker: &Worker,
+    link: &Link,
+    target: Target,
+    authorization: Option<&[u8]>,
+) -> Result<Entered, Status> {
     if !worker.guard.access.asks() {
         return Ok(Entered::Anyone);
     }
-    let gate = {
-        let http2 = link.http2();
-        let authorization = http2.fields().iter().find(|(name, _)| *name == b"authorization");
-        let authorization = authorization.map(|(_, value)| value);
-        // What a probe shows by mistake is no attempt to come in.
-        if target.is_probe && link.visitor.caller(authorization).is_err() {
-            return Ok(Entered::Probe);
-        }
-        Gate::enter(&link.visitor, authorization, target.name)?
-    };
+    // What a probe shows by mistake is no attempt to come in.
+    if target.is_probe && link.visitor.caller(authorization).is_err() {
+        return Ok(Entered::Probe);
+    }
+    let gate = Gate::enter(&link.visitor, authorization, target.name)?;
     if target.route == Route::PublishStream {
         // Where to is seen later, if anything comes at all.
         gate.may_anywhere(Action::Publish)?;
@@ -82,17 +82,22 @@ pub(super) fn enter(worker: &Worker, link: &Link, target: Target) -> Result<Ente
     Ok(Entered::Known(Box::new(gate)))
 }
 
-/// Whose call it is, to have what it does written down. Where nobody is asked, all are the same one.
+/// Whose call it is, by the policy of now, to have what it does written down. Where nobody is asked, all are the same one.
 pub(super) fn gate_of(link: &Link, asked: &Asked, call: &'static str) -> Result<Gate, Status> {
     match asked {
-        Some(gate) => Ok(Gate::clone(gate)),
+        Some(gate) => {
+            let mut gate = Gate::clone(gate);
+            gate.renew()?;
+            Ok(gate)
+        }
         None => Gate::enter(&link.visitor, None, call),
     }
 }
 
-/// Lets a `Publish` in.
-pub(super) fn message(asked: &Asked, broker: &Broker, request: &Bytes) -> Result<Way, Status> {
+/// Lets a `Publish` in, by the policy of now: its request may have come long after its head.
+pub(super) fn message(asked: &mut Asked, broker: &Broker, request: &Bytes) -> Result<Way, Status> {
     let Some(gate) = asked else { return Ok(Way::unasked()) };
+    gate.renew()?;
     if let Some(view) = PublishView::read(request) {
         let mut load = Load::default();
         count(&mut load, &view);
@@ -102,9 +107,10 @@ pub(super) fn message(asked: &Asked, broker: &Broker, request: &Bytes) -> Result
     admit(gate, broker, "", std::slice::from_ref(&message)).map(|permits| Way::Long { _permits: permits })
 }
 
-/// Lets a `PublishBatch` in.
-pub(super) fn batch(asked: &Asked, broker: &Broker, request: &Bytes) -> Result<Way, Status> {
+/// The same for a `PublishBatch`.
+pub(super) fn batch(asked: &mut Asked, broker: &Broker, request: &Bytes) -> Result<Way, Status> {
     let Some(gate) = asked else { return Ok(Way::unasked()) };
+    gate.renew()?;
     if let Some(load) = BatchView::read_batch(request).as_ref().and_then(load_of) {
         return gate.may_publish(broker, load.0, &load.1).map(Way::of);
     }

@@ -15,6 +15,7 @@ use crate::answers::AnswerMemory;
 use crate::door::Worker;
 use crate::door::asking::{self, Asked, Entered};
 use crate::door::body::{BodySender, request_body};
+use crate::door::head::Head;
 use crate::door::link::Link;
 use crate::door::not_a_call::NotACall;
 use crate::door::requests::Requests;
@@ -72,18 +73,15 @@ impl Drop for Task {
 
 /// A request's head has come.
 pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
-    let checked = NotACall::check(link.http2().fields());
-    if let Err(not_a_call) = checked {
-        return tonic_call::refuse_as(link, stream, not_a_call);
-    }
-    if link.http2().fields().is_oversized() {
-        let message = "the call's metadata has more than 16 KiB (names, values and 32 bytes each); send less";
-        return tonic_call::refuse(link, stream, &Status::resource_exhausted(message));
-    }
-    let target = Target::of(link.http2().fields());
-    let entered = match asking::enter(worker, link, target) {
+    let (target, entered) = match enter(worker, link) {
         Ok(entered) => entered,
-        Err(status) => return refuse_unknown(worker, link, stream, &status),
+        Err(Shut::NotACall(not_a_call)) => return tonic_call::refuse_as(link, stream, not_a_call),
+        Err(Shut::Oversized) => {
+            let message =
+                "the call's metadata has more than 16 KiB (names, values and 32 bytes each); send less";
+            return tonic_call::refuse(link, stream, &Status::resource_exhausted(message));
+        }
+        Err(Shut::Unknown(status)) => return refuse_unknown(worker, link, stream, &status),
     };
     let admitted = match &entered {
         Entered::Anyone => link.admit(&worker.traffic),
@@ -110,6 +108,28 @@ pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_e
     if is_end {
         take_data(worker, link, stream, Bytes::new(), true);
     }
+}
+
+/// Why a request is refused by its head.
+enum Shut {
+    NotACall(NotACall),
+    /// Its head is too large, and only its beginning is there.
+    Oversized,
+    /// Nobody known makes it, or somebody who may not.
+    Unknown(Status),
+}
+
+/// Looks at a request's head: what it is for, and who makes it.
+fn enter(worker: &Worker, link: &Link) -> Result<(Target, Entered), Shut> {
+    let http2 = link.http2();
+    let head = Head::of(http2.fields());
+    NotACall::check(&head).map_err(Shut::NotACall)?;
+    if http2.fields().is_oversized() {
+        return Err(Shut::Oversized);
+    }
+    let target = Target::of(&head);
+    let entered = asking::enter(worker, link, target, head.authorization).map_err(Shut::Unknown)?;
+    Ok((target, entered))
 }
 
 /// Tells a call why it is not let in; where its connection is one too many, that is the end of it.
@@ -294,10 +314,10 @@ fn gather(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, data: Bytes, i
     match whole {
         Err(status) => tonic_call::refuse(link, stream, &status),
         Ok(request) if route == Route::PublishBatch => {
-            publishing::batch(worker, link, stream, &request, &asked);
+            publishing::batch(worker, link, stream, &request, asked);
         }
         Ok(request) if route == Route::Subscribe => feed::begin(worker, link, stream, &request, asked),
-        Ok(request) => publishing::single(worker, link, stream, &request, &asked),
+        Ok(request) => publishing::single(worker, link, stream, &request, asked),
     }
 }
 

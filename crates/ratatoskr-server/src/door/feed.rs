@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_core::future::BoxFuture;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use prost::Message;
 use ratatoskr_broker::{Broker, Durability, Subscription, SubscriptionEnd, TopicName};
 use ratatoskr_http2::StreamId;
@@ -78,6 +78,9 @@ async fn feed(
         Ok(follower) => follower,
         Err(status) => return refuse(&link, stream, &status),
     };
+    if let Some(status) = (&mut revoked).now_or_never() {
+        return refuse(&link, stream, &status);
+    }
     write_head(&link, stream, [(SUBSCRIPTION_REF_METADATA, follower.subscription.reference())]);
     let mut closed = Box::pin(worker.closing.clone().closed());
     link.http2().share(stream);
@@ -113,6 +116,9 @@ async fn deliver(
     subscribed: Subscribed,
     mut revoked: BoxFuture<'static, Status>,
 ) {
+    if let Some(status) = (&mut revoked).now_or_never() {
+        return refuse(link, stream, &status);
+    }
     let created = subscribed.has_created().then_some((SUBSCRIPTION_CREATED_METADATA, "true"));
     write_head(
         link,

@@ -9,10 +9,9 @@
 //! type takes a permission (CORS) that the broker never gives, so the type is a matter of safety here, not of form. gRPC over HTTP/2 wants
 //! 415 for it. A `grpc-status` comes along for clients that show nothing else.
 
-use ratatoskr_http2::hpack::Fields;
 use tonic::Status;
 
-use crate::origin::Origin;
+use crate::door::head::Head;
 
 /// Why a request is no call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,26 +26,14 @@ pub(super) enum NotACall {
 
 impl NotACall {
     /// Lets calls pass.
-    pub(super) fn check(fields: &Fields) -> Result<(), NotACall> {
-        let (mut is_post, mut is_grpc, mut origin) = (false, false, Origin::default());
-        for (name, value) in fields.iter() {
-            match name {
-                b":method" => is_post = value == b"POST",
-                b"content-type" => is_grpc = is_grpc_type(value),
-                b":authority" => origin.host = Some(value),
-                b"host" => origin.host = origin.host.or(Some(value)),
-                b"origin" => origin.of_page = Some(value),
-                b"sec-fetch-site" => origin.fetch_site = Some(value),
-                _ => {}
-            }
-        }
-        if !is_post {
+    pub(super) fn check(head: &Head<'_>) -> Result<(), NotACall> {
+        if head.method != Some(b"POST") {
             return Err(NotACall::Method);
         }
-        if !is_grpc {
+        if !head.content_type.is_some_and(is_grpc_type) {
             return Err(NotACall::ContentType);
         }
-        if origin.is_cross_site() { Err(NotACall::CrossSite) } else { Ok(()) }
+        if head.origin.is_cross_site() { Err(NotACall::CrossSite) } else { Ok(()) }
     }
 
     /// The HTTP status it is answered with.
@@ -82,20 +69,11 @@ fn is_grpc_type(value: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
-    use ratatoskr_http2::hpack::{Decoder, Encoder};
-
     use super::*;
+    use crate::door::head::tests::received;
 
     fn check(fields: &[(&str, &str)]) -> Result<(), NotACall> {
-        let (mut encoder, mut block) = (Encoder::new(), BytesMut::new());
-        encoder.begin(&mut block);
-        for (name, value) in fields {
-            encoder.put(name.as_bytes(), value.as_bytes(), &mut block);
-        }
-        let mut decoded = Fields::new(1 << 14);
-        Decoder::new(4096).decode(&block, &mut decoded).unwrap();
-        NotACall::check(&decoded)
+        NotACall::check(&Head::of(&received(fields)))
     }
 
     #[test]

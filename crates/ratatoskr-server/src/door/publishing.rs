@@ -32,8 +32,14 @@ use crate::{publish, status};
 pub(super) const OK: Ending = Ending::Known(&[("grpc-status", "0")]);
 
 /// `Publish`.
-pub(super) fn single(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, request: &Bytes, asked: &Asked) {
-    let way = match asking::message(asked, &worker.broker, request) {
+pub(super) fn single(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    stream: StreamId,
+    request: &Bytes,
+    mut asked: Asked,
+) {
+    let way = match asking::message(&mut asked, &worker.broker, request) {
         Ok(way) => way,
         Err(status) => return refuse(link, stream, &status),
     };
@@ -68,8 +74,14 @@ fn submit(
 }
 
 /// `PublishBatch`.
-pub(super) fn batch(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, request: &Bytes, asked: &Asked) {
-    let way = match asking::batch(asked, &worker.broker, request) {
+pub(super) fn batch(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    stream: StreamId,
+    request: &Bytes,
+    mut asked: Asked,
+) {
+    let way = match asking::batch(&mut asked, &worker.broker, request) {
         Ok(way) => way,
         Err(status) => return refuse(link, stream, &status),
     };

@@ -1,6 +1,6 @@
 //! Which way a call goes, told by its head. What is no call at all has been refused before ([`super::not_a_call`]).
 
-use ratatoskr_http2::hpack::Fields;
+use crate::door::head::Head;
 
 /// A way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,20 +18,9 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// The way of a call with these fields.
-    pub(super) fn of(fields: &Fields) -> Route {
-        let mut route = Route::Other;
-        for (name, value) in fields.iter() {
-            match name {
-                b":path" => route = Route::of_path(value),
-                b"grpc-encoding" if value != b"identity" => return Route::Other,
-                _ => {}
-            }
-            if route == Route::Other && name == b":path" {
-                return Route::Other;
-            }
-        }
-        route
+    /// The way of a call with this head.
+    fn of(head: &Head<'_>) -> Route {
+        if head.is_compressed { Route::Other } else { Route::of_path(head.path.unwrap_or_default()) }
     }
 
     fn of_path(path: &[u8]) -> Route {
@@ -56,11 +45,11 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn of(fields: &Fields) -> Target {
-        let path = fields.iter().find(|(name, _)| *name == b":path").map_or(&b""[..], |(_, path)| path);
+    pub(super) fn of(head: &Head<'_>) -> Target {
+        let path = head.path.unwrap_or_default();
         let is_probe =
             [&b"/grpc.health.v1.Health/Check"[..], b"/grpc.health.v1.Health/Watch"].contains(&path);
-        Target { route: Route::of(fields), name: name_of(path), is_probe }
+        Target { route: Route::of(head), name: name_of(path), is_probe }
     }
 }
 
@@ -110,20 +99,11 @@ fn name_of(path: &[u8]) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
-    use ratatoskr_http2::hpack::{Decoder, Encoder};
-
     use super::*;
+    use crate::door::head::tests::received;
 
     fn route(fields: &[(&str, &str)]) -> Route {
-        let (mut encoder, mut block) = (Encoder::new(), BytesMut::new());
-        encoder.begin(&mut block);
-        for (name, value) in fields {
-            encoder.put(name.as_bytes(), value.as_bytes(), &mut block);
-        }
-        let mut decoded = Fields::new(1 << 14);
-        Decoder::new(4096).decode(&block, &mut decoded).unwrap();
-        Route::of(&decoded)
+        Target::of(&Head::of(&received(fields))).route
     }
 
     #[test]
