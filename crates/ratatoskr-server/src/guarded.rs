@@ -22,6 +22,7 @@ use crate::access::{Access, Action, Gate, Load, Peer, Permit, Visitor};
 use crate::consume::ConsumeStream;
 use crate::publish::message_bytes;
 use crate::service::Service;
+use crate::status;
 use crate::subscriptions::name_from_wire;
 
 /// See the file's head.
@@ -423,12 +424,17 @@ impl MessageBroker for Guarded {
         // By the topic the id itself says, before anybody looks for the message.
         let id = MessageId::parse(&request.get_ref().message_id);
         if let Some(topic) = id.and_then(|id| self.broker.topic_of_message(id)) {
-            gate.may_unnamed(Action::Subscribe, topic.as_str())?;
+            if !gate.may_unnamed(Action::Subscribe, topic.as_str())? {
+                return Err(status::no_message(&request.get_ref().message_id));
+            }
             return self.service.trace_message(request).await;
         }
         // One that waits in the schedule: its topic comes with the answer, which takes one look and goes out only to those who may read that topic.
+        let message_id = request.get_ref().message_id.clone();
         let response = self.service.trace_message(request).await?;
-        gate.may_unnamed(Action::Subscribe, &response.get_ref().topic)?;
+        if !gate.may_unnamed(Action::Subscribe, &response.get_ref().topic)? {
+            return Err(status::no_message(&message_id));
+        }
         Ok(response)
     }
 

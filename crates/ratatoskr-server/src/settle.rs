@@ -152,11 +152,9 @@ pub(crate) async fn ack(
         })?;
         match broker.topic_of_message(id) {
             None => None,
-            Some(topic) => {
-                // By the topic the id itself says, before anybody looks for a lease, which comes and goes.
-                gate.may_unnamed(Action::Subscribe, topic.as_str())?;
-                broker.token_of(id).await.map_err(|error| status::settle_status(&error))?
-            }
+            // By the topic the id itself says, before anybody looks for a lease, which comes and goes.
+            Some(topic) if !gate.may_unnamed(Action::Subscribe, topic.as_str())? => None,
+            Some(_) => broker.token_of(id).await.map_err(|error| status::settle_status(&error))?,
         }
     } else {
         let token = Token::parse(&request.token).ok_or_else(|| {

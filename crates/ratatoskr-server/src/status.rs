@@ -151,9 +151,6 @@ pub(crate) fn denied(denied: &Denied) -> Status {
                 Failure::new(Code::PermissionDenied, "PERMISSION_DENIED").fact("action", &action.word());
             if topic.is_empty() { failure } else { failure.fact("topic", topic) }
         }
-        Denied::MayNotUnnamed { action, .. } => {
-            Failure::new(Code::PermissionDenied, "PERMISSION_DENIED").fact("action", &action.word())
-        }
         Denied::Exceeded { namespace, what } => {
             let reason = match what {
                 Exceeded::Topics { .. } => "TOPIC_QUOTA_EXCEEDED",

@@ -54,17 +54,6 @@ pub enum Denied {
         /// On which topic; empty where it is about the broker, or about topics in general.
         topic: String,
     },
-    /// Known, but not allowed to, on a topic that the caller has pointed at by an id or a token, and may not know of.
-    #[error(
-        "principal {} lacks permission `{}` on the topic this message id or token belongs to; a role that allows it is given in the policy file",
-        quoted(.who), .action.word()
-    )]
-    MayNotUnnamed {
-        /// Who wants to.
-        who: Arc<str>,
-        /// What.
-        action: Action,
-    },
     /// Allowed, but too much of it.
     #[error("namespace {namespace:?} {}", exceeded(.what))]
     Exceeded {
@@ -119,9 +108,7 @@ impl Denied {
             Denied::NotBearer | Denied::UnknownToken => DeniedKind::Token,
             Denied::UnknownCertificate { .. } | Denied::CertificateExpired { .. } => DeniedKind::Certificate,
             Denied::Jwt(_) => DeniedKind::Jwt,
-            Denied::MayNot { action, .. } | Denied::MayNotUnnamed { action, .. } => {
-                DeniedKind::MayNot(*action)
-            }
+            Denied::MayNot { action, .. } => DeniedKind::MayNot(*action),
             Denied::Exceeded { .. } => DeniedKind::Exceeded,
         }
     }
@@ -203,8 +190,7 @@ mod tests {
         let (who, action): (Arc<str>, _) = (long.as_str().into(), Action::Subscribe);
         for denied in [
             Denied::UnknownCertificate { names: long },
-            Denied::MayNot { who: Arc::clone(&who), action, topic: "orders".into() },
-            Denied::MayNotUnnamed { who, action },
+            Denied::MayNot { who, action, topic: "orders".into() },
         ] {
             assert!(denied.to_string().len() < 512, "{denied}");
         }

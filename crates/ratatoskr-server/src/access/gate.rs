@@ -76,20 +76,22 @@ impl Gate {
         Ok(Permit { place, _underway: underway })
     }
 
-    /// Lets an action on a topic pass that the caller has pointed at by an id or a token. Who may do nothing to the topic does not learn
-    /// its name from the refusal.
-    pub(crate) fn may_unnamed(&self, action: Action, topic: &str) -> Result<(), Status> {
-        let denied = match self.caller.may(action, topic) {
-            Ok(()) => return Ok(()),
-            Err(denied) if self.caller.sees(topic) => denied,
-            Err(_) => Denied::MayNotUnnamed { who: self.caller.who().clone(), action },
-        };
-        Err(self.refuse(topic, &denied))
+    /// Whether an action on a topic passes that the caller has pointed at by an id or a token. False for somebody who may do nothing to the
+    /// topic, and is to be answered as if it were not there: ids and tokens can be guessed. The attempt is written down.
+    pub(crate) fn may_unnamed(&self, action: Action, topic: &str) -> Result<bool, Status> {
+        match self.caller.may(action, topic) {
+            Ok(()) => Ok(true),
+            Err(denied) if self.caller.sees(topic) => Err(self.refuse(topic, &denied)),
+            Err(denied) => {
+                self.act(topic).deny(&denied);
+                Ok(false)
+            }
+        }
     }
 
     /// Decides on settlements, one after the other.
     pub(crate) fn settlements<'a>(&'a self, broker: &'a Broker) -> SettlementCheck<'a> {
-        SettlementCheck { gate: self, broker, latest: None }
+        SettlementCheck { gate: self, broker, latest: None, has_denied: false }
     }
 
     /// Lets a topic be made, as far as its namespace has room. What it answers is held until the topic is there.
@@ -187,11 +189,13 @@ pub(crate) struct SettlementCheck<'a> {
     broker: &'a Broker,
     /// Most settlements of a step are of one subscription: its number, and whether it is there.
     latest: Option<(u32, bool)>,
+    /// A topic that the caller may do nothing to has been written down: one line for all tokens of a step.
+    has_denied: bool,
 }
 
 impl SettlementCheck<'_> {
     /// Whether a token is to be acted on. False when its subscription is not there, or not yet: then nobody has decided on it, and nothing
-    /// can be settled.
+    /// can be settled. False as well when the caller may do nothing to its topic.
     pub(crate) fn may(&mut self, token: Token) -> Result<bool, Status> {
         let access = self.gate.access();
         if !access.asks() {
@@ -201,12 +205,17 @@ impl SettlementCheck<'_> {
         if let Some((_, is_there)) = self.latest.filter(|&(latest, _)| latest == number) {
             return Ok(is_there);
         }
-        let topic = access.topic_of(self.broker, number);
-        if let Some(topic) = &topic {
-            self.gate.may_unnamed(Action::Subscribe, topic.as_str())?;
-        }
-        self.latest = Some((number, topic.is_some()));
-        Ok(topic.is_some())
+        let is_there = match access.topic_of(self.broker, number) {
+            None => false,
+            Some(topic) if self.has_denied && !self.gate.caller.sees(topic.as_str()) => false,
+            Some(topic) => {
+                let may = self.gate.may_unnamed(Action::Subscribe, topic.as_str())?;
+                self.has_denied |= !may;
+                may
+            }
+        };
+        self.latest = Some((number, is_there));
+        Ok(is_there)
     }
 }
 
@@ -234,8 +243,13 @@ impl Act<'_> {
 
     /// Counts a denial, writes it down, and makes a status of it.
     fn refuse(&self, denied: &Denied) -> Status {
+        self.deny(denied);
+        status::denied(denied)
+    }
+
+    /// Counts a denial and writes it down.
+    fn deny(&self, denied: &Denied) {
         self.visitor.access().counts.count(denied.kind());
         self.record(Outcome::Denied(denied.to_string()));
-        status::denied(denied)
     }
 }

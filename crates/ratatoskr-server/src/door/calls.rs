@@ -157,7 +157,7 @@ fn serve(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
     let held = link.hold(SERVED_CALL_BYTES);
     let cut_off = async move {
         let _until_done = held;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     serve_within(worker, link, (stream, is_end), usize::MAX, cut_off);
 }
