@@ -29,7 +29,7 @@ use crate::calendar::Calendar;
 use crate::command::Command;
 use crate::core::{Alarm, Core, Counters, Health, Tally};
 use crate::dedup::Dedup;
-use crate::durable::{Books, Courier, Request, ScanSlots};
+use crate::durable::{Books, Courier, Request, ScanSlots, Scanner};
 use crate::error::{
     CreateTopicError, DeleteTopicError, OpenError, PurgeTopicError, ShutdownError, SubscribeError,
     Unavailable, UpdateTopicError,
@@ -80,6 +80,7 @@ const STALL: Duration = Duration::from_millis(1_300);
 #[derive(Clone)]
 pub struct Broker {
     inner: Arc<Inner>,
+    scanner: Scanner,
 }
 
 struct Inner {
@@ -168,7 +169,7 @@ impl Broker {
         let recovery = opened.report.clone();
         let running = start(&core, opened, config.data_dir.clone());
         let inner = Inner { core, recovery, running: Mutex::new(Some(running)) };
-        Ok(Broker { inner: Arc::new(inner) })
+        Ok(Broker { inner: Arc::new(inner), scanner: None })
     }
 
     /// What opening found and did.
@@ -262,6 +263,17 @@ impl Broker {
         bytes
     }
 
+    /// The same broker, for one of those who use it. What looks through logs (peeks, lists of dead letters, subscribers with a filter that find
+    /// nothing) takes turns by who asked for it, however much of that each has; by itself a broker takes all of it for one's.
+    #[must_use]
+    pub fn scanning_as(&self, who: impl Into<Arc<str>>) -> Broker {
+        Broker { inner: self.inner.clone(), scanner: Some(who.into()) }
+    }
+
+    pub(crate) fn scanner(&self) -> &Scanner {
+        &self.scanner
+    }
+
     /// Follows a topic. Reading from disk needs a tokio runtime around the subscription.
     pub fn subscribe(
         &self,
@@ -275,7 +287,8 @@ impl Broker {
         if core.is_stopping() {
             return Err(core.closed().into());
         }
-        Subscription::open(core.clone(), found, options)
+        let subscription = Subscription::open(core.clone(), found, options)?;
+        Ok(subscription.scanned_by(self.scanner.clone()))
     }
 
     /// Ends a subscription by its reference; false when there is none.

@@ -55,7 +55,7 @@ pub use request::{Fate, SettleError, SubscriptionError};
 pub(crate) use request::{Refused, Request};
 pub use resolving::Resolution;
 pub(crate) use resolving::{NotResolved, Resolving};
-pub(crate) use scan::ScanSlots;
+pub(crate) use scan::{ScanSlots, Scanner};
 pub use settings::{
     SubscriptionName, SubscriptionNameError, SubscriptionRef, SubscriptionSettings,
     SubscriptionSettingsError, dead_letter_topic,

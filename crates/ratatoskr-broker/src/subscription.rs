@@ -18,7 +18,7 @@ use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor, Tail};
 
 use crate::broken::Broken;
 use crate::core::{Core, Tally};
-use crate::durable::Facts;
+use crate::durable::{Facts, Scanner};
 use crate::error::{SubscribeError, SubscriptionEnd};
 use crate::filter::Filter;
 use crate::id::MessageId;
@@ -71,6 +71,8 @@ pub struct Subscription {
     ready: std::vec::IntoIter<Message>,
     /// True when nothing of the last read passed: what it reads from disk then takes turns with scans.
     is_scanning: bool,
+    /// Whose scans these are.
+    scanner: Scanner,
 }
 
 impl Subscription {
@@ -112,7 +114,14 @@ impl Subscription {
             segments,
             ready,
             is_scanning: false,
+            scanner: None,
         })
+    }
+
+    /// Whose it is, where scans take turns.
+    pub(crate) fn scanned_by(mut self, scanner: Scanner) -> Subscription {
+        self.scanner = scanner;
+        self
     }
 
     /// What ends this subscription when given to [`crate::Broker::unsubscribe`].
@@ -262,7 +271,7 @@ impl Subscription {
             (result, segments)
         };
         let done = if self.is_scanning {
-            self.core.scans.run(read).await
+            self.core.scans.run(&self.scanner, read).await
         } else {
             tokio::task::spawn_blocking(read).await
         };

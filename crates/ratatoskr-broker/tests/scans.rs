@@ -211,3 +211,30 @@ async fn dead_letters_are_listed_and_counted_page_by_page_and_resolved_to_the_en
     assert_eq!(left, [("never".to_owned(), MESSAGES as u64 - 1)]);
     broker.shutdown().unwrap();
 }
+
+#[tokio::test]
+async fn one_who_scans_much_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let name = named("large", "nothing");
+    publish(&broker, "large", MESSAGES).await;
+    create(&broker, &name, r#"metadata.number == "none""#).await;
+    let (alice, bob) = (broker.scanning_as("alice"), broker.scanning_as("bob"));
+    let scans: Vec<_> = (0..40)
+        .map(|_| {
+            let (alice, name) = (alice.clone(), name.clone());
+            tokio::spawn(async move { while alice.peek_page(&name, 0, 10).await.is_ok() {} })
+        })
+        .collect();
+    let before = broker.counters().scanned_bytes;
+    while broker.counters().scanned_bytes == before {
+        tokio::task::yield_now().await;
+    }
+    let before = broker.counters().scanned_bytes;
+    bob.peek_page(&name, 0, 10).await.unwrap();
+    let examined = broker.counters().scanned_bytes - before;
+    scans.iter().for_each(tokio::task::JoinHandle::abort);
+    // A step of bob's for one or two of alice's; with turns by scan it would be one for forty.
+    assert!(examined <= 6 * SCAN_PAGE_BYTES_MAX, "{examined} bytes until bob was through");
+    broker.shutdown().unwrap();
+}

@@ -337,7 +337,7 @@ fn count(sum: &AtomicU64, before: u64, now: u64) {
 }
 
 /// Whoever has an IPv6 address has 2⁶⁴ of them.
-fn network_of(address: IpAddr) -> IpAddr {
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
         address @ IpAddr::V4(_) => address,

@@ -289,10 +289,11 @@ impl MessageBroker for Guarded {
 
     async fn peek_subscription(
         &self,
-        request: Request<wire::PeekSubscriptionRequest>,
+        mut request: Request<wire::PeekSubscriptionRequest>,
     ) -> Result<Response<wire::PeekSubscriptionResponse>, Status> {
         let gate = self.gate(&request, "PeekSubscription")?;
         gate.may(Action::Subscribe, topic_of(request.get_ref().name.as_ref()))?;
+        request.extensions_mut().insert(gate);
         self.service.peek_subscription(request).await
     }
 
@@ -307,20 +308,22 @@ impl MessageBroker for Guarded {
 
     async fn list_dead_letters(
         &self,
-        request: Request<wire::ListDeadLettersRequest>,
+        mut request: Request<wire::ListDeadLettersRequest>,
     ) -> Result<Response<wire::ListDeadLettersResponse>, Status> {
         let gate = self.gate(&request, "ListDeadLetters")?;
         gate.may(Action::Subscribe, topic_of(request.get_ref().name.as_ref()))?;
+        request.extensions_mut().insert(gate);
         self.service.list_dead_letters(request).await
     }
 
     async fn resolve_dead_letters(
         &self,
-        request: Request<wire::ResolveDeadLettersRequest>,
+        mut request: Request<wire::ResolveDeadLettersRequest>,
     ) -> Result<Response<wire::ResolveDeadLettersResponse>, Status> {
         let gate = self.gate(&request, "ResolveDeadLetters")?;
         let topic = topic_of(request.get_ref().name.as_ref()).to_owned();
         gate.may(Action::Manage, &topic)?;
+        request.extensions_mut().insert(gate.clone());
         while_allowed(gate.revoked(Action::Manage, topic), self.service.resolve_dead_letters(request)).await
     }
 

@@ -49,6 +49,11 @@ impl Service {
         Service { broker, identity: Arc::new(identity), closing }
     }
 
+    /// The broker, where scans of the one who calls take turns with those of others.
+    fn broker_for<T>(&self, request: &mut Request<T>) -> Broker {
+        self.broker.scanning_as(gate_of(request).takes_turns_as())
+    }
+
     fn describe(&self) -> wire::DescribeBrokerResponse {
         let counters = self.broker.counters();
         let uptime_ms = self.identity.started.elapsed().as_millis();
@@ -261,10 +266,11 @@ impl MessageBroker for Service {
 
     async fn peek_subscription(
         &self,
-        request: Request<wire::PeekSubscriptionRequest>,
+        mut request: Request<wire::PeekSubscriptionRequest>,
     ) -> Result<Response<wire::PeekSubscriptionResponse>, Status> {
         let held = AnswerMemory::of(&request).hold(LISTED_BYTES_MAX)?;
-        subscriptions::peek(&self.broker, request.into_inner()).await.map(|peeked| answer(peeked, held))
+        let broker = self.broker_for(&mut request);
+        subscriptions::peek(&broker, request.into_inner()).await.map(|peeked| answer(peeked, held))
     }
 
     async fn save_subscription(
@@ -276,20 +282,22 @@ impl MessageBroker for Service {
 
     async fn list_dead_letters(
         &self,
-        request: Request<wire::ListDeadLettersRequest>,
+        mut request: Request<wire::ListDeadLettersRequest>,
     ) -> Result<Response<wire::ListDeadLettersResponse>, Status> {
         let held = AnswerMemory::of(&request).hold(LISTED_BYTES_MAX)?;
-        let letters = subscriptions::list_dead_letters(&self.broker, request.into_inner()).await;
+        let broker = self.broker_for(&mut request);
+        let letters = subscriptions::list_dead_letters(&broker, request.into_inner()).await;
         letters.map(|letters| answer(letters, held))
     }
 
     async fn resolve_dead_letters(
         &self,
-        request: Request<wire::ResolveDeadLettersRequest>,
+        mut request: Request<wire::ResolveDeadLettersRequest>,
     ) -> Result<Response<wire::ResolveDeadLettersResponse>, Status> {
         let ids = request.get_ref().ids.len() * PICKED_ID_BYTES;
         let held = AnswerMemory::of(&request).hold_request(request.get_ref().encoded_len() + ids)?;
-        let resolved = subscriptions::resolve_dead_letters(&self.broker, request.into_inner()).await;
+        let broker = self.broker_for(&mut request);
+        let resolved = subscriptions::resolve_dead_letters(&broker, request.into_inner()).await;
         resolved.map(|resolved| answer(resolved, held))
     }
 

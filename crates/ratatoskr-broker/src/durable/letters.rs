@@ -112,7 +112,8 @@ impl Broker {
         let topic = self.topic_of(name)?;
         let wanted =
             move |topic: &Topic, record: &Record| passes(topic, record, subscription, filter.as_ref());
-        let unsettled = Unsettled { topic: topic.clone(), subscription, from };
+        let unsettled =
+            Unsettled { topic: topic.clone(), subscription, from, scanner: self.scanner().clone() };
         let found = scan(self.core(), unsettled, page, wanted).await;
         let found = found.map_err(|error| scan_failed(name, error))?;
         let items = found.records.into_iter().map(|record| self.message(&topic, record)).collect();
@@ -250,7 +251,8 @@ impl Broker {
                 && filter.as_ref().is_none_or(|filter| filter.passes(&facts))
         };
         let (topic, subscription, from) = (place.topic.clone(), place.number, query.from_offset);
-        let found = scan(self.core(), Unsettled { topic, subscription, from }, page, wanted).await;
+        let unsettled = Unsettled { topic, subscription, from, scanner: self.scanner().clone() };
+        let found = scan(self.core(), unsettled, page, wanted).await;
         found.map_err(|error| scan_failed(&place.name, error))
     }
 

@@ -2,57 +2,31 @@
 //!
 //! ```text
 //!   scan ──▶ waits for one of SCANS_AT_ONCE slots ──▶ one step on a blocking thread: SCAN_STEP_BYTES ──▶ enough? else again
-//!            └── slots are given in the order in which they were asked for: scans take turns
+//!            └── given in turn to those who scan, however many scans each has (`scan/slots.rs`)
 //! ```
 //!
 //! Whoever scans may find nothing in a large log, and many may scan at once. So a step is short, few steps run at a time, and
 //! between two of them others read. A scan ends with its future: what runs then is the rest of one step. A page examines
 //! [`SCAN_PAGE_BYTES_MAX`] at most and says where the next one goes on.
 
+mod slots;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 use ratatoskr_log::{RECORD_HEADER_BYTES, ReadError, Record, RecordChunk, SegmentCursor, Tail};
-use tokio::sync::Semaphore;
 
 use super::book::Books;
 use crate::core::{Core, Tally};
-use crate::limits::{LISTED_BYTES_MAX, READ_BYTES_MAX, SCAN_PAGE_BYTES_MAX, SCAN_STEP_BYTES, SCANS_AT_ONCE};
+use crate::limits::{LISTED_BYTES_MAX, READ_BYTES_MAX, SCAN_PAGE_BYTES_MAX, SCAN_STEP_BYTES};
 use crate::topic::Topic;
+pub(crate) use slots::{ScanSlots, Scanner};
 
 /// Bytes of an answer that a message takes besides its own: id, topic, and what a dead letter repeats of its metadata.
 const AROUND_BYTES: usize = 1024;
 /// Unsettled ranges looked up at a time.
 const RANGES_AT_ONCE: usize = 4096;
-
-/// The slots that all scans of a broker share.
-pub(crate) struct ScanSlots {
-    slots: Arc<Semaphore>,
-}
-
-impl Default for ScanSlots {
-    fn default() -> ScanSlots {
-        ScanSlots { slots: Arc::new(Semaphore::new(SCANS_AT_ONCE)) }
-    }
-}
-
-impl ScanSlots {
-    /// Runs one step on a thread that may wait for the disk, when its turn has come. A step that has begun keeps its slot to its end, also when
-    /// nobody waits for it any more.
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        step: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, tokio::task::JoinError> {
-        let slot = self.slots.clone().acquire_owned().await.expect("slots are never closed");
-        tokio::task::spawn_blocking(move || {
-            let done = step();
-            drop(slot);
-            done
-        })
-        .await
-    }
-}
 
 /// How much one scan brings at most. The first record comes however large it is.
 #[derive(Clone, Copy)]
@@ -101,6 +75,8 @@ pub(super) struct Unsettled {
     pub(super) subscription: u32,
     /// From this offset on.
     pub(super) from: u64,
+    /// Who looks.
+    pub(super) scanner: Scanner,
 }
 
 /// Looks through a page.
@@ -110,7 +86,7 @@ pub(super) async fn scan(
     page: Page,
     wanted: impl Fn(&Topic, &Record) -> bool + Send + 'static,
 ) -> Result<Found, ScanError> {
-    let Unsettled { topic, subscription, from } = unsettled;
+    let Unsettled { topic, subscription, from, scanner } = unsettled;
     let ranges = Ranges { core: core.clone(), subscription, known: VecDeque::new(), known_to: 0 };
     let segments = SegmentCursor::default();
     let (found, bytes, examined) = (Vec::new(), 0, 0);
@@ -120,7 +96,7 @@ pub(super) async fn scan(
             let stepped = scan.step();
             (scan, stepped)
         };
-        let stepped = core.scans.run(step).await;
+        let stepped = core.scans.run(&scanner, step).await;
         let (stepped_scan, stepped) = stepped.map_err(|error| ScanError::ReadFailed(error.to_string()))?;
         scan = stepped_scan;
         let next = match stepped? {

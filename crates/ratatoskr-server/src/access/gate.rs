@@ -13,6 +13,7 @@ use super::quota::{Permit, Reservation};
 use super::stock::Load;
 use super::visitor::Visitor;
 use super::{Access, Action, now_s};
+use crate::clients::network_of;
 use crate::status;
 
 /// The clock is looked at so often at least, in case somebody sets it.
@@ -47,6 +48,14 @@ impl Gate {
 
     pub(crate) fn caller(&self) -> &Arc<Caller> {
         &self.caller
+    }
+
+    /// What the caller is called where callers take turns: the identity, or where nobody is asked the address.
+    pub(crate) fn takes_turns_as(&self) -> Arc<str> {
+        if self.asks() {
+            return self.caller.who().clone();
+        }
+        network_of(self.visitor.peer().address.ip()).to_string().into()
     }
 
     /// Lets an action on a topic pass. Management that passes is written down.

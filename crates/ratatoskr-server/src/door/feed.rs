@@ -73,8 +73,9 @@ async fn feed(
         }
         return;
     }
+    let broker = worker.broker.scanning_as(gate.takes_turns_as());
     drop(gate);
-    let mut follower = match follow(&worker.broker, request) {
+    let mut follower = match follow(&broker, request) {
         Ok(follower) => follower,
         Err(status) => return refuse(&link, stream, &status),
     };
