@@ -92,6 +92,8 @@ pub struct Counters {
     pub journal_bytes: u64,
     /// Checkpoints made.
     pub checkpoints: u64,
+    /// Microseconds that publishers waited while checkpoints were begun.
+    pub checkpoint_pause_micros: u64,
     /// Times a topic's owner failed and was started again.
     pub topic_restarts: u64,
     /// Bytes of a torn write that were cut when the broker was opened.
@@ -295,6 +297,7 @@ impl Core {
             unflushed_bytes: log.unflushed_bytes,
             journal_bytes: log.journal_bytes,
             checkpoints: log.checkpoints,
+            checkpoint_pause_micros: log.checkpoint_pause_micros,
             topic_restarts: count(&self.tally.topic_restarts),
             torn_bytes_cut: self.torn_bytes_cut,
             inbox_bytes: self.inbox.bytes(),

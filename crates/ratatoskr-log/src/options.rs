@@ -45,6 +45,8 @@ pub struct LogCounts {
     pub syncs: u64,
     /// Checkpoints made.
     pub checkpoints: u64,
+    /// Microseconds of the journal writer's time that they took; everybody waits meanwhile.
+    pub checkpoint_pause_micros: u64,
     /// Bytes of recent records in memory.
     pub tail_bytes: u64,
     /// Bytes in no segment yet.

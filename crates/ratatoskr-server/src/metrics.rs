@@ -42,6 +42,9 @@ const COUNTERS: &[Metric<Counters>] = &[
     ("ratatoskr_journal_syncs", "Times the journal was synced", |c| c.syncs),
     ("ratatoskr_journal_sync_microseconds", "Time spent in those syncs", |c| c.sync_micros_total),
     ("ratatoskr_checkpoints", "Checkpoints written", |c| c.checkpoints),
+    ("ratatoskr_checkpoint_pause_microseconds", "Time that publishers waited while checkpoints began", |c| {
+        c.checkpoint_pause_micros
+    }),
     ("ratatoskr_scanned_bytes", "Bytes that peeks and listings of dead letters looked through", |c| {
         c.scanned_bytes
     }),

@@ -13,6 +13,7 @@
 //! Invariant: an append never goes into the reserve. Whoever is refused has changed nothing and may try again.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::Log;
 use crate::block::Facts;
@@ -99,8 +100,10 @@ impl Log {
         if complete < files || self.shared.checkpoint_queued.swap(true, Ordering::AcqRel) {
             return;
         }
+        let started = Instant::now();
         let facts = self.facts(self.journal.number());
         self.shared.enqueue(Task::Checkpoint(self.shared.boundary(facts)));
+        self.counts.checkpoint_pause_micros += started.elapsed().as_micros() as u64;
     }
 
     pub(super) fn facts(&self, journal_start: u64) -> Facts {
