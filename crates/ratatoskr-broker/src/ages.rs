@@ -47,7 +47,7 @@ pub(crate) struct Bounds {
 }
 
 /// Of one topic, ascending.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Marks {
     marks: Vec<Mark>,
     /// How far the dates of one mark may be apart.
@@ -128,8 +128,13 @@ impl Ages {
         Ok(())
     }
 
+    /// The marks of this moment: few and small.
+    pub(crate) fn copy(&self) -> Ages {
+        Ages { topics: Mutex::new(self.topics.lock().clone()) }
+    }
+
     /// All marks, a part for each topic, which begins with `head`.
-    pub(crate) fn snapshot(&self, head: u64, push: &mut dyn FnMut(Vec<u8>)) {
+    pub(crate) fn encode(&self, head: u64, push: &mut dyn FnMut(Vec<u8>)) {
         for (&topic, known) in &*self.topics.lock() {
             let mut part = Vec::new();
             let numbers = [head, topic.into(), known.span_ms];
@@ -237,7 +242,7 @@ mod tests {
     fn a_snapshot_brings_back_what_is_known() {
         let ages = hours_of_messages(30);
         let restored = Ages::default();
-        ages.snapshot(5, &mut |part| {
+        ages.encode(5, &mut |part| {
             let mut reader = Reader::new(&part);
             assert_eq!(reader.number(), Ok(5));
             restored.restore(&mut reader).unwrap();

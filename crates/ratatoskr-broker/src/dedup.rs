@@ -10,28 +10,50 @@
 //! hash alike would take 2⁶⁴ ids to expect. Invariants: an id that is staged is not in a snapshot, since its block may fail; an
 //! id is forgotten only once its window is over (by the calendar's date, not by timestamps), so memory is bounded by refusing new ids, not by forgetting.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
+mod window;
+
+use std::collections::{HashMap, HashSet};
 use std::hash::Hasher as _;
 
 use parking_lot::Mutex;
 use ratatoskr_log::RecordChunk;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use self::window::{SharedEntries, Window};
 use crate::code::{Reader, put_number, put_text};
 
+pub(crate) use self::window::Entry;
+
 /// Ids in one part of a snapshot.
-const SNAPSHOT_PART_IDS: usize = 50_000;
+const PART_IDS: usize = 16_384;
 
 /// What is kept of a publisher's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct DedupId(u128);
+pub(crate) struct DedupId {
+    // Not one number of 128 bits, which would be aligned to 16 bytes.
+    low: u64,
+    high: u64,
+}
 
 impl DedupId {
     pub(crate) fn of(id: &str) -> DedupId {
         let mut hasher = SipHasher13::new();
         hasher.write(id.as_bytes());
-        DedupId(hasher.finish128().as_u128())
+        let hash = hasher.finish128();
+        DedupId { low: hash.h1, high: hash.h2 }
+    }
+
+    fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.low.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.high.to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: [u8; 16]) -> DedupId {
+        let half =
+            |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes were sliced"));
+        DedupId { low: half(0), high: half(8) }
     }
 }
 
@@ -42,14 +64,6 @@ pub(crate) struct First {
     pub(crate) log: u32,
     pub(crate) offset: u64,
     pub(crate) timestamp_ms: u64,
-}
-
-/// The same, and where its window begins.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Dated {
-    pub(crate) first: First,
-    /// See [`crate::calendar`].
-    pub(crate) date_ms: u64,
 }
 
 /// A record's index in its batch, and where the first one with its id is; `None`: earlier in the same batch.
@@ -70,17 +84,9 @@ pub(crate) struct Dedup {
 struct Known {
     windows: HashMap<u32, Window>,
     /// Of the block being made, by topic and id.
-    staged: HashMap<(u32, DedupId), Dated>,
+    staged: HashMap<(u32, DedupId), Entry>,
     /// In all windows.
     count: usize,
-}
-
-/// The ids of one topic.
-#[derive(Default)]
-struct Window {
-    firsts: HashMap<DedupId, Dated>,
-    /// Ids and their offsets, oldest first. One whose offset is not that in `firsts` counts from later on.
-    order: VecDeque<(DedupId, u64)>,
 }
 
 impl Dedup {
@@ -116,15 +122,15 @@ impl Dedup {
     }
 
     /// Notes an id whose message is staged.
-    pub(crate) fn stage(&self, topic: u32, id: DedupId, staged: Dated) {
-        self.known.lock().staged.insert((topic, id), staged);
+    pub(crate) fn stage(&self, topic: u32, entry: Entry) {
+        self.known.lock().staged.insert((topic, entry.id), entry);
     }
 
     /// The block is durable.
     pub(crate) fn commit(&self) {
         let mut known = self.known.lock();
-        for ((topic, id), staged) in std::mem::take(&mut known.staged) {
-            known.learn(topic, id, staged);
+        for ((topic, _), entry) in std::mem::take(&mut known.staged) {
+            known.learn(topic, entry);
         }
     }
 
@@ -146,15 +152,13 @@ impl Dedup {
     /// No id was taken in later than today, whatever the clock has shown meanwhile.
     pub(crate) fn lower_to(&self, today_ms: u64) {
         let mut known = self.known.lock();
-        for id in known.windows.values_mut().flat_map(|window| window.firsts.values_mut()) {
-            id.date_ms = id.date_ms.min(today_ms);
-        }
+        known.windows.values_mut().for_each(|window| window.lower_to(today_ms));
     }
 
     pub(crate) fn topic_deleted(&self, topic: u32) {
         let mut known = self.known.lock();
         if let Some(window) = known.windows.remove(&topic) {
-            known.count -= window.firsts.len();
+            known.count -= window.len();
         }
     }
 
@@ -172,7 +176,7 @@ impl Dedup {
             let topic = if facts.deliver_at_ms == 0 { log } else { facts.addressed_to };
             let (offset, timestamp_ms) = (record.offset, record.timestamp_ms);
             let first = First { log, offset, timestamp_ms };
-            known.learn(topic, DedupId::of(facts.dedup_id), Dated { first, date_ms });
+            known.learn(topic, Entry { id: DedupId::of(facts.dedup_id), first, date_ms });
         }
     }
 
@@ -185,28 +189,40 @@ impl Dedup {
             let (log, offset) = (reader.number()? as u32, reader.number()?);
             let (timestamp_ms, date_ms) = (reader.number()?, reader.number()?);
             let first = First { log, offset, timestamp_ms };
-            known.learn(topic, DedupId(u128::from_le_bytes(id)), Dated { first, date_ms });
+            known.learn(topic, Entry { id: DedupId::from_bytes(id), first, date_ms });
         }
         Ok(())
     }
 
-    /// All that is known, in parts that begin with `head`.
-    pub(crate) fn snapshot(&self, head: u64, push: &mut dyn FnMut(Vec<u8>)) {
+    /// All that is known, to be written by another thread.
+    pub(crate) fn snapshot(&self) -> DedupSnapshot {
         let known = self.known.lock();
-        for (&topic, window) in &known.windows {
-            let (front, back) = window.order.as_slices();
-            for ids in front.chunks(SNAPSHOT_PART_IDS).chain(back.chunks(SNAPSHOT_PART_IDS)) {
-                let mut part = Vec::with_capacity(16 + ids.len() * 32);
+        DedupSnapshot {
+            topics: known.windows.iter().map(|(&topic, window)| (topic, window.share())).collect(),
+        }
+    }
+}
+
+/// All that was known at one moment; it shares its memory with what is known now.
+pub(crate) struct DedupSnapshot {
+    topics: Vec<(u32, SharedEntries)>,
+}
+
+impl DedupSnapshot {
+    /// In parts that begin with `head`.
+    pub(crate) fn encode(&self, head: u64, push: &mut dyn FnMut(Vec<u8>)) {
+        for (topic, entries) in &self.topics {
+            let mut entries = entries.iter().peekable();
+            while entries.peek().is_some() {
+                let mut part = Vec::new();
                 put_number(&mut part, head);
-                put_number(&mut part, topic.into());
-                for (id, offset) in ids {
-                    let known = window.firsts.get(id).filter(|known| known.first.offset == *offset);
-                    let Some(&Dated { first, date_ms }) = known else { continue };
-                    put_text(&mut part, &id.0.to_le_bytes());
+                put_number(&mut part, (*topic).into());
+                for Entry { id, first, date_ms } in entries.by_ref().take(PART_IDS) {
+                    put_text(&mut part, &id.to_bytes());
                     put_number(&mut part, first.log.into());
                     put_number(&mut part, first.offset);
                     put_number(&mut part, first.timestamp_ms);
-                    put_number(&mut part, date_ms);
+                    put_number(&mut part, *date_ms);
                 }
                 push(part);
             }
@@ -216,34 +232,20 @@ impl Dedup {
 
 impl Known {
     fn first(&self, topic: u32, id: DedupId) -> Option<First> {
-        let known = self.windows.get(&topic).and_then(|window| window.firsts.get(&id));
-        known.or_else(|| self.staged.get(&(topic, id))).map(|known| known.first)
+        let known = self.windows.get(&topic).and_then(|window| window.first(id));
+        known.or_else(|| Some(self.staged.get(&(topic, id))?.first))
     }
 
-    /// An id that is known anew (its window was over) counts from now on.
-    fn learn(&mut self, topic: u32, id: DedupId, known: Dated) {
-        let window = self.windows.entry(topic).or_default();
-        if window.firsts.insert(id, known).is_none() {
-            self.count += 1;
-        }
-        window.order.push_back((id, known.first.offset));
+    fn learn(&mut self, topic: u32, entry: Entry) {
+        self.count += usize::from(self.windows.entry(topic).or_default().learn(entry));
     }
 
     fn forget_before(&mut self, topic: u32, cutoff_ms: u64) {
         let Some(window) = self.windows.get_mut(&topic) else { return };
-        while let Some(&(id, offset)) = window.order.front() {
-            if let Entry::Occupied(known) = window.firsts.entry(id)
-                && known.get().first.offset == offset
-            {
-                if known.get().date_ms >= cutoff_ms {
-                    return;
-                }
-                known.remove();
-                self.count -= 1;
-            }
-            window.order.pop_front();
+        self.count -= window.forget_before(cutoff_ms);
+        if window.is_empty() {
+            self.windows.remove(&topic);
         }
-        self.windows.remove(&topic);
     }
 }
 
@@ -255,8 +257,8 @@ mod tests {
         First { log: 1, offset, timestamp_ms: 7 }
     }
 
-    fn dated(offset: u64) -> Dated {
-        Dated { first: first(offset), date_ms: 100 + offset }
+    fn entry(id: &str, offset: u64) -> Entry {
+        Entry { id: DedupId::of(id), first: first(offset), date_ms: 100 + offset }
     }
 
     fn ids(texts: &[&str]) -> Vec<(u32, DedupId)> {
@@ -267,17 +269,17 @@ mod tests {
     fn an_id_is_known_once_staged_and_forgotten_with_its_block_or_its_window() {
         let dedup = Dedup::new(1000);
         assert_eq!(dedup.find(1, &ids(&["a", "b", "a"]), 0).unwrap(), [(2, None)]);
-        dedup.stage(1, DedupId::of("a"), dated(0));
+        dedup.stage(1, entry("a", 0));
         assert_eq!(dedup.find(1, &ids(&["b", "a"]), 0).unwrap(), [(1, Some(first(0)))]);
         assert!(dedup.find(2, &ids(&["a"]), 0).unwrap().is_empty(), "topics know nothing of each other");
         dedup.take_back();
         assert!(dedup.find(1, &ids(&["a"]), 0).unwrap().is_empty());
         for (offset, id) in ["a", "b"].into_iter().enumerate() {
-            dedup.stage(1, DedupId::of(id), dated(offset as u64));
+            dedup.stage(1, entry(id, offset as u64));
             dedup.commit();
         }
         assert_eq!(dedup.find(1, &ids(&["a", "b"]), 101).unwrap(), [(1, Some(first(1)))]);
-        dedup.stage(1, DedupId::of("a"), dated(5));
+        dedup.stage(1, entry("a", 5));
         dedup.commit();
         let found = dedup.find(1, &ids(&["a", "b"]), 102).unwrap();
         assert_eq!(found, [(0, Some(first(5)))], "known anew, it counts from then on");
@@ -288,9 +290,8 @@ mod tests {
     #[test]
     fn a_date_that_was_too_late_is_lowered_and_its_window_ends() {
         let dedup = Dedup::new(1000);
-        let (ahead, right) = (Dated { date_ms: 1_000_000, ..dated(0) }, Dated { date_ms: 55, ..dated(1) });
-        for (id, known) in [("a", ahead), ("b", right)] {
-            dedup.stage(1, DedupId::of(id), known);
+        for (id, date_ms) in [("a", 1_000_000), ("b", 55)] {
+            dedup.stage(1, Entry { date_ms, ..entry(id, 0) });
             dedup.commit();
         }
         dedup.lower_to(50);
@@ -303,11 +304,11 @@ mod tests {
     #[test]
     fn a_snapshot_brings_back_what_is_committed_and_nothing_staged() {
         let dedup = Dedup::new(1000);
-        dedup.stage(1, DedupId::of("a"), dated(7));
+        dedup.stage(1, entry("a", 7));
         dedup.commit();
-        dedup.stage(1, DedupId::of("b"), dated(8));
+        dedup.stage(1, entry("b", 8));
         let mut parts = Vec::new();
-        dedup.snapshot(2, &mut |part| parts.push(part));
+        dedup.snapshot().encode(2, &mut |part| parts.push(part));
         let restored = Dedup::new(1000);
         for part in parts {
             let mut reader = Reader::new(&part);

@@ -38,7 +38,7 @@ mod token;
 mod trace;
 mod turns;
 
-pub(crate) use book::Books;
+pub(crate) use book::{Books, BooksSnapshot};
 pub(crate) use burial::DEAD_PREFIX;
 pub use burial::{
     DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,

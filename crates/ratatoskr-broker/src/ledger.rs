@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ratatoskr_log::{Ledger, RecordChunk};
+use ratatoskr_log::{Ledger, RecordChunk, Snapshot};
 
 use crate::ages::{Ages, Run};
 use crate::calendar::Dates;
 use crate::code::{Reader, put_number};
-use crate::dedup::Dedup;
-use crate::durable::{Books, Happening};
+use crate::dedup::{Dedup, DedupSnapshot};
+use crate::durable::{Books, BooksSnapshot, Happening};
 
 /// The kind of a checkpoint's parts that hold dedup ids; the other kinds are those of [`Books`].
 const DEDUP: u64 = 2;
@@ -66,14 +66,32 @@ impl Ledger for BrokerLedger {
         self.ages.topic_deleted(topic);
     }
 
-    fn snapshot(&self, push: &mut dyn FnMut(Vec<u8>)) {
-        self.books.snapshot(push);
-        self.dedup.snapshot(DEDUP, push);
-        self.ages.snapshot(AGES, push);
-        let today_ms = self.today_ms.load(Ordering::Relaxed);
-        if today_ms > 0 {
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        Box::new(BrokerSnapshot {
+            books: self.books.snapshot(),
+            dedup: self.dedup.snapshot(),
+            ages: self.ages.copy(),
+            today_ms: self.today_ms.load(Ordering::Relaxed),
+        })
+    }
+}
+
+/// See the file's head.
+struct BrokerSnapshot {
+    books: BooksSnapshot,
+    dedup: DedupSnapshot,
+    ages: Ages,
+    today_ms: u64,
+}
+
+impl Snapshot for BrokerSnapshot {
+    fn encode(&self, push: &mut dyn FnMut(Vec<u8>)) {
+        self.books.encode(push);
+        self.dedup.encode(DEDUP, push);
+        self.ages.encode(AGES, push);
+        if self.today_ms > 0 {
             let mut date = vec![DATE as u8];
-            put_number(&mut date, today_ms);
+            put_number(&mut date, self.today_ms);
             push(date);
         }
     }

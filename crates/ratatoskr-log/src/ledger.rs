@@ -19,8 +19,15 @@ pub trait Ledger: Send + Sync {
     /// A topic is gone. At start only.
     fn topic_deleted(&self, topic: u32);
 
-    /// The state as of the last committed block, in parts of any size.
-    fn snapshot(&self, push: &mut dyn FnMut(Vec<u8>));
+    /// The state as of the last committed block. It is taken on the journal writer's thread, where everybody waits, so it copies
+    /// nothing that is large: what it shares with the state is copied when the state changes.
+    fn snapshot(&self) -> Box<dyn Snapshot>;
+}
+
+/// A ledger's state at one moment.
+pub trait Snapshot: Send {
+    /// Puts it into parts of any size, on the scribe's thread.
+    fn encode(&self, push: &mut dyn FnMut(Vec<u8>));
 }
 
 /// The ledger of a log that carries no state but its topics.
@@ -42,5 +49,13 @@ impl Ledger for NoLedger {
 
     fn topic_deleted(&self, _: u32) {}
 
-    fn snapshot(&self, _: &mut dyn FnMut(Vec<u8>)) {}
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        Box::new(NoSnapshot)
+    }
+}
+
+struct NoSnapshot;
+
+impl Snapshot for NoSnapshot {
+    fn encode(&self, _: &mut dyn FnMut(Vec<u8>)) {}
 }

@@ -73,7 +73,7 @@ pub use disk::{Disk, DiskFile, DiskLock, DiskSpace, OpenMode, RealDisk, SECTOR_B
 pub use doctor::{Diagnosis, Finding, Severity, examine};
 pub use error::{LogError, ReadError};
 pub use journal::Reserve;
-pub use ledger::{Ledger, NoLedger};
+pub use ledger::{Ledger, NoLedger, Snapshot};
 pub use log::{Log, Placed, Pressure};
 pub use options::{LogCounts, LogOptions, OPEN_FILES_DEFAULT, OPEN_FILES_MIN};
 pub use record::{

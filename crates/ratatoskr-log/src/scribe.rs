@@ -248,9 +248,13 @@ impl Scribe {
             writer
                 .push(&Entry::Extent { topic: number, extent: ExtentEntry { first, last_timestamp_ms } })?;
         }
-        for content in &boundary.state {
-            writer.push(&Entry::State { content })?;
-        }
+        let mut written = Ok(());
+        boundary.state.encode(&mut |content| {
+            if written.is_ok() {
+                written = writer.push(&Entry::State { content: &content });
+            }
+        });
+        written?;
         writer.finish()
     }
 

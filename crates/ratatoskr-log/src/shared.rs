@@ -11,7 +11,7 @@ use crate::block::Facts;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::layout::Layout;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Snapshot};
 use crate::options::LogOptions;
 use crate::spares::Spares;
 use crate::topic::TopicLog;
@@ -83,8 +83,8 @@ pub(crate) enum Task {
 pub(crate) struct Boundary {
     pub(crate) facts: Facts,
     pub(crate) topics: Vec<BoundaryTopic>,
-    /// The ledger's snapshot.
-    pub(crate) state: Vec<Vec<u8>>,
+    /// The ledger's state.
+    pub(crate) state: Box<dyn Snapshot>,
 }
 
 pub(crate) struct BoundaryTopic {
@@ -206,9 +206,7 @@ impl Shared {
                 next: topic.next(),
             })
             .collect();
-        let mut state = Vec::new();
-        self.ledger.snapshot(&mut |part| state.push(part));
-        Boundary { facts, topics, state }
+        Boundary { facts, topics, state: self.ledger.snapshot() }
     }
 
     /// Moves the account of unflushed bytes up.

@@ -48,7 +48,7 @@ pub(crate) struct Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SavedState {
     origin: u64,
-    encoded: Box<[u8]>,
+    encoded: Arc<[u8]>,
 }
 
 impl SavedState {
@@ -230,8 +230,8 @@ pub(crate) struct Books {
 
 #[derive(Default)]
 struct Shelf {
-    /// Boxed: a table of large values has as much room again for those to come.
-    books: BTreeMap<u32, Box<Book>>,
+    /// Shared with the checkpoint being written: a book that changes meanwhile is copied.
+    books: BTreeMap<u32, Arc<Book>>,
     /// Their numbers by topic and name: every call names its subscription.
     numbers: BTreeMap<(u32, SubscriptionName), u32>,
     /// The highest number ever used.
@@ -253,12 +253,12 @@ impl Shelf {
             self.last_settings = book.settings.clone();
         }
         self.numbers.insert((book.topic, book.name.clone()), book.number);
-        self.books.insert(book.number, Box::new(book));
+        self.books.insert(book.number, Arc::new(book));
     }
 
     fn remove(&mut self, number: u32) {
         if let Some(book) = self.books.remove(&number) {
-            self.numbers.remove(&(book.topic, book.name));
+            self.numbers.remove(&(book.topic, book.name.clone()));
         }
     }
 }
@@ -282,6 +282,7 @@ impl Books {
             return Ok(());
         }
         let Some(book) = guard.books.get_mut(&happening.number()) else { return Ok(()) };
+        let book = Arc::make_mut(book);
         match happening {
             Happening::Created(_) | Happening::Dispatched(_) | Happening::Deleted { .. } => {
                 unreachable!("handled above")
@@ -341,13 +342,13 @@ impl Books {
 
     /// What there is at the start can be asked for at once.
     pub(crate) fn open_all(&self) {
-        self.all.lock().books.values_mut().for_each(|book| book.is_open = true);
+        self.all.lock().books.values_mut().for_each(|book| Arc::make_mut(book).is_open = true);
     }
 
     /// The courier is at work on it.
     pub(crate) fn open(&self, number: u32) {
         if let Some(book) = self.all.lock().books.get_mut(&number) {
-            book.is_open = true;
+            Arc::make_mut(book).is_open = true;
         }
     }
 
@@ -374,6 +375,7 @@ impl Books {
     /// A topic kept in memory begins anew: so do its subscriptions.
     pub(crate) fn restart_topic(&self, topic: u32) {
         for book in self.all.lock().books.values_mut().filter(|book| book.topic == topic) {
+            let book = Arc::make_mut(book);
             book.standing = Standing::default();
             book.saved.clear();
         }
@@ -408,17 +410,35 @@ impl Books {
         guard.numbers.retain(|(of, _), _| *of != topic);
     }
 
-    pub(crate) fn snapshot(&self, push: &mut dyn FnMut(Vec<u8>)) {
+    /// All books, to be written by another thread.
+    pub(crate) fn snapshot(&self) -> BooksSnapshot {
         let guard = self.all.lock();
+        BooksSnapshot {
+            last_number: guard.last_number,
+            schedule: guard.schedule,
+            books: guard.books.values().cloned().collect(),
+        }
+    }
+}
+
+/// All books as they were at one moment; it shares its memory with those that have not changed since.
+pub(crate) struct BooksSnapshot {
+    last_number: u32,
+    schedule: Progress,
+    books: Vec<Arc<Book>>,
+}
+
+impl BooksSnapshot {
+    pub(crate) fn encode(&self, push: &mut dyn FnMut(Vec<u8>)) {
         let mut numbers = vec![NUMBERS as u8];
-        put_number(&mut numbers, guard.last_number.into());
+        put_number(&mut numbers, self.last_number.into());
         push(numbers);
-        if guard.schedule != Progress::default() {
+        if self.schedule != Progress::default() {
             let mut schedule = vec![SCHEDULE as u8];
-            guard.schedule.put_into(&mut schedule);
+            self.schedule.put_into(&mut schedule);
             push(schedule);
         }
-        guard.books.values().for_each(|book| push(book.encode()));
+        self.books.iter().for_each(|book| push(book.encode()));
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Prepared, Sequencer};
 use crate::answer::Answer;
 use crate::broken::Broken;
 use crate::command::{AppendError, Records, Target};
-use crate::dedup::{Dated, Duplicate, First, TooManyIds};
+use crate::dedup::{Duplicate, Entry, First, TooManyIds};
 use crate::error::Unavailable;
 use crate::message::Terms;
 use crate::owner::Owner;
@@ -116,7 +116,7 @@ impl Sequencer {
                     let offset = placed.first + u64::from(index) - before as u64;
                     let first = First { log, offset, timestamp_ms: placed.timestamp_ms };
                     let date_ms = self.dates.stamp_ms;
-                    self.core.dedup.stage(scope, id, Dated { first, date_ms });
+                    self.core.dedup.stage(scope, Entry { id, first, date_ms });
                 }
             }
         }
