@@ -164,6 +164,81 @@ async fn retention_waits_until_it_frees_a_segment_while_the_disk_is_full() {
     assert_eq!(orders.first_offset, 0, "its trim frees nothing and takes a page");
 }
 
+#[tokio::test]
+async fn a_purge_that_frees_far_less_than_a_journal_file_brings_publishing_back_and_leaves_acks_their_reserve()
+ {
+    let (disk, clock) = (SimDisk::new(), SimClock::at(1_700_000_000_000));
+    let broker = open(&disk, &clock);
+    publish_many(&broker, "orders", 2000).await;
+    let mut member = join_with(&broker, 2000).await;
+    let mut orders = next(&mut member, 2000).await.into_iter();
+    for name in ["small", "load"] {
+        broker.create_topic(&topic(name), TopicSettings::default()).await.unwrap();
+    }
+    for _ in 0..4 {
+        broker.publish(&topic("small"), NewMessage::new(vec![0; 1 << 20])).await.unwrap();
+    }
+    disk.set_capacity(Some(disk.used_bytes() + (80 << 20)));
+    fill(&broker).await;
+    until(|| broker.describe_topic(&topic("small")).unwrap().segments > 0).await;
+    disk.set_capacity(Some(disk.used_bytes()));
+    assert_eq!(ack(&member, &orders.next().unwrap()).await, Fate::Settled);
+
+    // As much as the error says is enough.
+    let refused = broker.publish(&topic("load"), NewMessage::new(vec![0; 1 << 20])).await.unwrap_err();
+    let numbers = refused.to_string();
+    let wanted = numbers.split(' ').filter_map(|word| word.parse::<u64>().ok()).max().unwrap();
+    assert!((1..4 << 20).contains(&wanted), "{refused}");
+    broker.purge_topic(&topic("small"), None).await.unwrap();
+    publish_in_time(&broker, &clock).await;
+    fill(&broker).await;
+
+    let (mut acks, mut fates) = (0, Vec::new());
+    for order in orders {
+        match ack(&member, &order).await {
+            Fate::Settled => acks += 1,
+            other => fates.push(other),
+        }
+        if !fates.is_empty() {
+            break;
+        }
+    }
+    assert!(acks >= 1500, "{acks} acks went into the reserve, then {fates:?}");
+    broker.purge_topic(&topic("orders"), Some(1)).await.expect("purges have the last of it");
+}
+
+/// What brings room back is noticed within a second.
+async fn publish_in_time(broker: &Broker, clock: &SimClock) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while let Err(error) = broker.publish(&topic("load"), NewMessage::new(vec![0; 1 << 20])).await {
+        assert!(tokio::time::Instant::now() < deadline, "nothing was brought back: {error}");
+        clock.advance(1000); // a full disk is not looked at more often than that
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_larger_journal_file_than_a_full_disk_has_room_for_does_not_keep_the_broker_from_starting() {
+    let (disk, clock) = (SimDisk::new(), SimClock::at(1_700_000_000_000));
+    let broker = open(&disk, &clock);
+    broker.publish(&topic("load"), NewMessage::new("kept")).await.unwrap();
+    broker.shutdown().unwrap();
+    drop(broker);
+    for bytes in [64 << 20, 128 << 20] {
+        disk.set_capacity(Some(disk.used_bytes()));
+        let config = BrokerConfig { journal_file_bytes: bytes, ..BrokerConfig::new("/var/ratatoskr") };
+        // Each run leaves a checkpoint, behind which its journal begins.
+        let broker =
+            Broker::open_on(&config, Arc::new(disk.clone()), Arc::new(clock.clone())).expect("it starts");
+        assert_eq!(broker.describe_topic(&topic("load")).unwrap().next_offset, 1);
+        broker.delete_topic(&topic("load")).await.expect("what makes room goes on");
+        disk.set_capacity(None);
+        publish_in_time(&broker, &clock).await;
+        broker.shutdown().unwrap();
+        drop(broker);
+    }
+}
+
 async fn until(is_so: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is_so() {
@@ -217,10 +292,5 @@ async fn acks_and_changes_go_on_while_the_disk_is_full_and_a_purge_after_a_resta
     assert_eq!(ack(&member, &left[0]).await, Fate::Settled);
 
     broker.purge_topic(&topic("load"), None).await.unwrap();
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while broker.publish(&topic("load"), NewMessage::new(vec![0; 1 << 20])).await.is_err() {
-        assert!(tokio::time::Instant::now() < deadline, "the purge has brought nothing back");
-        clock.advance(1000); // a full disk is not looked at more often than that
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    publish_in_time(&broker, &clock).await;
 }

@@ -78,9 +78,15 @@ pub(crate) struct Journal {
     unsealed: bool,
     /// The next file, while it has its name but the name may not be durable. Until it is, no block is written: not to this file, which
     /// a crash could lose, and not to the one before, because this one's header says which block it begins with.
-    next: Option<Arc<dyn DiskFile>>,
+    next: Option<NewFile>,
     /// Why nothing is written any more.
     poison: Option<String>,
+}
+
+/// A journal file in which nothing is written yet.
+struct NewFile {
+    file: Arc<dyn DiskFile>,
+    bytes: u64,
 }
 
 /// Where a journal starts anew.
@@ -101,8 +107,9 @@ impl Journal {
         spares: Arc<Spares>,
         start: JournalStart,
     ) -> Result<Journal, LogError> {
-        let file = create_file(&disk, &layout, &spares, &start)?;
+        let NewFile { file, bytes } = create_file(&disk, &layout, &spares, &start)?;
         sync_folder(&disk, &layout)?;
+        let start = JournalStart { file_bytes: bytes, ..start };
         Ok(Journal::at(disk, layout, spares, (start, PAGE_BYTES as u64, file)))
     }
 
@@ -152,12 +159,42 @@ impl Journal {
     /// True when a block of so many bytes needs no further file.
     pub(crate) fn has_room(&self, block_bytes: usize, reserve: Reserve) -> bool {
         let end = self.position + pages(block_bytes) as u64;
-        let kept = self.reserve_bytes / PARTS * reserve.parts_kept();
+        // A short spare has room for what is kept, so this file need not have it.
+        let kept = self.kept(reserve).saturating_sub(self.spares.short_bytes());
         self.next.is_none() && end + kept <= self.file_bytes
     }
 
-    /// Goes on in a new file. An error that passes leaves everything as it was, and this can be tried again.
+    /// True when it fits into the spare, which is short.
+    pub(crate) fn has_room_in_spare(&self, block_bytes: usize, reserve: Reserve) -> bool {
+        pages(block_bytes) as u64 + self.kept(reserve) <= self.spares.short_bytes()
+    }
+
+    /// By how much a short spare has to grow so that [`Journal::has_room`] for an append.
+    pub(crate) fn missing_bytes(&self, block_bytes: usize) -> u64 {
+        let (end, spare) = (self.position + pages(block_bytes) as u64, self.spares.short_bytes());
+        let header = if spare == 0 { PAGE_BYTES as u64 } else { 0 };
+        let here = (end + self.reserve_bytes).saturating_sub(self.file_bytes + spare);
+        let in_spare = (pages(block_bytes) as u64 + self.reserve_bytes).saturating_sub(spare);
+        header + if end > self.file_bytes { in_spare } else { here.min(in_spare) }
+    }
+
+    fn kept(&self, reserve: Reserve) -> u64 {
+        self.reserve_bytes / PARTS * reserve.parts_kept()
+    }
+
+    /// Goes on in a new, whole file. An error that passes leaves everything as it was, and this can be tried again.
     pub(crate) fn rotate(&mut self) -> Result<(), LogError> {
+        self.check()?;
+        if self.next.is_none()
+            && let Err(error) = self.spares.prepare(Haste::Now)
+        {
+            return Err(if error.is_passing() { error } else { self.poisoned(&error) });
+        }
+        self.go_on()
+    }
+
+    /// The same in the spare as it is, though it may be short.
+    pub(crate) fn go_on(&mut self) -> Result<(), LogError> {
         self.check()?;
         let created = self.create_next().and_then(|file| {
             self.next = Some(file);
@@ -167,26 +204,25 @@ impl Journal {
             let is_final = matches!(error, LogError::Poisoned { .. });
             return Err(if is_final || error.is_passing() { error } else { self.poisoned(&error) });
         }
-        if let Some(file) = self.next.take() {
+        if let Some(NewFile { file, bytes }) = self.next.take() {
             self.file = file;
             self.number += 1;
-            self.file_bytes = self.spares.file_bytes();
+            self.file_bytes = bytes;
             self.position = PAGE_BYTES as u64;
         }
         Ok(())
     }
 
-    fn create_next(&mut self) -> Result<Arc<dyn DiskFile>, LogError> {
+    fn create_next(&mut self) -> Result<NewFile, LogError> {
         if let Some(file) = self.next.take() {
             return Ok(file);
         }
-        self.spares.prepare(Haste::Now)?;
         self.sync()?;
         let start = JournalStart {
             directory: self.directory,
             number: self.number + 1,
             next_sequence: self.next_sequence,
-            file_bytes: self.spares.file_bytes(),
+            file_bytes: self.file_bytes,
             reserve_bytes: self.reserve_bytes,
         };
         create_file(&self.disk, &self.layout, &self.spares, &start)
@@ -259,14 +295,15 @@ fn create_file(
     layout: &Layout,
     spares: &Spares,
     start: &JournalStart,
-) -> Result<Arc<dyn DiskFile>, LogError> {
+) -> Result<NewFile, LogError> {
     let taken = spares.take()?;
+    let bytes = taken.bytes();
     let (spare, path) = (layout.spare(), layout.journal_file(start.number));
     let file =
         disk.open(&spare, OpenMode::Write).map_err(|error| LogError::refused("open", &spare, error))?;
     let header = FileHeader {
         kind: FileKind::Journal,
-        topic: (start.file_bytes / PAGE_BYTES as u64) as u32,
+        topic: (bytes / PAGE_BYTES as u64) as u32,
         directory: start.directory,
         number: start.number,
         sequence: start.next_sequence,
@@ -277,7 +314,7 @@ fn create_file(
     file.sync_data().map_err(|error| LogError::sync(&spare, error))?;
     disk.rename(&spare, &path).map_err(|error| LogError::rename(&path, error))?;
     taken.used();
-    Ok(file)
+    Ok(NewFile { file, bytes })
 }
 
 fn sync_folder(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<(), LogError> {

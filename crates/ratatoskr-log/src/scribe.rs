@@ -283,14 +283,24 @@ impl Scribe {
         }
         let failed = |error| LogError::io("cut segments of", &topic.folder, error);
         self.shared.disk.sync_dir(&topic.folder).map_err(failed)?;
-        files.iter().try_for_each(|file| file.set_len(0)).map_err(failed)
+        files.iter().try_for_each(|file| file.set_len(0)).map_err(failed)?;
+        self.claim_room()
+    }
+
+    /// While the journal lacks room, what was freed is its own first: publishing waits for that, and nothing waits for segments.
+    fn claim_room(&self) -> Result<(), LogError> {
+        match self.shared.spares.is_wanted().then(|| self.shared.spares.prepare(Haste::Now)) {
+            Some(Err(error)) if !error.is_passing() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn remove_topic(&mut self, topic: &Arc<TopicLog>) -> Result<(), LogError> {
         self.close_writer(topic.number);
         self.unsynced.forget_topic(topic.number);
         self.shared.remove_unflushed(topic.forget());
-        remove_folder(&self.shared, &topic.folder)
+        remove_folder(&self.shared, &topic.folder)?;
+        self.claim_room()
     }
 
     fn remove_file(&self, path: &std::path::Path) -> Result<(), LogError> {

@@ -10,14 +10,19 @@
 //! growing a file, and because a full disk then shows between blocks and never inside one. Filling one and removing one
 //! keep the disk from the journal for many milliseconds; a checkpoint retires two files at a time, so one waits
 //! to be the next spare: a broker at work soon does neither.
-//! Invariant: a file named `spare` has its full length, all of it allocated and durable.
+//!
+//! On a disk without room for a whole file a spare may be **short**: publishing goes on in what the file before keeps for a full disk, as far
+//! as the short spare has the same room (`journal.rs`). It grows in place.
+//! Invariant: a file named `spare` has all of its length allocated and durable once it is said to be ready.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::disk::{Disk, OpenMode};
+use crate::block::PAGE_BYTES;
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::LogError;
 use crate::layout::Layout;
 
@@ -25,6 +30,8 @@ use crate::layout::Layout;
 const FILL_BYTES: usize = 64 << 10;
 /// Ahead of time, a file is synced whenever so much of it is filled: a sync of the journal never waits behind more.
 const FILL_SYNC_BYTES: u64 = 256 << 10;
+/// A short spare is made, and grows, by at least this part of a whole file.
+const SHORT_PART: u64 = 128;
 
 /// How a file is filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,106 +47,188 @@ pub(crate) struct Spares {
     disk: Arc<dyn Disk>,
     layout: Layout,
     file_bytes: u64,
+    /// Bytes by which a short spare has to grow so that publishing goes on; 0 while it does. Set by the journal writer.
+    wanted: AtomicU64,
     /// Held while a file is being filled, so that only one is.
     filling: Mutex<()>,
-    /// Never locked while a file is being filled: a rotation asks for it.
+    /// Never locked while a whole file is being filled: a rotation asks for it.
     stock: Mutex<Stock>,
 }
 
 /// What there is.
 #[derive(Default)]
 struct Stock {
-    /// True while `spare` stands ready.
-    is_ready: bool,
+    /// Bytes of the file `spare` that stands ready, 0 if none does.
+    ready_bytes: u64,
     /// A retired file that will be the next one. Should the process end first, recovery finds it below the checkpoint and retires it again.
     retired: Option<u64>,
 }
 
 impl Spares {
     pub(crate) fn new(disk: Arc<dyn Disk>, layout: Layout, file_bytes: u64) -> Spares {
-        Spares { disk, layout, file_bytes, filling: Mutex::new(()), stock: Mutex::default() }
+        let (wanted, filling, stock) = (AtomicU64::new(0), Mutex::new(()), Mutex::default());
+        Spares { disk, layout, file_bytes, wanted, filling, stock }
     }
 
-    /// Looks at what an earlier run left: a spare of the right length stays, all else goes.
+    /// Looks at what an earlier run left: a spare stays unless it is longer than a whole file, all else goes.
     pub(crate) fn adopt(&self) -> Result<(), LogError> {
         self.remove_if_there(&self.layout.spare_new())?;
         let spare = self.layout.spare();
-        let length = match self.disk.open(&spare, OpenMode::Read) {
-            Ok(file) => file.len().map_err(|error| LogError::refused("measure", &spare, error))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(LogError::refused("open", &spare, error)),
-        };
-        if length == self.file_bytes {
-            self.stock.lock().is_ready = true;
+        let length = self.length_of(&spare)?;
+        if length == 0 {
             return Ok(());
         }
-        self.remove_if_there(&spare)
+        let ready_bytes = if length < self.file_bytes { self.refill(&spare, length)? } else { length };
+        if !(self.shortest()..=self.file_bytes).contains(&ready_bytes) {
+            return self.remove_if_there(&spare);
+        }
+        self.stock.lock().ready_bytes = ready_bytes;
+        Ok(())
     }
 
-    /// Bytes of a file that is new.
-    pub(crate) fn file_bytes(&self) -> u64 {
-        self.file_bytes
+    /// A short spare may have been growing when the run before ended: not all of its length need be allocated.
+    fn refill(&self, spare: &Path, length: u64) -> Result<u64, LogError> {
+        let file = self.open(spare, OpenMode::Write)?;
+        let to = length / PAGE_BYTES as u64 * PAGE_BYTES as u64;
+        let filled = self.fill(&*file, spare, (0, to), Haste::Now)?;
+        file.set_len(filled).map_err(|error| LogError::io("cut", spare, error))?;
+        file.sync_data().map_err(|error| LogError::io("sync", spare, error))?;
+        Ok(filled)
     }
 
-    /// True when a rotation would find a file.
+    /// True when a rotation would find a whole file.
     pub(crate) fn is_ready(&self) -> bool {
-        self.stock.lock().is_ready
+        self.stock.lock().ready_bytes >= self.file_bytes
     }
 
-    /// Makes sure a spare stands ready. Takes tens of milliseconds when it has to fill one, more ahead of time.
+    /// Bytes for blocks in a spare that stands ready and is short, 0 if none is.
+    pub(crate) fn short_bytes(&self) -> u64 {
+        let ready_bytes = self.stock.lock().ready_bytes;
+        if ready_bytes < self.file_bytes { ready_bytes.saturating_sub(PAGE_BYTES as u64) } else { 0 }
+    }
+
+    /// The least a short spare has, and grows by.
+    pub(crate) fn shortest(&self) -> u64 {
+        (self.file_bytes / SHORT_PART).max(2 * PAGE_BYTES as u64)
+    }
+
+    /// Says by how much a short spare has to grow; 0: by nothing.
+    pub(crate) fn want(&self, bytes: u64) {
+        self.wanted.store(bytes, Ordering::Relaxed);
+    }
+
+    /// True while publishing waits for a spare, were it a short one.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) > 0
+    }
+
+    /// Makes sure a whole spare stands ready. Takes tens of milliseconds when it has to fill one, more ahead of time.
+    /// [`LogError::Full`] may leave a short one, if one is wanted.
     pub(crate) fn prepare(&self, haste: Haste) -> Result<(), LogError> {
         let _filling = self.filling.lock();
-        if self.is_ready() || self.reuse_retired()? {
+        if self.is_ready() || self.reuse_retired()? || self.lengthen(haste)? {
             return Ok(());
         }
         let path = self.layout.spare_new();
         self.remove_if_there(&path)?;
-        if let Err(error) = self.fill(&path, haste) {
-            // Half a file only takes room; if it cannot be removed, the next start does it.
-            let _ = self.disk.remove(&path);
-            return Err(match error {
-                LogError::Full { path, .. } => LogError::Full { path, bytes: self.file_bytes },
-                other => other,
-            });
-        }
+        let ready_bytes = match self.create(&path, haste) {
+            Ok(bytes) if bytes > 0 => bytes,
+            other => {
+                // Half a file only takes room; if it cannot be removed, the next start does it.
+                let _ = self.disk.remove(&path);
+                return other.and_then(|_| self.full());
+            }
+        };
         let spare = self.layout.spare();
         self.disk.rename(&path, &spare).map_err(|error| LogError::refused("rename to", &spare, error))?;
         self.sync_folder()?;
-        self.stock.lock().is_ready = true;
-        Ok(())
+        self.stock.lock().ready_bytes = ready_bytes;
+        if ready_bytes < self.file_bytes { self.full() } else { Ok(()) }
+    }
+
+    fn full(&self) -> Result<(), LogError> {
+        Err(LogError::Full { path: self.layout.spare(), bytes: self.file_bytes })
     }
 
     /// Makes the retired file that was kept the spare. False if there is none.
     fn reuse_retired(&self) -> Result<bool, LogError> {
         let mut stock = self.stock.lock();
         let Some(number) = stock.retired.take() else { return Ok(false) };
-        self.reuse(number, &mut stock)?;
+        self.reuse(number, self.file_bytes, &mut stock)?;
         Ok(true)
     }
 
-    fn fill(&self, path: &Path, haste: Haste) -> Result<(), LogError> {
-        let file = self
-            .disk
-            .open(path, OpenMode::CreateNew)
-            .map_err(|error| LogError::refused("create", path, error))?;
+    /// Lets a short spare grow as far as there is room. False if there is none; an error unless it is whole then.
+    fn lengthen(&self, haste: Haste) -> Result<bool, LogError> {
+        // Nobody may take it meanwhile.
+        let mut stock = self.stock.lock();
+        let from = stock.ready_bytes;
+        if from == 0 {
+            return Ok(false);
+        }
+        let spare = self.layout.spare();
+        let file = self.open(&spare, OpenMode::Write)?;
+        match self.fill_some(&*file, &spare, from, haste) {
+            Ok(bytes) => stock.ready_bytes = bytes.max(from),
+            Err(error) => {
+                // Of what a failed sync covered nothing is known.
+                stock.ready_bytes = 0;
+                return Err(error);
+            }
+        }
+        if stock.ready_bytes < self.file_bytes { self.full().map(|()| true) } else { Ok(true) }
+    }
+
+    /// Answers the length of the new file, 0 if it is of no use.
+    fn create(&self, path: &Path, haste: Haste) -> Result<u64, LogError> {
+        let file = self.open(path, OpenMode::CreateNew)?;
+        self.fill_some(&*file, path, 0, haste)
+    }
+
+    /// Makes a file whole, or, on a full disk, as long as is wanted and at least half of what is left: segments and a checkpoint need room
+    /// as well. Answers its length then, all of it durable.
+    fn fill_some(&self, file: &dyn DiskFile, path: &Path, from: u64, haste: Haste) -> Result<u64, LogError> {
+        let mut length = self.fill(file, path, (from, self.file_bytes), haste)?;
+        if length < self.file_bytes {
+            let (found, wanted) = (length - from, self.wanted.load(Ordering::Relaxed));
+            let kept = (found / 2).max(wanted.min(found / 8 * 7)) / PAGE_BYTES as u64 * PAGE_BYTES as u64;
+            let is_of_use = wanted > 0 && haste == Haste::Now && kept >= self.shortest();
+            length = if is_of_use { from + kept } else { from };
+            file.set_len(length).map_err(|error| LogError::io("cut", path, error))?;
+        }
+        file.sync_data().map_err(|error| LogError::io("sync", path, error))?;
+        Ok(length)
+    }
+
+    /// Writes zeros as far as there is room; answers where they end.
+    fn fill(
+        &self,
+        file: &dyn DiskFile,
+        path: &Path,
+        (from, to): (u64, u64),
+        haste: Haste,
+    ) -> Result<u64, LogError> {
         let zeros = vec![0; FILL_BYTES.min(self.file_bytes as usize)];
-        let mut at = 0;
-        while at < self.file_bytes {
-            let length = (self.file_bytes - at).min(zeros.len() as u64) as usize;
-            file.write_all_at(&zeros[..length], at).map_err(|error| LogError::io("fill", path, error))?;
+        let mut at = from;
+        while at < to {
+            let length = (to - at).min(zeros.len() as u64) as usize;
+            match file.write_all_at(&zeros[..length], at).map_err(|error| LogError::io("fill", path, error)) {
+                Err(error) if error.is_full() => break,
+                other => other?,
+            }
             at += length as u64;
             if haste == Haste::Ahead && at.is_multiple_of(FILL_SYNC_BYTES) {
                 file.sync_data().map_err(|error| LogError::io("sync", path, error))?;
             }
         }
-        file.sync_data().map_err(|error| LogError::io("sync", path, error))
+        Ok(at)
     }
 
-    /// Waits for a spare, or prepares one. It is gone once [`Taken::used`] is called.
+    /// Waits for a spare, or prepares one; a short one is taken as well. It is gone once [`Taken::used`] is called.
     pub(crate) fn take(&self) -> Result<Taken<'_>, LogError> {
         loop {
             let stock = self.stock.lock();
-            if stock.is_ready {
+            if stock.ready_bytes > 0 {
                 return Ok(Taken { stock });
             }
             drop(stock);
@@ -147,37 +236,52 @@ impl Spares {
         }
     }
 
-    /// A journal file that is no longer needed becomes the spare or the next one, or goes.
+    /// A journal file that is no longer needed becomes the spare or the next one, or goes. A short one is better than none: whoever starts
+    /// next must have one to go on in.
     pub(crate) fn retire(&self, number: u64) -> Result<(), LogError> {
         let path = self.layout.journal_file(number);
         let mut stock = self.stock.lock();
         // It may have been kept before.
         stock.retired = stock.retired.filter(|kept| *kept != number);
-        let is_wanted = !stock.is_ready || stock.retired.is_none();
-        if !is_wanted || !self.has_full_length(&path) {
-            drop(stock);
-            self.remove_if_there(&path)?;
-            return self.sync_folder();
-        }
-        if stock.is_ready {
+        // One that cannot be looked at goes.
+        let length = self.length_of(&path).unwrap_or(0);
+        if length == self.file_bytes && stock.ready_bytes == length && stock.retired.is_none() {
             stock.retired = Some(number);
             return Ok(());
         }
-        self.reuse(number, &mut stock)
+        if (stock.ready_bytes + 1..=self.file_bytes).contains(&length) {
+            return self.reuse(number, length, &mut stock);
+        }
+        drop(stock);
+        self.remove_if_there(&path)?;
+        self.sync_folder()
     }
 
-    fn reuse(&self, number: u64, stock: &mut Stock) -> Result<(), LogError> {
+    fn reuse(&self, number: u64, length: u64, stock: &mut Stock) -> Result<(), LogError> {
         let (path, spare) = (self.layout.journal_file(number), self.layout.spare());
         self.disk.rename(&path, &spare).map_err(|error| LogError::refused("rename to", &spare, error))?;
         self.sync_folder()?;
-        stock.is_ready = true;
+        stock.ready_bytes = length;
         Ok(())
     }
 
     /// True when the journal file at a path can be the next spare.
     pub(crate) fn has_full_length(&self, path: &Path) -> bool {
-        let file = self.disk.open(path, OpenMode::Read);
-        file.and_then(|file| file.len()).is_ok_and(|length| length == self.file_bytes)
+        self.length_of(path).is_ok_and(|length| length == self.file_bytes)
+    }
+
+    /// Bytes of a file, 0 if there is none.
+    fn length_of(&self, path: &Path) -> Result<u64, LogError> {
+        match self.disk.open(path, OpenMode::Read) {
+            Ok(file) => file.len().map_err(|error| LogError::refused("measure", path, error)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(LogError::refused("open", path, error)),
+        }
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn DiskFile>, LogError> {
+        let action = if mode == OpenMode::CreateNew { "create" } else { "open" };
+        self.disk.open(path, mode).map_err(|error| LogError::refused(action, path, error))
     }
 
     fn remove_if_there(&self, path: &Path) -> Result<(), LogError> {
@@ -201,9 +305,14 @@ pub(crate) struct Taken<'a> {
 }
 
 impl Taken<'_> {
+    /// Its length.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.stock.ready_bytes
+    }
+
     /// It now has another name.
     pub(crate) fn used(mut self) {
-        self.stock.is_ready = false;
+        self.stock.ready_bytes = 0;
     }
 }
 

@@ -238,7 +238,7 @@ pub(crate) fn fill_until_refused() -> (SimDisk, SimClock, Life) {
 fn a_full_disk_refuses_reads_on_and_recovers_by_itself() {
     let (disk, clock, mut life) = fill_until_refused();
     life.look().unwrap();
-    life.play(&Step::Append { name: "orders", count: 1, bytes: 10 }).unwrap();
+    life.play(&Step::Append { name: "orders", count: 2, bytes: 3000 }).unwrap();
     assert!(life.commit().is_err_and(|error| error.is_full()), "still no room");
     life.look().unwrap();
 

@@ -89,6 +89,56 @@ fn a_start_on_a_full_disk_can_be_crashed_at_each_of_its_steps() {
 }
 
 #[test]
+fn going_on_in_a_short_journal_file_can_be_crashed_at_each_of_its_steps() {
+    let (full, promises, loss) = left_full().remove(0);
+    let more = Step::Append { name: "orders", count: 40, bytes: 3000 };
+    let mut steps = vec![Step::Trim { name: "orders", keep: 1 }, Step::Commit, Step::Scribe];
+    for _ in 0..2 {
+        steps.extend([more.clone(), Step::Commit, Step::Scribe, Step::Look]);
+    }
+    // What is left of the file before is used up, a page at a time.
+    for _ in 0..260 {
+        steps.extend([Step::Trim { name: "orders", keep: 1 }, Step::Commit]);
+    }
+    steps.extend([Step::Scribe, more, Step::Commit, Step::Look]);
+    let play = |cut: Option<u64>| {
+        let disk = full.kill();
+        let mut life = start(&disk, &SimClock::at(2000), promises.clone(), loss);
+        // Less than a journal file, and less than its reserve.
+        disk.set_capacity(Some(disk.used_bytes() + (600 << 10)));
+        let begun = disk.operations();
+        if let Some(cut) = cut {
+            disk.cut_power_after(begun + cut);
+        }
+        match life.play_all(&steps) {
+            Ok(()) | Err(End::Power) => {}
+            Err(End::Broken(broken)) => panic!("cut after {cut:?}: {broken}"),
+        }
+        (disk, life.promises, begun)
+    };
+    let (whole, _, begun) = play(None);
+    let grows = |line: &String| line.starts_with("write") && line.contains("journal/spare");
+    let begins = |line: &String| line.contains(".journal") && line.starts_with("rename");
+    assert!(whole.trace().iter().any(grows), "no short spare");
+    assert!(whole.trace().iter().any(begins), "it did not go on in it");
+    let trace = whole.trace();
+    assert_eq!(trace.len() as u64, whole.operations());
+    let is_of_interest = |(at, line): &(usize, &String)| {
+        at % 16 == 0 || ["spare", "rename", "checkpoint"].iter().any(|word| line.contains(word))
+    };
+    let cuts = trace[begun as usize..].iter().enumerate().filter(is_of_interest);
+    for cut in cuts.map(|(at, _)| at as u64) {
+        let (disk, promises, _) = play(Some(cut));
+        for survival in [Survival::Nothing, Survival::Everything, Survival::Seeded(cut)] {
+            let after = disk.crash(survival);
+            fill(&after);
+            recover_twice(&after, &promises, Loss::Power)
+                .unwrap_or_else(|broken| panic!("cut after {cut}, {survival:?}: {broken}"));
+        }
+    }
+}
+
+#[test]
 fn any_number_of_starts_on_a_full_disk_use_nothing_up() {
     let (disk, promises, loss) = left_full().remove(0);
     let mut promises = promises;
