@@ -57,8 +57,8 @@ pub use resolving::Resolution;
 pub(crate) use resolving::{NotResolved, Resolving};
 pub(crate) use scan::{ScanSlots, Scanner};
 pub use settings::{
-    SubscriptionName, SubscriptionNameError, SubscriptionRef, SubscriptionSettings,
-    SubscriptionSettingsError, dead_letter_topic,
+    DEAD_LETTERS_SUBSCRIPTION, SubscriptionName, SubscriptionNameError, SubscriptionRef,
+    SubscriptionSettings, SubscriptionSettingsError, dead_letter_topic,
 };
 pub use start::{JoinOptions, Seek};
 pub use token::{TOKEN_BYTES, Token};

@@ -52,11 +52,12 @@ pub use broker::{Broker, BrokerConfig};
 pub use doctor::{examine, examine_on};
 pub use draft::{Draft, Refused};
 pub use durable::{
-    DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
-    DEAD_TOPIC, DeadLetter, DeadLetterQuery, Delivered, Fate, JoinOptions, Listed, Member, MemberDescription,
-    MemberEnd, Outcome, OutcomeError, Resolution, Seek, SettleError, SubscriptionDescription,
-    SubscriptionError, SubscriptionName, SubscriptionNameError, SubscriptionRef, SubscriptionSettings,
-    SubscriptionSettingsError, TOKEN_BYTES, Token, Trace, TraceStep, Window, WindowSetter, dead_letter_topic,
+    DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_LETTERS_SUBSCRIPTION, DEAD_OFFSET, DEAD_REASON,
+    DEAD_SUBSCRIPTION, DEAD_TOPIC, DeadLetter, DeadLetterQuery, Delivered, Fate, JoinOptions, Listed, Member,
+    MemberDescription, MemberEnd, Outcome, OutcomeError, Resolution, Seek, SettleError,
+    SubscriptionDescription, SubscriptionError, SubscriptionName, SubscriptionNameError, SubscriptionRef,
+    SubscriptionSettings, SubscriptionSettingsError, TOKEN_BYTES, Token, Trace, TraceStep, Window,
+    WindowSetter, dead_letter_topic,
 };
 pub use error::{
     CreateTopicError, DeleteTopicError, OpenError, PublishError, PurgeTopicError, ShutdownError,

@@ -316,6 +316,34 @@ async fn a_subscription_cannot_be_its_own_dead_letter_topic() {
 }
 
 #[tokio::test]
+async fn only_the_broker_says_how_the_subscription_of_unresolved_dead_letters_is_created() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    let (name, keeper) = (named("orders", "billing"), named("orders.billing.dlq", "dlq"));
+    let _member = bury(&broker, &name, SubscriptionSettings::default(), numbered(2)).await;
+    let hiding = || SubscriptionSettings {
+        filter: "metadata['kind'] == 'none'".to_owned(),
+        expiry_ms: Some(1000),
+        attempts_max: 1,
+        ..SubscriptionSettings::default()
+    };
+    let created = broker.create_subscription(&keeper, Start::Latest, hiding()).await;
+    assert!(matches!(created, Err(SubscriptionError::Reserved(_))), "{created:?}");
+    // On any other topic as well, because dead letters may go there some day.
+    let options = || JoinOptions { create: Some((Start::Latest, hiding())), ..JoinOptions::default() };
+    let elsewhere = broker.join(&named("orders", "dlq"), options()).await.map(drop);
+    assert!(matches!(elsewhere, Err(SubscriptionError::Reserved(_))), "{elsewhere:?}");
+
+    // Whoever is the first to work through them gets all of them, as often as it takes.
+    let mut member = broker.join(&keeper, options()).await.unwrap();
+    assert!(member.has_created());
+    let settings = member.settings();
+    assert_eq!((settings.filter.as_str(), settings.expiry_ms, settings.attempts_max), ("", None, 0));
+    assert_eq!(next(&mut member, 2).await[0].message.offset, 0);
+    assert_eq!(unresolved(&broker, &name).await, 2);
+}
+
+#[tokio::test]
 async fn whoever_consumes_dead_letters_as_a_member_leaves_their_facts_alone() {
     let folder = tempfile::tempdir().unwrap();
     let broker = open(folder.path());

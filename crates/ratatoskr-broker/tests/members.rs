@@ -134,9 +134,9 @@ async fn a_token_leads_to_its_topic_until_the_subscription_is_gone() {
         let options = JoinOptions { member: String::new(), window: Window::default(), create };
         let mut member = broker.join(&name, options).await.unwrap();
         let number = member.next_batch().await.unwrap()[0].token.subscription();
-        assert_eq!(broker.topic_of_subscription(number), Some(topic));
+        assert_eq!(broker.subscription_numbered(number).map(|found| found.topic), Some(topic));
         broker.delete_subscription(&name).await.unwrap();
-        assert_eq!(broker.topic_of_subscription(number), None);
+        assert_eq!(broker.subscription_numbered(number), None);
     }
 }
 

@@ -41,7 +41,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
-use ratatoskr_broker::{Broker, TopicName};
+use ratatoskr_broker::{Broker, SubscriptionRef};
 use tokio::sync::watch;
 
 pub use action::Action;
@@ -66,7 +66,7 @@ use policy::Policy;
 /// Who a call is by when nobody is asked.
 const NOBODY: &str = "anonymous";
 
-/// Subscriptions whose topics are remembered; when there are more, all are forgotten.
+/// Subscriptions that are remembered; when there are more, all are forgotten.
 const SUBSCRIPTIONS_KNOWN_MAX: usize = 10_000;
 
 /// How callers are told apart.
@@ -97,8 +97,8 @@ pub(crate) struct Access {
     changed: watch::Sender<u64>,
     pub(crate) audit: Audit,
     pub(crate) counts: Counts,
-    /// Topics of subscriptions that messages were settled of, by the subscription's number, which is never given twice.
-    topics_of: RwLock<HashMap<u32, TopicName>>,
+    /// Subscriptions that messages were settled of, by their number, which is never given twice.
+    subscriptions: RwLock<HashMap<u32, SubscriptionRef>>,
     /// Held by whoever looks what topics hold, or takes over a policy: one at a time.
     looking: Mutex<()>,
     /// Whether callers are asked who they are.
@@ -122,7 +122,7 @@ impl Access {
             changed: watch::channel(0).0,
             audit,
             counts: Counts::default(),
-            topics_of: RwLock::default(),
+            subscriptions: RwLock::default(),
             looking: Mutex::default(),
             started: Instant::now(),
         })
@@ -176,18 +176,18 @@ impl Access {
         self.asks
     }
 
-    /// The topic of a subscription; `None` if it is gone.
-    fn topic_of(&self, broker: &Broker, subscription: u32) -> Option<TopicName> {
-        if let Some(known) = self.topics_of.read().get(&subscription) {
+    /// A subscription by its number; `None` if it is gone.
+    fn subscription(&self, broker: &Broker, number: u32) -> Option<SubscriptionRef> {
+        if let Some(known) = self.subscriptions.read().get(&number) {
             return Some(known.clone());
         }
-        let topic = broker.topic_of_subscription(subscription)?;
-        let mut known = self.topics_of.write();
+        let subscription = broker.subscription_numbered(number)?;
+        let mut known = self.subscriptions.write();
         if known.len() >= SUBSCRIPTIONS_KNOWN_MAX {
             known.clear();
         }
-        known.insert(subscription, topic.clone());
-        Some(topic)
+        known.insert(number, subscription.clone());
+        Some(subscription)
     }
 
     /// Says who calls, by the value of the `authorization` header if there is one, else by the peer's certificate. This is the

@@ -21,7 +21,8 @@ use futures_core::future::BoxFuture;
 use futures_util::stream::{self, FuturesOrdered};
 use futures_util::{FutureExt, StreamExt};
 use ratatoskr_broker::{
-    Broker, Durability, JoinOptions, Member, MemberEnd, Start, SubscriptionRef, SubscriptionSettings,
+    Broker, DEAD_LETTERS_SUBSCRIPTION, Durability, JoinOptions, Member, MemberEnd, Start, SubscriptionRef,
+    SubscriptionSettings,
 };
 use ratatoskr_proto as wire;
 use ratatoskr_proto::consume_request::Step as Ask;
@@ -156,12 +157,16 @@ pub(crate) struct Joiner<'a> {
 }
 
 impl Joiner<'_> {
-    /// Whoever calls may subscribe to the topic; whether they may create a missing subscription is found out here.
+    /// Whoever calls may subscribe to the topic; whether they may resolve its dead letters, or create a missing subscription is found out here.
     pub(crate) async fn join(
         &self,
         name: &SubscriptionRef,
         mut options: JoinOptions,
     ) -> Result<Member, Status> {
+        if name.name.as_str() == DEAD_LETTERS_SUBSCRIPTION {
+            // What is acked there is resolved.
+            self.gate.may(Action::Manage, name.topic.as_str())?;
+        }
         options.create = self.allowed(name, options.create)?;
         let (gate, created) = (self.gate.clone(), name.clone());
         let joining = self.broker.join_noting(name, options, move || gate.note_created(&created));

@@ -154,7 +154,14 @@ pub(crate) async fn ack(
             None => None,
             // By the topic the id itself says, before anybody looks for a lease, which comes and goes.
             Some(topic) if !gate.may_unnamed(Action::Subscribe, topic.as_str())? => None,
-            Some(_) => broker.token_of(id).await.map_err(|error| status::settle_status(&error))?,
+            Some(_) => {
+                let token = broker.token_of(id).await.map_err(|error| status::settle_status(&error))?;
+                match token {
+                    // The lease may be one of a subscription that takes more.
+                    Some(token) if gate.settlements(broker).may(token)? => Some(token),
+                    _ => None,
+                }
+            }
         }
     } else {
         let token = Token::parse(&request.token).ok_or_else(|| {

@@ -372,6 +372,9 @@ pub(crate) fn subscription_status(error: &SubscriptionError) -> Status {
         SubscriptionError::AlreadyExists(name) => {
             named(Failure::new(Code::AlreadyExists, "SUBSCRIPTION_EXISTS"), name)
         }
+        SubscriptionError::Reserved(name) => {
+            named(Failure::new(Code::InvalidArgument, "RESERVED_NAME").field("name"), name)
+        }
         SubscriptionError::Settings(_) => {
             Failure::new(Code::InvalidArgument, "INVALID_SETTINGS").field("settings").status(error)
         }

@@ -213,6 +213,66 @@ async fn a_default_dead_letter_topic_needs_no_leave_of_the_subscription_it_was_m
 }
 
 #[tokio::test]
+async fn dead_letters_are_resolved_by_acks_of_those_who_may_manage_their_topic_and_nobody_else() {
+    let letters = "[roles.letters]\nallow = [{ actions = [\"subscribe\"], topics = [\"*.dlq\"] }]\n";
+    let identities = [("root", "roles = [\"root\"]"), ("reader", "roles = [\"letters\"]")];
+    let policy = PolicyFile::new(&identities, &format!("{ROLES}{letters}"));
+    let fixture = policy.serve();
+    let (mut root, mut reader) =
+        (policy.client(&fixture, "root").await, policy.client(&fixture, "reader").await);
+    root.publish(message("orders", "one")).await.unwrap();
+    let handed = pull(&mut root, 20_000).await.unwrap().remove(0);
+    let reject = wire::settlement::Outcome::Reject(wire::Reject { reason: "no".into() });
+    let settlement = wire::Settlement { token: handed.token, outcome: Some(reject) };
+    let settle = wire::SettleRequest { settlements: vec![settlement], messages: Vec::new() };
+    root.settle(settle).await.unwrap();
+    let dead = TopicName::parse("orders.billing.dlq").unwrap();
+    until("the dead letter is there", async || fixture.broker.topic_exists(&dead)).await;
+
+    let keeper = wire::SubscriptionName { topic: dead.to_string(), subscription: "dlq".into() };
+    let pulled = |wait_ms| wire::PullRequest {
+        name: Some(keeper.clone()),
+        messages_max: 1,
+        wait_ms,
+        ..Default::default()
+    };
+    let open = wire::ConsumeOpen { name: Some(keeper.clone()), ..Default::default() };
+    let open = wire::ConsumeRequest { step: Some(wire::consume_request::Step::Open(open)) };
+    let subscribe =
+        wire::SubscribeRequest { topic: dead.to_string(), subscription: "dlq".into(), ..Default::default() };
+    let joined = [
+        reader.pull(pulled(0)).await.map(drop),
+        reader.consume(tokio_stream::iter([open])).await.map(drop),
+        reader.subscribe(subscribe.clone()).await.map(drop),
+    ];
+    for joined in joined {
+        assert_eq!(joined.unwrap_err().code(), Code::PermissionDenied);
+    }
+    // They may read the letters all the same.
+    let plain = wire::SubscribeRequest { subscription: String::new(), ..subscribe };
+    reader.subscribe(plain).await.unwrap();
+
+    let letter = root.pull(pulled(20_000)).await.unwrap().into_inner().messages.remove(0);
+    let ack = |token: &[u8], id: &str| wire::AckRequest {
+        token: token.to_vec().into(),
+        message_id: id.to_owned(),
+        success: true,
+        ..Default::default()
+    };
+    for by in [ack(&letter.token, ""), ack(&[], &letter.id)] {
+        let status = reader.ack(by).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+    }
+    let settle = wire::Settlement {
+        token: letter.token.clone(),
+        outcome: Some(wire::settlement::Outcome::Ack(wire::Done {})),
+    };
+    let settle = wire::SettleRequest { settlements: vec![settle], messages: Vec::new() };
+    assert_eq!(reader.settle(settle).await.unwrap_err().code(), Code::PermissionDenied);
+    assert!(root.ack(ack(&letter.token, "")).await.unwrap().into_inner().acknowledged);
+}
+
+#[tokio::test]
 async fn nobody_publishes_what_the_broker_says_of_dead_letters() {
     let policy = PolicyFile::new(&[("root", "roles = [\"root\"]")], ROLES);
     let fixture = policy.serve();

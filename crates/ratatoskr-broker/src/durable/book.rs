@@ -228,6 +228,9 @@ pub(crate) struct Books {
     all: Mutex<Shelf>,
 }
 
+/// Subscriptions that are looked at before others get at them.
+const LOOK_STEP: usize = 256;
+
 #[derive(Default)]
 struct Shelf {
     /// Shared with the checkpoint being written: a book that changes meanwhile is copied.
@@ -358,9 +361,23 @@ impl Books {
         guard.books.get(&number).filter(|book| book.is_open).map(|book| book.number)
     }
 
-    /// Whether a subscription is like this.
-    pub(crate) fn any(&self, is_meant: impl FnMut(&Book) -> bool) -> bool {
-        self.all.lock().iter().any(is_meant)
+    /// Whether a subscription is like this. Looked at in steps: settlements wait for one of them at most.
+    pub(crate) fn any(&self, mut is_meant: impl FnMut(&Book) -> bool) -> bool {
+        let mut from = 0;
+        loop {
+            let all = self.all.lock();
+            let mut last = None;
+            for (number, book) in all.books.range(from..).take(LOOK_STEP) {
+                if is_meant(book) {
+                    return true;
+                }
+                last = Some(*number);
+            }
+            match last {
+                Some(number) => from = number + 1,
+                None => return false,
+            }
+        }
     }
 
     /// How far the schedule is worked off.

@@ -1,6 +1,6 @@
 //! Looking at messages without leasing them: peeking, and dead letters. What is done about those: [`super::resolving`].
 //!
-//! Dead letters are an ordinary topic. What is still to be done about them is a subscription on it, [`CARETAKER`]: listed is what
+//! Dead letters are an ordinary topic. What is still to be done about them is a subscription on it, [`DEAD_LETTERS_SUBSCRIPTION`]: listed is what
 //! it has not settled, dropping settles there, and redriving settles there and appends to the origin topic in one step,
 //! addressed to the subscription they came from, so that no other sees them again. Several subscriptions may share such a topic: whose
 //! a letter is, its own metadata say, which count only in a record that the broker has marked as a dead letter.
@@ -15,16 +15,16 @@ use super::burial::{
     DEAD_TOPIC,
 };
 use super::desk::{Facts, passes};
+use super::ownership::keeping;
 use super::request::SubscriptionError;
 use super::resolving::AT_ONCE;
 use super::scan::{Found, Page, ScanError, Unsettled, scan};
-use super::settings::{CARETAKER, SubscriptionName, SubscriptionRef, SubscriptionSettings};
+use super::settings::{DEAD_LETTERS_SUBSCRIPTION, SubscriptionName, SubscriptionRef};
 use crate::broker::Broker;
 use crate::filter::{Filter, FilterFacts as _};
 use crate::id::{IdMask, MessageId};
 use crate::limits::SCAN_PAGE_BYTES_MAX;
 use crate::message::Message;
-use crate::subscription::Start;
 use crate::topic::Topic;
 
 /// Reasons told apart when dead letters are counted.
@@ -213,17 +213,11 @@ impl Broker {
         let Some(topic) = self.core().topic(&settings.dead_letters(owner)?) else { return Ok(None) };
         let name = SubscriptionRef {
             topic: topic.name.clone(),
-            name: SubscriptionName::parse(CARETAKER).expect("the name is one of ours"),
+            name: SubscriptionName::parse(DEAD_LETTERS_SUBSCRIPTION).expect("the name is one of ours"),
         };
         if self.find_subscription(&name).is_err() {
-            let settings = SubscriptionSettings {
-                // A letter nobody could handle is where it belongs: it stays, with the facts it has.
-                dead_letter_topic: Some(name.topic.to_string()),
-                attempts_max: 0,
-                ..SubscriptionSettings::default()
-            };
-            match self.create_subscription(&name, Start::Earliest, settings).await {
-                Ok(_) | Err(SubscriptionError::AlreadyExists(_)) => {}
+            match self.create(&name, keeping(&name.topic), None).await {
+                Ok(()) | Err(SubscriptionError::AlreadyExists(_)) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -313,6 +307,7 @@ fn letter(message: Message) -> DeadLetter {
 mod tests {
     use ratatoskr_log::{RecordBatch, RecordFacts};
 
+    use super::super::settings::SubscriptionSettings;
     use super::*;
     use crate::broker::BrokerConfig;
     use crate::command::{Records, Target};
@@ -320,6 +315,7 @@ mod tests {
     use crate::message::Terms;
     use crate::name::TopicName;
     use crate::settings::TopicSettings;
+    use crate::subscription::Start;
 
     #[tokio::test]
     async fn only_what_the_broker_has_set_aside_is_a_dead_letter() {

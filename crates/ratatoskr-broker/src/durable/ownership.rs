@@ -4,11 +4,48 @@
 //! subscription it is for. Nobody had to choose the name, so nobody was asked whether they may write there: that is harmless only while
 //! the topic is the subscription's own.
 
-use super::settings::{CARETAKER, SubscriptionRef, dead_letter_topic};
+use super::request::SubscriptionError;
+use super::settings::{DEAD_LETTERS_SUBSCRIPTION, SubscriptionRef, SubscriptionSettings, dead_letter_topic};
+use super::start::Creation;
 use crate::broker::Broker;
 use crate::name::TopicName;
+use crate::subscription::Start;
+
+/// How the subscription that knows unresolved dead letters is created, whoever makes that necessary.
+pub(super) fn keeping(topic: &TopicName) -> Creation {
+    let settings = SubscriptionSettings {
+        // A letter nobody could handle is where it belongs: it stays, with the facts it has.
+        dead_letter_topic: Some(topic.to_string()),
+        attempts_max: 0,
+        ..SubscriptionSettings::default()
+    };
+    (Start::Earliest, settings)
+}
 
 impl Broker {
+    /// How a subscription is created by whoever joins it while it is missing: as they ask, except for the one that knows unresolved dead
+    /// letters, which there is on topics of dead letters only.
+    pub(super) fn creation(
+        &self,
+        name: &SubscriptionRef,
+        asked: Creation,
+    ) -> Result<Creation, SubscriptionError> {
+        if name.name.as_str() != DEAD_LETTERS_SUBSCRIPTION {
+            return Ok(asked);
+        }
+        if self.gets_dead_letters(&name.topic) {
+            return Ok(keeping(&name.topic));
+        }
+        Err(SubscriptionError::Reserved(name.clone()))
+    }
+
+    /// Whether dead letters of any subscription go to this topic, or the broker made it for some.
+    fn gets_dead_letters(&self, topic: &TopicName) -> bool {
+        let core = self.core();
+        core.topic(topic).is_some_and(|topic| topic.settings().dead_letters_of.is_some())
+            || core.books.any(|book| book.settings.dead_letter_topic.as_deref() == Some(topic.as_str()))
+    }
+
     /// Whether there is a subscription of this name.
     pub fn subscription_exists(&self, name: &SubscriptionRef) -> bool {
         self.find_subscription(name).is_ok()
@@ -33,7 +70,8 @@ impl Broker {
         !core.books.any(|book| {
             let is_itself = Some(book.topic) == own && book.name == name.name;
             // Looks after the letters there, and leaves them where they are.
-            let is_caretaker = Some(book.topic) == dead_number && book.name.as_str() == CARETAKER;
+            let is_caretaker =
+                Some(book.topic) == dead_number && book.name.as_str() == DEAD_LETTERS_SUBSCRIPTION;
             let goes_there = match &book.settings.dead_letter_topic {
                 Some(given) => given == dead.as_str(),
                 // By default only subscriptions of one topic can meet.

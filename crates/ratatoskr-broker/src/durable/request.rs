@@ -92,6 +92,12 @@ pub enum SubscriptionError {
     /// There is one already.
     #[error("topic {} already has a subscription {}", .0.topic, .0.name)]
     AlreadyExists(SubscriptionRef),
+    /// Only the broker creates a subscription of this name.
+    #[error(
+        "subscription name \"{}\" is the broker's own: it creates that subscription on a topic of dead letters, with settings of its own, when they are first \
+         listed or worked through; choose another name", .0.name
+    )]
+    Reserved(SubscriptionRef),
     /// A setting cannot be.
     #[error(transparent)]
     Settings(#[from] SubscriptionSettingsError),

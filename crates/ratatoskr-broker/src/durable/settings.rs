@@ -11,8 +11,9 @@ use crate::limits::{
 };
 use crate::name::{TopicName, TopicNameError};
 
-/// The name of the subscription on a topic of dead letters that knows which of them are still to be resolved.
-pub(crate) const CARETAKER: &str = "dlq";
+/// The name of the subscription on a topic of dead letters that knows which of them are still to be resolved. Only the broker creates it: its place
+/// and settings decide which letters are listed, and for how long.
+pub const DEAD_LETTERS_SUBSCRIPTION: &str = "dlq";
 
 /// A valid name of a durable subscription, unique on its topic; same letters and length as a topic's name.
 ///
@@ -220,8 +221,8 @@ impl SubscriptionSettings {
         }
         // Only what looks after dead letters leaves them where they are, and never counts their attempts.
         match (name.name.as_str(), self.attempts_max) {
-            (CARETAKER, 0) => Ok(self),
-            (CARETAKER, _) => {
+            (DEAD_LETTERS_SUBSCRIPTION, 0) => Ok(self),
+            (DEAD_LETTERS_SUBSCRIPTION, _) => {
                 out_of_range("attempts_max", self.attempts_max.to_string(), "0 where dead letters end")
             }
             _ => Err(SubscriptionSettingsError::OwnTopic { topic: dead }),
@@ -300,7 +301,8 @@ mod tests {
         };
         let refused = own.clone().validate(&name()).unwrap_err();
         assert!(matches!(refused, SubscriptionSettingsError::OwnTopic { .. }), "{refused}");
-        let caretaker = SubscriptionRef { name: SubscriptionName::parse(CARETAKER).unwrap(), ..name() };
+        let caretaker =
+            SubscriptionRef { name: SubscriptionName::parse(DEAD_LETTERS_SUBSCRIPTION).unwrap(), ..name() };
         own.clone().validate(&caretaker).unwrap();
         let refused = SubscriptionSettings { attempts_max: 3, ..own }.validate(&caretaker).unwrap_err();
         assert_eq!(refused.to_string(), "setting attempts_max is 3; allowed are 0 where dead letters end");

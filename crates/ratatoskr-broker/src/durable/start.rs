@@ -13,7 +13,7 @@ use super::happening::Happening;
 use super::member::{Member, Seat};
 use super::registration::Registration;
 use super::request::{Changed, CreatedBy, DoneReply, Fate, Move, Request, SettleError, SubscriptionError};
-use super::settings::{SubscriptionRef, SubscriptionSettings};
+use super::settings::{DEAD_LETTERS_SUBSCRIPTION, SubscriptionRef, SubscriptionSettings};
 use super::token::Token;
 use crate::broker::Broker;
 use crate::core::Core;
@@ -40,6 +40,9 @@ pub struct JoinOptions {
     pub create: Option<(Start, SubscriptionSettings)>,
 }
 
+/// Where a subscription begins, and its settings.
+pub(super) type Creation = (Start, SubscriptionSettings);
+
 /// Where a subscription is to go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seek {
@@ -59,14 +62,17 @@ impl Broker {
         start: Start,
         settings: SubscriptionSettings,
     ) -> Result<SubscriptionDescription, SubscriptionError> {
+        if name.name.as_str() == DEAD_LETTERS_SUBSCRIPTION {
+            return Err(SubscriptionError::Reserved(name.clone()));
+        }
         self.create(name, (start, settings), None).await?;
         self.describe_subscription(name).await
     }
 
-    async fn create(
+    pub(super) async fn create(
         &self,
         name: &SubscriptionRef,
-        (start, settings): (Start, SubscriptionSettings),
+        (start, settings): Creation,
         created_by: Option<CreatedBy>,
     ) -> Result<(), SubscriptionError> {
         let settings = settings.validate(name)?;
@@ -242,6 +248,7 @@ impl Broker {
         }
         let (subscription, has_created) = match (self.find_subscription(name), create) {
             (Err(SubscriptionError::NotFound(_)), Some(create)) => {
+                let create = self.creation(name, create)?;
                 let created_by = CreatedBy { member: member.clone(), note: Box::new(note) };
                 match self.create(name, create, Some(created_by)).await {
                     Ok(()) => (self.find_subscription(name)?, true),
@@ -331,11 +338,11 @@ impl Broker {
         Ok(tokens.first().copied())
     }
 
-    /// The topic of a subscription, by the number its tokens have; `None` if it is gone. Numbers are never given twice.
-    pub fn topic_of_subscription(&self, number: u32) -> Option<TopicName> {
+    /// A subscription, by the number its tokens have; `None` if it is gone. Numbers are never given twice.
+    pub fn subscription_numbered(&self, number: u32) -> Option<SubscriptionRef> {
         let core = self.core();
-        let topic = core.books.with(number, |book| book.topic)?;
-        core.topic_numbered(topic).map(|topic| topic.name.clone())
+        let (topic, name) = core.books.with(number, |book| (book.topic, book.name.clone()))?;
+        core.topic_numbered(topic).map(|topic| SubscriptionRef { topic: topic.name.clone(), name })
     }
 
     pub(super) fn topic_of(&self, name: &SubscriptionRef) -> Result<Arc<Topic>, SubscriptionError> {

@@ -26,7 +26,7 @@ impl Token {
         bytes
     }
 
-    /// The number of the subscription it is of; [`Broker::topic_of_subscription`](crate::Broker::topic_of_subscription) knows more.
+    /// The number of the subscription it is of; [`Broker::subscription_numbered`](crate::Broker::subscription_numbered) knows more.
     pub fn subscription(self) -> u32 {
         self.subscription
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratatoskr_broker::{Broker, SubscriptionRef, Token, TopicName};
+use ratatoskr_broker::{Broker, DEAD_LETTERS_SUBSCRIPTION, SubscriptionRef, Token, TopicName};
 use tonic::Status;
 
 use super::audit::{Entry, Outcome, SubscriptionEntry};
@@ -214,17 +214,27 @@ impl SettlementCheck<'_> {
         if let Some((_, is_there)) = self.latest.filter(|&(latest, _)| latest == number) {
             return Ok(is_there);
         }
-        let is_there = match access.topic_of(self.broker, number) {
+        let is_there = match access.subscription(self.broker, number) {
             None => false,
-            Some(topic) if self.has_denied && !self.gate.caller.sees(topic.as_str()) => false,
-            Some(topic) => {
-                let may = self.gate.may_unnamed(Action::Subscribe, topic.as_str())?;
+            Some(name) if self.has_denied && !self.gate.caller.sees(name.topic.as_str()) => false,
+            Some(name) => {
+                let may = self.may_settle(&name)?;
                 self.has_denied |= !may;
                 may
             }
         };
         self.latest = Some((number, is_there));
         Ok(is_there)
+    }
+
+    fn may_settle(&self, name: &SubscriptionRef) -> Result<bool, Status> {
+        let topic = name.topic.as_str();
+        let may = self.gate.may_unnamed(Action::Subscribe, topic)?;
+        if may && name.name.as_str() == DEAD_LETTERS_SUBSCRIPTION {
+            // Which resolves a dead letter.
+            return self.gate.may_unnamed(Action::Manage, topic);
+        }
+        Ok(may)
     }
 }
 
