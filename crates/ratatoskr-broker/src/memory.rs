@@ -18,7 +18,7 @@ pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
 
 /// Bytes an idle topic takes.
 const TOPIC_BYTES: u64 = 2048;
-/// Bytes an idle durable subscription counts for where their number is bounded; it takes about 1.3 KiB.
+/// Bytes an idle durable subscription counts for where their number is bounded; it takes 1.5 to 2 KiB.
 const SUBSCRIPTION_BYTES: u64 = 1024;
 /// Bytes one remembered dedup id takes, with some to spare: 48 in its chunk, and 29 to 57 in a table that doubles when it grows.
 const DEDUP_ID_BYTES: u64 = 128;

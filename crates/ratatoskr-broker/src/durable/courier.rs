@@ -262,6 +262,9 @@ impl Courier {
                 desk.must_look_for_removed();
                 self.touched.insert(desk.number);
             }
+            if desk.seats.is_empty() {
+                desk.give_back_room();
+            }
             if !desk.seats.is_empty() {
                 desk.used_ms = now.steady_ms;
                 self.touched.insert(desk.number);

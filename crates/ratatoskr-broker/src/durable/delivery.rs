@@ -185,6 +185,16 @@ impl<Cargo> Delivery<Cargo> {
         self.memory_max = memory_max;
     }
 
+    /// Gives back the room of tables that are empty.
+    pub(crate) fn give_back_room(&mut self) {
+        give_back(&mut self.ready, BTreeMap::is_empty);
+        give_back(&mut self.suspects, BTreeMap::is_empty);
+        give_back(&mut self.held, HashMap::is_empty);
+        give_back(&mut self.due, BTreeSet::is_empty);
+        give_back(&mut self.effects, Vec::is_empty);
+        self.lanes.give_back_room();
+    }
+
     /// Everything before it has been read.
     pub(crate) fn cursor(&self) -> u64 {
         self.cursor
@@ -390,6 +400,13 @@ impl<Cargo> Delivery<Cargo> {
         if let Some((offset, letter)) = self.lanes.leave(lane) {
             self.make_ready(offset, letter, None);
         }
+    }
+}
+
+/// Gives back the room of a table, if it is empty.
+pub(crate) fn give_back<Table: Default>(table: &mut Table, is_empty: impl Fn(&Table) -> bool) {
+    if is_empty(table) {
+        *table = Table::default();
     }
 }
 

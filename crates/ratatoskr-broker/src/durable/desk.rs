@@ -23,7 +23,7 @@ use std::sync::Arc;
 use ratatoskr_log::{Moment, Record, SegmentCursor};
 
 use super::book::{Book, Standing};
-use super::delivery::Delivery;
+use super::delivery::{Delivery, give_back};
 use super::event::{Booking, Effect, Event, Leaving, MemberId, Outcome, Window};
 use super::happening::Round;
 use super::member::{MemberEnd, Parcel, Seat};
@@ -89,8 +89,17 @@ pub(crate) struct Desk {
     looked_at: u64,
     passed: u64,
     hasher: RandomState,
+    room: Room,
     /// When it last had a member, a lease or a settlement, steady time.
     pub(crate) used_ms: u64,
+}
+
+/// The room of tables that are empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// Something has happened, so there may be some.
+    Kept,
+    GivenBack,
 }
 
 /// What became of a settlement at once.
@@ -151,6 +160,7 @@ impl Desk {
             looked_at: 0,
             passed: 0,
             hasher: RandomState::new(),
+            room: Room::Kept,
             used_ms: now.steady_ms,
         }
     }
@@ -224,12 +234,21 @@ impl Desk {
             self.apply(Event::Settle { offset, lease, outcome: Outcome::Release }, now);
         }
         self.apply(Event::Leave { member, leaving }, now);
-        if self.seats.is_empty() {
-            // An empty table keeps room for several.
-            self.seats = BTreeMap::new();
-            self.to_wake = BTreeSet::new();
-            self.effects = Vec::new();
+    }
+
+    /// Gives back the room of tables that are empty, if nobody is at work here: most subscriptions are idle, and an empty table keeps room for
+    /// several.
+    pub(crate) fn give_back_room(&mut self) {
+        if std::mem::replace(&mut self.room, Room::GivenBack) == Room::GivenBack {
+            return;
         }
+        self.delivery.give_back_room();
+        give_back(&mut self.seats, BTreeMap::is_empty);
+        give_back(&mut self.to_wake, BTreeSet::is_empty);
+        give_back(&mut self.effects, Vec::is_empty);
+        give_back(&mut self.passages, Vec::is_empty);
+        give_back(&mut self.booked, Vec::is_empty);
+        give_back(&mut self.burials, Vec::is_empty);
     }
 
     pub(crate) fn change(&mut self, settings: Arc<SubscriptionSettings>, now: Moment) {
@@ -270,6 +289,7 @@ impl Desk {
         if self.is_broken {
             return None;
         }
+        self.room = Room::Kept;
         let mut effects = std::mem::take(&mut self.effects);
         self.delivery.apply(event, now, &mut effects);
         let settling = effects.first().and_then(|effect| match effect {

@@ -68,6 +68,13 @@ impl Lanes {
         std::mem::take(&mut self.lanes).into_values().flatten()
     }
 
+    /// Gives back the room of the table, if it is empty.
+    pub(crate) fn give_back_room(&mut self) {
+        if self.lanes.is_empty() {
+            *self = Lanes::new();
+        }
+    }
+
     /// True when messages wait behind the one in play.
     pub(crate) fn is_waited_for(&self, lane: u64) -> bool {
         self.lanes.get(&lane).is_some_and(|parked| !parked.is_empty())

@@ -28,7 +28,8 @@ pub enum Tail {
 /// Where a reader of segments goes on, so that reading in order needs no search.
 #[derive(Default)]
 pub struct SegmentCursor {
-    open: Option<(SegmentReader, Place)>,
+    /// Boxed: most cursors are at the end, where nothing is open.
+    open: Option<Box<(SegmentReader, Place)>>,
 }
 
 impl TopicLog {
@@ -66,7 +67,7 @@ impl TopicLog {
         bytes_max: usize,
     ) -> Result<Option<RecordChunk>, ReadError> {
         let Some(segment) = self.segment_of(cursor)? else { return Ok(None) };
-        let (reader, place) = match at.open.take() {
+        let (reader, place) = match at.open.take().map(|open| *open) {
             Some((mut reader, place)) if reader.segment.base == segment.base && place.offset == cursor => {
                 reader.segment = segment;
                 (reader, place)
@@ -79,7 +80,7 @@ impl TopicLog {
         };
         let (chunk, next) =
             reader.read(place, bytes_max).map_err(|error| self.unless_trimmed(cursor, error))?;
-        at.open = Some((reader, next));
+        at.open = Some(Box::new((reader, next)));
         Ok(Some(chunk))
     }
 
