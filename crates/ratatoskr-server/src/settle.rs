@@ -40,13 +40,14 @@ pub(crate) fn step_bytes(step: &wire::ConsumeSettle) -> usize {
 }
 
 /// Hands the settlements of one step to the broker at once; the future tells their fates, with what is held for them
-/// ([`step_bytes`]) until they are sent. What makes no sense is told so, and the others go on. Refused as a whole if the caller may not settle one of them.
+/// ([`step_bytes`]) until they are sent. What makes no sense is told so, and the others go on: they are counted. Refused as a whole if the
+/// caller may not settle one of them.
 pub(crate) fn begin(
     broker: &Broker,
     gate: &Gate,
     step: wire::ConsumeSettle,
     held: Held,
-) -> Result<impl Future<Output = (wire::Fates, Held)> + Send + use<>, Status> {
+) -> Result<(usize, impl Future<Output = (wire::Fates, Held)> + Send + use<>), Status> {
     let mut check = gate.settlements(broker);
     let wire::ConsumeSettle { sequence, acks, settlements } = step;
     let mut told = Told::new(sequence);
@@ -74,8 +75,9 @@ pub(crate) fn begin(
             (None, Ok(_)) => told.fate(&token, &Fate::Unknown),
         }
     }
+    let accepted = known.len();
     let settling = broker.settle(known);
-    Ok(async move {
+    let fates = async move {
         let fates = match settling {
             Ok(settling) => settling.await,
             Err(SettleError::Unavailable(reason)) => vec![Fate::Unavailable(reason); tokens.len()],
@@ -91,7 +93,8 @@ pub(crate) fn begin(
             told.fate(&token.to_bytes(), &fate);
         }
         (told.fates, held)
-    })
+    };
+    Ok((accepted, fates))
 }
 
 /// What a step is told: the codes of all, and the reasons of the first. 100,000 reasons would be more than clients take in one message.
@@ -195,7 +198,7 @@ pub(crate) async fn settle(
         let step = wire::ConsumeSettle { settlements: request.settlements, ..wire::ConsumeSettle::default() };
         check_count(&step)?;
         let held = memory.hold_request(step_bytes(&step))?;
-        let (fates, held) = begin(broker, gate, step, held)?.await;
+        let (fates, held) = begin(broker, gate, step, held)?.1.await;
         return Ok((wire::SettleResponse { results: Vec::new(), refused: fates.refused }, held));
     }
     let values = request.settlements.len() * SETTLEMENT_BYTES + request.messages.len() * RECEIPT_BYTES;

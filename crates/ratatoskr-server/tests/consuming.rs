@@ -305,3 +305,21 @@ async fn what_a_plain_stream_holds_that_is_cancelled_has_used_up_no_attempt() {
     assert_eq!(messages.len(), 40);
     assert!(messages.iter().all(|message| message.attempt == 1));
 }
+
+#[tokio::test]
+async fn a_member_whose_settlements_are_refused_is_at_work_and_not_silent() {
+    let fixture = Fixture::start();
+    let mut client = fixture.client().await;
+    publish(&mut client, "orders", "first").await;
+    publish(&mut client, "orders", "second").await;
+    let settings = SubscriptionSettings { lease_ms: Some(1_000), ..SubscriptionSettings::default() };
+    let mut consumer = Consumer::open(&mut client, settings).await;
+    let messages = consumer.take(2).await;
+    let nonsense = Settlement { token: messages[0].token.clone(), outcome: None };
+    consumer.settle(vec![nonsense]).await;
+    assert_eq!(consumer.fates().await.refused[0].code(), FateCode::Invalid);
+    let again = consumer.take(2).await;
+    assert_eq!(again.iter().map(|message| message.attempt).collect::<Vec<_>>(), [2, 2]);
+    // A silent member would be tried with one at a time.
+    until(&fixture, |description| description.leased == 2).await;
+}

@@ -224,6 +224,13 @@ impl Desk {
         }
     }
 
+    /// A member has said something that changes nothing.
+    pub(crate) fn hear(&mut self, member: MemberId, now: Moment) {
+        if let Some(&(_, window)) = self.seats.get(&member) {
+            self.apply(Event::Widen { member, window }, now);
+        }
+    }
+
     pub(crate) fn leave(&mut self, member: MemberId, leaving: Leaving, unseen: Vec<Token>, now: Moment) {
         self.used_ms = now.steady_ms;
         let Some((seat, _)) = self.seats.remove(&member) else { return };

@@ -104,6 +104,12 @@ impl WindowSetter {
         let (subscription, member) = (self.subscription, self.member);
         let _ = self.core.courier.push(Request::Widen { subscription, member, window });
     }
+
+    /// Says that the member is alive. Settlements say so by themselves; this is for those that are refused before they reach it.
+    pub fn keep_alive(&self) {
+        let (subscription, member) = (self.subscription, self.member);
+        let _ = self.core.courier.push(Request::Heard { subscription, member });
+    }
 }
 
 /// How the courier reaches a member.

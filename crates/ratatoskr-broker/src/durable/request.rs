@@ -279,6 +279,11 @@ pub(crate) enum Request {
         member: MemberId,
         window: Window,
     },
+    /// The member is alive, though it said nothing that changes anything.
+    Heard {
+        subscription: u32,
+        member: MemberId,
+    },
     Leave {
         subscription: u32,
         member: MemberId,

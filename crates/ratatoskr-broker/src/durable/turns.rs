@@ -227,6 +227,11 @@ impl Turns {
         self.members.contains_key(&id)
     }
 
+    /// True when a member has left, and its leases go on: those of a pull.
+    pub(crate) fn has_left(&self, id: MemberId) -> bool {
+        self.members.get(&id).is_none_or(|member| member.has_left)
+    }
+
     pub(crate) fn held_by(&self, id: MemberId) -> usize {
         self.members.get(&id).map_or(0, |member| member.held.len())
     }

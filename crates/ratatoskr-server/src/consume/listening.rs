@@ -151,7 +151,13 @@ impl Listener {
     fn settle(&mut self, (step, held): Step, permit: Option<OwnedSemaphorePermit>) -> Result<(), Ending> {
         // Who may no more since the stream was opened may not here either.
         self.telling.gate.renew().map_err(Ending::Refused)?;
-        let settling = begin(&self.broker, &self.telling.gate, step, held).map_err(Ending::Refused)?;
+        let settlements = step.acks.len() + step.settlements.len();
+        let (accepted, settling) =
+            begin(&self.broker, &self.telling.gate, step, held).map_err(Ending::Refused)?;
+        if accepted == 0 && settlements > 0 {
+            // The broker hears of none of them, and yet somebody is at work.
+            self.telling.windows.keep_alive();
+        }
         // An error means that the stream is gone, and this task ends with it.
         let _ = self.telling.tell.send(Heard::Settling(settling.boxed(), permit));
         Ok(())

@@ -39,6 +39,9 @@ impl Courier {
             Request::Widen { subscription, member, window } => {
                 self.guarded(subscription, now, |desk| desk.widen(member, window, now));
             }
+            Request::Heard { subscription, member } => {
+                self.guarded(subscription, now, |desk| desk.hear(member, now));
+            }
             Request::Leave { subscription, member, leaving, unseen } => {
                 // The broker's own end is no fault of a member's: nothing it holds has used up an attempt.
                 let leaving = if self.stopping_since.is_some() { Leaving::Detached } else { leaving };

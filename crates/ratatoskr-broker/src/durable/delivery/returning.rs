@@ -6,7 +6,8 @@
 //!   member vanished ─┬ with it alone ────▶ counts as an attempt; a suspect, after the retry delay
 //!                    └ with others, too ─▶ counts for none of them; suspects, after the retry delay
 //!   lease ended ─────┬ of it alone ──────▶ counts as an attempt; ready
-//!                    └ among others ─────▶ the same, but no dead letter comes of it: with its attempts used up it is a suspect
+//!                    └ among others ─────▶ the same, but no dead letter comes of it: with its attempts used up it is a suspect;
+//!                                          where a pull left it, it is a suspect before its last attempt, and dies of that
 //! ```
 //!
 //! What is counted decides what becomes a dead letter, and nobody looked at most of what a member holds when it dies. So where one of
@@ -55,11 +56,13 @@ impl<Cargo> Delivery<Cargo> {
         let is_telling = lease
             .member
             .is_none_or(|member| self.turns.note_lapsed(member, (offset, lease.number), trial_ms));
+        // A pull asked for as many as it got. It never has a message more often than it should, and the last time alone.
+        let is_pulled = lease.member.is_some_and(|member| self.turns.has_left(member));
         // No delay: a lease is a wait already.
-        if is_telling {
+        if is_telling || is_pulled && self.is_exhausted(offset, 0) {
             return self.fail(offset, "lease ended", 0);
         }
-        if self.is_exhausted(offset) {
+        if self.is_exhausted(offset, u32::from(is_pulled)) {
             self.set_suspect(offset);
         }
         self.come_back_counted(offset, "lease ended", 0);
@@ -72,7 +75,7 @@ impl<Cargo> Delivery<Cargo> {
         letter.attempts += u32::from(std::mem::take(&mut letter.suspicions));
         let is_gone =
             self.held.get(&offset).is_some_and(|(_, letter)| self.gone_as(offset, letter).is_some());
-        if is_gone || !self.is_exhausted(offset) {
+        if is_gone || !self.is_exhausted(offset, 0) {
             return self.come_back_counted(offset, reason, delay_ms);
         }
         self.due.remove(&(lease.until_ms, offset));
@@ -143,8 +146,10 @@ impl<Cargo> Delivery<Cargo> {
         }
     }
 
-    fn is_exhausted(&self, offset: u64) -> bool {
-        self.held.get(&offset).is_some_and(|(_, letter)| self.settings.is_exhausted(letter.attempts))
+    /// Whether its attempts are used up, so many more taken for used.
+    fn is_exhausted(&self, offset: u64, more: u32) -> bool {
+        let attempts = self.held.get(&offset).map_or(0, |(_, letter)| letter.attempts);
+        self.settings.is_exhausted(attempts.saturating_add(more))
     }
 
     /// What a message has used up.

@@ -239,7 +239,7 @@ fn a_lease_that_ends_while_later_ones_are_settled_tells_of_its_message_alone() {
 }
 
 #[test]
-fn what_a_pull_left_leased_dies_only_where_it_is_known_to_be_the_cause() {
+fn what_a_pull_left_leased_comes_alone_for_the_last_time_and_no_more_often_than_it_should() {
     check(
         "
         > 0 join 1 10
@@ -256,29 +256,19 @@ fn what_a_pull_left_leased_dies_only_where_it_is_known_to_be_the_cause() {
         = 2 ready
         > 1001 join 2 10
         deliver 0 to 2: lease 3 until 2001, attempt 2, to be read again
-        deliver 1 to 2: lease 4 until 2001, attempt 2, to be read again
-        = 2 leased
+        = 1 ready, 1 leased
         > 1002 detach 2
-        = 2 leased
-        > 2001 tick
-        note 0: returned after 2 until 2001: lease ended
-        note 1: returned after 2 until 2001: lease ended
-        = 2 ready
-        > 2002 join 3 10
-        deliver 0 to 3: lease 5 until 3002, attempt 3, to be read again
         = 1 ready, 1 leased
-        > 2003 detach 3
-        = 1 ready, 1 leased
-        > 2004 join 4 10
-        deliver 1 to 4: lease 6 until 3004, attempt 3, to be read again
+        > 1003 join 4 10
+        deliver 1 to 4: lease 4 until 2003, attempt 2, to be read again
         = 2 leased
-        > 2005 ack 1
+        > 1004 ack 1
         book 1: settled
         = 2 leased
-        > 2006 committed 1
+        > 1005 committed 1
         = 1 leased
-        > 3002 tick
-        book 0: buried after 3: lease ended
+        > 2001 tick
+        book 0: buried after 2: lease ended
         = 1 leased
         ",
     );
