@@ -5,8 +5,8 @@
 mod support;
 
 use ratatoskr_broker::{
-    Broker, Durability, JoinOptions, Member, NewMessage, Outcome, Start, SubscriptionSettings, TopicSettings,
-    Window,
+    Broker, Durability, JoinOptions, Member, NewMessage, Outcome, Seek, Start, SubscriptionSettings,
+    TopicSettings, Window,
 };
 use support::{named, open, publish, topic, until};
 
@@ -61,6 +61,40 @@ async fn what_retention_removes_unread_has_expired_though_nobody_reads() {
     let mut member = join(&broker, 10).await;
     assert_eq!(member.next_batch().await.unwrap()[0].message.offset, 7);
     assert_eq!(broker.counters().retention_unsettled_messages, 0);
+}
+
+#[tokio::test]
+async fn restoring_a_saved_state_does_not_count_what_was_gone_already_as_lost_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    publish(&broker, 10).await;
+    create(&broker, "billing").await;
+    broker.save_subscription(&named("billing"), "before").await.unwrap();
+    // Some are acked, and of those that go the rest is lost.
+    let mut member = join(&broker, 4).await;
+    let mut acked = 0;
+    while acked < 4 {
+        let fetched = member.next_batch().await.unwrap();
+        acked += fetched.len() as u64;
+        let acks = fetched.iter().map(|delivered| (delivered.token, Outcome::Ack)).collect();
+        member.settle(acks).unwrap().await;
+    }
+    member.close();
+    keep(&broker, 3).await;
+    let billing = until(&broker, "billing", |billing| billing.expired > 0).await;
+    let lost = billing.expired;
+    assert_eq!((lost, billing.lag_messages), (7 - acked, 3));
+    assert_eq!(broker.counters().retention_unsettled_messages, lost);
+
+    broker.seek_subscription(&named("billing"), Seek::Saved("before".to_owned())).await.unwrap();
+    let billing = until(&broker, "billing", |billing| billing.passed > 0).await;
+    assert_eq!((billing.expired, billing.passed, billing.lag_messages), (lost, 7, 3));
+    assert_eq!(broker.counters().retention_unsettled_messages, lost, "it was counted when it was lost");
+    // What goes from now on is lost to it.
+    keep(&broker, 1).await;
+    let billing = until(&broker, "billing", |billing| billing.expired > lost).await;
+    assert_eq!((billing.expired, billing.lag_messages), (lost + 2, 1));
+    assert_eq!(broker.counters().retention_unsettled_messages, lost + 2);
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ pub struct SubscriptionDescription {
     pub dead: u64,
     /// Messages that went unsettled: by their time to live, by retention, by a purge, or by damage. Counted when they go.
     pub expired: u64,
-    /// Messages passed over: filtered out, addressed to others, or skipped.
+    /// Messages passed over: filtered out, addressed to others, skipped, or gone already where the subscription was moved back to.
     pub passed: u64,
     /// Deliveries beyond the first of their message, since the broker started.
     pub redelivered: u64,

@@ -173,6 +173,7 @@ impl Desk {
         fresh.delivery = Delivery::new(book.settings.clone(), fresh.delivery.cursor(), next_lease);
         fresh.delivery.allow(self.delivery.memory_max());
         fresh.generation = self.generation + 1;
+        fresh.known_first = self.known_first;
         fresh.intended = self.intended.clone();
         fresh.moves = self.moves;
         fresh.under_way = self.under_way;

@@ -8,7 +8,8 @@
 //!
 //! They are counted when they are removed, not when somebody would have read them, and written down as any other fate, so that a subscription
 //! nobody works through shows what it has lost. All of it has expired; what retention took and nobody asked for is said aloud as well. The
-//! filter is not considered: what is gone cannot be looked at. A message that a member has been given is not among them: it may still be settled.
+//! filter is not considered: what is gone cannot be looked at. A subscription that is moved back to where messages are gone already has not lost
+//! them again: those are passed over. A message that a member has been given is not among them: it may still be settled.
 
 use ratatoskr_log::Moment;
 
@@ -39,7 +40,7 @@ impl Desk {
         if first <= self.known_first && self.delivery.cursor() >= first {
             return;
         }
-        self.known_first = first;
+        let counted = std::mem::replace(&mut self.known_first, first);
         // What goes by this alone.
         let before = std::mem::take(&mut self.round.expired);
         self.apply(Event::Trimmed { first }, now);
@@ -57,10 +58,15 @@ impl Desk {
             self.recall.returned = self.recall.returned.split_off(&first);
             self.read_to(first, Vec::new(), now);
         }
-        let gone = std::mem::replace(&mut self.round.expired, before);
+        let mut gone = std::mem::replace(&mut self.round.expired, before);
         self.urgent |= !gone.is_empty();
         let purged_before = self.topic.purged_before().min(first);
+        let lost = gone.split_off(counted);
+        // Only a subscription that was moved back has these open: they were gone before, and counted then if they were lost.
         for range in gone.iter() {
+            self.round.passed.insert(range);
+        }
+        for range in lost.iter() {
             // Beyond the first offset it was a message's own time to live.
             self.removed += range.end.min(first).saturating_sub(range.start.max(purged_before));
             self.round.expired.insert(range);
