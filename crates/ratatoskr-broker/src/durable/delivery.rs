@@ -42,6 +42,7 @@ use std::sync::Arc;
 
 use ratatoskr_log::Moment;
 
+use self::removing::Expiry;
 use super::event::{Booking, Effect, Event, Fed, Letter, MemberId};
 use super::lanes::Lanes;
 use super::settings::SubscriptionSettings;
@@ -107,6 +108,8 @@ pub(crate) struct Delivery<Cargo> {
     leased: usize,
     /// When leases end, waiting ends, and burials are tried again: steady time.
     due: BTreeSet<(u64, u64)>,
+    /// When messages expire that are in play.
+    expiry: Expiry,
     lanes: Lanes,
     turns: Turns,
     next_lease: u64,
@@ -136,6 +139,7 @@ impl<Cargo> Delivery<Cargo> {
             held: HashMap::new(),
             leased: 0,
             due: BTreeSet::new(),
+            expiry: Expiry::never(),
             lanes: Lanes::new(),
             next_lease,
             redelivered: 0,
@@ -166,6 +170,7 @@ impl<Cargo> Delivery<Cargo> {
             Event::Tick => {}
         }
         self.pass_time();
+        self.remove_expired();
         self.dispatch();
         std::mem::swap(&mut self.effects, effects);
     }
@@ -203,7 +208,7 @@ impl<Cargo> Delivery<Cargo> {
     /// When [`Event::Tick`] is due, steady time.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
         let due_ms = self.due.first().map(|&(at_ms, _)| at_ms);
-        due_ms.into_iter().chain(self.turns.next_due_ms()).min()
+        due_ms.into_iter().chain(self.turns.next_due_ms()).chain(self.expiry.due_ms(self.now)).min()
     }
 
     pub(crate) fn next_lease(&self) -> u64 {
@@ -231,6 +236,7 @@ impl<Cargo> Delivery<Cargo> {
             if !self.settings.ordered {
                 letter.lane = 0;
             }
+            self.expiry.note(&letter);
             if letter.lane != 0 {
                 let Some(in_play) = self.lanes.enter(offset, letter) else { continue };
                 letter = in_play;
@@ -245,6 +251,7 @@ impl<Cargo> Delivery<Cargo> {
     }
 
     fn make_ready(&mut self, offset: u64, letter: Letter, cargo: Option<Cargo>) {
+        self.expiry.note(&letter);
         self.ready_bytes += letter.bytes_at_hand(cargo.as_ref());
         let place = if letter.is_suspect { &mut self.suspects } else { &mut self.ready };
         place.insert(offset, (letter, cargo));

@@ -43,11 +43,11 @@ impl Lanes {
     }
 
     /// Takes out the parked messages that are to go; answers their offsets, ascending.
-    pub(crate) fn remove_parked(&mut self, mut is_to_go: impl FnMut(u64) -> bool) -> Vec<u64> {
+    pub(crate) fn remove_parked(&mut self, mut is_to_go: impl FnMut(u64, &Letter) -> bool) -> Vec<u64> {
         let mut removed = Vec::new();
         for parked in self.lanes.values_mut() {
-            parked.retain(|(offset, _)| {
-                let goes = is_to_go(*offset);
+            parked.retain(|(offset, letter)| {
+                let goes = is_to_go(*offset, letter);
                 removed.extend(goes.then_some(*offset));
                 !goes
             });
@@ -60,6 +60,11 @@ impl Lanes {
     /// Offsets of all that are parked.
     pub(crate) fn parked_offsets(&self) -> impl Iterator<Item = u64> {
         self.lanes.values().flatten().map(|(offset, _)| *offset)
+    }
+
+    /// All that are parked.
+    pub(crate) fn parked_letters(&self) -> impl Iterator<Item = &Letter> {
+        self.lanes.values().flatten().map(|(_, letter)| letter)
     }
 
     /// There are no lanes any more: answers all that were parked.

@@ -189,6 +189,45 @@ fn a_message_that_expires_while_it_waits_for_its_retry_frees_its_key() {
 }
 
 #[test]
+fn an_expired_message_is_gone_at_once_although_its_turn_has_not_come() {
+    let mut delivery = Delivery::new(Arc::new(settings()), 0, 1);
+    let at = |ms| Moment { steady_ms: ms, wall_ms: 1_000_000 + ms };
+    let mut effects = Vec::new();
+    let expiring = |offset, lane, ms: u64| fed(offset, letter(lane, 10, 1_000_000 + ms));
+    let others = [fed(0, letter(7, 10, 0)), fed(4, letter(8, 10, 0))];
+    let [first, last] = others;
+    let messages = vec![first, expiring(1, 7, 300), expiring(2, 0, 300), expiring(3, 7, 400), last];
+    let window = Window { messages: 1, ..Window::default() };
+    delivery.apply(Event::Join { member: 1, window }, at(0), &mut effects);
+    delivery.apply(Event::Feed { to: 5, messages }, at(0), &mut effects);
+    assert!(matches!(effects[..], [Effect::Deliver { offset: 0, .. }]), "{effects:?}");
+    assert_eq!((delivery.census().ready, delivery.census().parked), (2, 2));
+
+    let gone = |effects: &[Effect<()>]| {
+        let note = |effect: &Effect<()>| match effect {
+            Effect::Note { offset, booking: Booking::Expired } => *offset,
+            other => panic!("{other:?}"),
+        };
+        effects.iter().map(note).collect::<Vec<u64>>()
+    };
+    effects.clear();
+    assert_eq!(delivery.next_due_ms(), Some(300));
+    delivery.apply(Event::Tick, at(300), &mut effects);
+    assert_eq!(gone(&effects), [1, 2]);
+    assert_eq!((delivery.census().ready, delivery.census().parked), (1, 1));
+    // All that is in play is looked through, so not for each message by itself.
+    effects.clear();
+    assert_eq!(delivery.next_due_ms(), Some(1000), "the lease");
+    delivery.apply(Event::Tick, at(400), &mut effects);
+    assert!(effects.is_empty(), "{effects:?}");
+    delivery.apply(Event::Tick, at(1300), &mut effects);
+    let expired =
+        effects.iter().any(|effect| matches!(effect, Effect::Note { offset: 3, booking: Booking::Expired }));
+    assert!(expired, "{effects:?}");
+    assert_eq!(delivery.census().parked, 0);
+}
+
+#[test]
 fn what_comes_back_from_a_lease_after_a_purge_that_took_nothing_is_gone_with_the_next_one() {
     check(
         "

@@ -440,10 +440,10 @@ fn a_paused_subscription_delivers_nothing_and_an_expired_message_goes_unseen() {
         > 5 pause
         = nothing
         > 5 feed - x -@400
-        = 2 ready, 1 waiting
+        note 1: expired
+        = 1 ready, 1 waiting
         > 6 resume
         deliver 0 to 1: lease 1 until 1006, attempt 1
-        note 1: expired
         = 1 leased, 1 waiting
         > 400 tick
         deliver 2 to 1: lease 2 until 1400, attempt 1, to be read again
