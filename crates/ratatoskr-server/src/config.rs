@@ -22,6 +22,7 @@ mod amount;
 mod error;
 mod machine;
 mod markdown;
+mod names;
 mod sources;
 mod table;
 
@@ -60,6 +61,8 @@ pub struct Config {
     pub grpc_addr: SocketAddr,
     /// Where HTTP listens.
     pub http_addr: SocketAddr,
+    /// Names by which the HTTP listener may be asked for.
+    pub http_hosts: Vec<String>,
     /// Allows addresses beyond loopback although nobody is asked who they are.
     pub insecure_listen: bool,
     /// The policy file that says who may do what; without one nobody is asked.
@@ -100,6 +103,7 @@ impl Config {
             data_dir: PathBuf::new(),
             grpc_addr: nowhere,
             http_addr: nowhere,
+            http_hosts: Vec::new(),
             insecure_listen: false,
             access: None,
             audit_log: None,

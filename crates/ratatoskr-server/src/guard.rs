@@ -16,6 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::access::{Access, PolicyError, SubscriptionEntry};
 use crate::clients::Clients;
 use crate::closing::Closing;
+use crate::http::Hosts;
 use crate::limits::RELOAD_INTERVAL;
 use crate::tls::{Tls, TlsError};
 use crate::watched_files::{Look, WatchedFiles};
@@ -35,6 +36,8 @@ pub(crate) struct Guard {
     pub(crate) tls: Option<Arc<Tls>>,
     /// Who is here, and how much each may have.
     pub(crate) clients: Arc<Clients>,
+    /// By which names the HTTP listener is asked for.
+    pub(crate) hosts: Arc<Hosts>,
 }
 
 impl Guard {

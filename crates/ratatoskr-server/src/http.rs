@@ -3,6 +3,7 @@
 //! `/healthz` asks whether the process answers; `/readyz` whether to send it work. A full disk leaves
 //! it ready: reads go on, and publishers are told by status.
 
+mod hosts;
 mod visits;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use ratatoskr_broker::{Broker, Health};
+use ratatoskr_broker::{Broker, Health, quoted};
 use serde::Serialize;
 use tonic::Code;
 
@@ -25,6 +26,7 @@ use crate::origin::Origin;
 use crate::service::health_text;
 use crate::traffic::Traffic;
 
+pub(crate) use hosts::Hosts;
 pub(crate) use visits::{Reception, serve};
 
 const INDEX: &str = "ratatoskr
@@ -68,7 +70,7 @@ pub(crate) fn router(broker: Broker, traffic: Arc<Traffic>, guard: Guard, closin
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .merge(guarded)
-        .layer(axum::middleware::from_fn(refuse_other_sites))
+        .layer(axum::middleware::from_fn_with_state(guard.hosts.clone(), refuse_other_sites))
         .with_state(Pages { guard, broker, traffic, closing })
 }
 
@@ -87,8 +89,17 @@ async fn ask(Extension(visitor): Extension<Arc<Visitor>>, request: Request, next
     }
 }
 
-/// Refuses what web pages of other sites ask for.
-async fn refuse_other_sites(request: Request, next: Next) -> Response {
+/// Refuses what web pages of other sites ask for, also those whose site has a name that leads here.
+async fn refuse_other_sites(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
+    let stranger = request.headers().get_all(header::HOST).iter().find(|host| !hosts.has(host.as_bytes()));
+    if let Some(host) = stranger {
+        let host = String::from_utf8_lossy(host.as_bytes());
+        let text = format!(
+            "this server is not known as {}; ask for it by its address, or add the name to `http_hosts`\n",
+            quoted(&host)
+        );
+        return (StatusCode::MISDIRECTED_REQUEST, text).into_response();
+    }
     if is_of_other_site(&request) {
         return (StatusCode::FORBIDDEN, "a web page of another site made this request\n").into_response();
     }

@@ -34,7 +34,7 @@ use crate::descriptors::DescriptorShares;
 use crate::door::Worker;
 use crate::guard::Guard;
 use crate::guarded::{Asking, Guarded};
-use crate::http::Reception;
+use crate::http::{Hosts, Reception};
 use crate::limits::{
     ACCEPT_BACKLOG, REFLECTION_REQUEST_BYTES_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, SHUTDOWN_TIMEOUT,
     WORKERS_MAX,
@@ -53,6 +53,8 @@ pub struct ServerOptions {
     pub grpc: SocketAddr,
     /// Where HTTP listens; port 0 takes any free one.
     pub http: SocketAddr,
+    /// Names by which the HTTP listener may be asked for, beside addresses and `localhost`. With none, one beyond loopback goes by any name.
+    pub http_hosts: Vec<String>,
     /// Threads that serve gRPC, at most 256; 0 for one per core.
     pub threads: usize,
     /// Where the data is, as shown to clients.
@@ -81,6 +83,7 @@ impl Default for ServerOptions {
         ServerOptions {
             grpc: SocketAddr::from(([127, 0, 0, 1], 50051)),
             http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            http_hosts: Vec::new(),
             threads: 0,
             data_dir: String::new(),
             topic_defaults: TopicSettings::default(),
@@ -313,7 +316,8 @@ fn guard(
     let tls = options.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
     let clients =
         Clients::new(options.client_limits.clone(), options.callers_memory, options.connections_max);
-    Ok(Guard { broker: broker.clone(), access, tls, clients })
+    let hosts = Arc::new(Hosts::new(options.http.ip(), &options.http_hosts));
+    Ok(Guard { broker: broker.clone(), access, tls, clients, hosts })
 }
 
 /// All gRPC services: the contract, health, and reflection in both versions that clients ask for.

@@ -6,7 +6,10 @@ mod support;
 use ratatoskr_http2::raw::{self, flag, kind};
 use ratatoskr_proto::{DeleteTopicRequest, PublishRequest, TopicExistsRequest};
 use support::hand::{Hand, data, value};
-use support::{Fixture, create, grpc_message};
+use support::{Fixture, PATIENCE, create, grpc_message};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// What a request with these fields is answered: HTTP status and `grpc-status`.
 async fn answer(
@@ -80,6 +83,30 @@ async fn every_spelling_of_grpcs_content_type_is_a_call() {
         let ok = ("200".to_owned(), Some("0".to_owned()));
         assert_eq!(answer(&fixture, ("POST", "Publish"), &more, &publish).await, ok, "{content_type}");
         assert_eq!(answer(&fixture, ("POST", "TopicExists"), &more, &exists).await, ok, "{content_type}");
+    }
+}
+
+/// The status line of a page that is asked for by a name.
+async fn page_of(fixture: &Fixture, host: &str, path: &str) -> String {
+    let address = fixture.running.as_ref().unwrap().http_addr();
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    timeout(PATIENCE, connection.read_to_string(&mut text)).await.unwrap().unwrap();
+    text
+}
+
+#[tokio::test]
+async fn a_name_that_somebody_has_resolve_to_loopback_shows_no_page() {
+    let fixture = Fixture::start_with(|options| options.http_hosts = vec!["broker.example".to_owned()]);
+    for path in ["/", "/metrics", "/version", "/healthz", "/none"] {
+        let page = page_of(&fixture, "evil.example:8080", path).await;
+        assert!(page.starts_with("HTTP/1.1 421 ") && page.contains("http_hosts"), "{path}: {page}");
+    }
+    for host in ["127.0.0.1:8080", "localhost", "[::1]:8080", "broker.example"] {
+        let page = page_of(&fixture, host, "/metrics").await;
+        assert!(page.starts_with("HTTP/1.1 200 "), "{host}: {page}");
     }
 }
 

@@ -41,6 +41,7 @@ fn without_anything_given_every_field_has_its_documented_default() {
         data_dir,
         grpc_addr,
         http_addr,
+        http_hosts,
         insecure_listen,
         access,
         audit_log,
@@ -60,7 +61,7 @@ fn without_anything_given_every_field_has_its_documented_default() {
     assert_eq!(data_dir.to_str(), Some("./data"));
     assert_eq!(grpc_addr, SocketAddr::from(([127, 0, 0, 1], 50051)));
     assert_eq!(http_addr, SocketAddr::from(([127, 0, 0, 1], 8080)));
-    assert!(!insecure_listen);
+    assert!(!insecure_listen && http_hosts.is_empty());
     assert_eq!([access, audit_log, tls_cert, tls_key, tls_client_ca], [const { None }; 5]);
     assert_eq!(threads, 0);
     assert_eq!((segment_bytes, journal_file_bytes), (100 << 20, 32 << 20));
@@ -225,6 +226,15 @@ fn no_bound_is_written_none() {
     let given = Given { flags: vec![("retention_age", "none".to_owned())], ..Given::default() };
     assert_eq!(load(&given).unwrap().config.topic_defaults.retention_age_ms, None);
     assert_eq!(value_and_source(&given, "retention_age").0, "none");
+}
+
+#[test]
+fn names_of_hosts_are_listed_with_commas() {
+    let given = |text: &str| Given { flags: vec![("http_hosts", text.to_owned())], ..Given::default() };
+    let names = load(&given("broker.example, metrics")).unwrap().config.http_hosts;
+    assert_eq!(names, ["broker.example", "metrics"]);
+    assert_eq!(value_and_source(&given("broker.example, metrics"), "http_hosts").0, "broker.example,metrics");
+    assert!(error_with_flag("http_hosts", "broker:8080").contains("http_hosts"));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use ratatoskr_broker::{Durability, MEMORY_BYTES_MIN};
 
 use super::amount::{bytes_in_words, duration_in_words, parse_bytes, parse_duration_ms, parse_number};
 use super::machine::memory_auto;
+use super::names::parse_names;
 use super::{Config, LogFormat};
 use crate::limits::WORKERS_MAX;
 
@@ -48,6 +49,8 @@ pub enum Kind {
     File,
     /// An IP address and port; port 0 lets the system choose.
     Address,
+    /// Names with commas between them, or `none`.
+    Names,
     /// Yes or no.
     Switch,
     /// A count.
@@ -75,6 +78,8 @@ pub enum Value {
     File(Option<PathBuf>),
     /// Of [`Kind::Address`].
     Address(SocketAddr),
+    /// Of [`Kind::Names`].
+    Names(Vec<String>),
     /// Of [`Kind::Switch`].
     Switch(bool),
     /// Of the numeric kinds; `None` is "no bound", or "what suits the machine".
@@ -105,6 +110,14 @@ pub const SETTINGS: &[Setting] = &[
         default: "127.0.0.1:8080",
         help: "Where HTTP listens: /healthz, /readyz, /metrics, /version.",
         fill: |config, value| config.http_addr = value.address(),
+    },
+    Setting {
+        key: "http_hosts",
+        kind: Kind::Names,
+        default: NONE,
+        help: "Names by which HTTP may be asked for (`Host`), beside addresses and localhost: a proxy's, say. With none, HTTP beyond \
+               loopback goes by any name.",
+        fill: |config, value| config.http_hosts = value.names(),
     },
     Setting {
         key: "insecure_listen",
@@ -309,6 +322,8 @@ impl Kind {
             }
             Kind::File => Ok(Value::File((text != NONE).then(|| PathBuf::from(text)))),
             Kind::Address => parse_address(text).map(Value::Address),
+            Kind::Names if text == NONE => Ok(Value::Names(Vec::new())),
+            Kind::Names => parse_names(text).map(Value::Names),
             Kind::Switch => parse_switch(text).map(Value::Switch),
             Kind::Number(range) => in_range(parse_number(text), range, self).map(|n| Value::Amount(Some(n))),
             Kind::Bytes(range) => in_range(parse_bytes(text), range, self).map(|n| Value::Amount(Some(n))),
@@ -344,6 +359,7 @@ impl Kind {
             Kind::Path => "a path".to_owned(),
             Kind::File => "a path, or none".to_owned(),
             Kind::Address => "IP:PORT or localhost:PORT".to_owned(),
+            Kind::Names => "NAME,NAME without ports, or none".to_owned(),
             Kind::Switch => "true or false".to_owned(),
             Kind::Number(range) => format!("{} to {}", range.start(), range.end()),
             Kind::Bytes(range) => {
@@ -365,6 +381,7 @@ impl Kind {
             Kind::Path => "DIR",
             Kind::File => "FILE",
             Kind::Address => "ADDR",
+            Kind::Names => "NAMES",
             Kind::Switch => "BOOL",
             Kind::Number(_) | Kind::NumberBound => "N",
             Kind::Bytes(_) | Kind::BytesOrAuto(_) | Kind::BytesBound => "SIZE",
@@ -380,6 +397,8 @@ impl Kind {
             (_, Value::File(file)) => {
                 file.as_ref().map_or(NONE.to_owned(), |file| file.display().to_string())
             }
+            (_, Value::Names(names)) if names.is_empty() => NONE.to_owned(),
+            (_, Value::Names(names)) => names.join(","),
             (_, Value::Address(address)) => address.to_string(),
             (_, Value::Switch(on)) => on.to_string(),
             (_, Value::Word(word)) => (*word).to_owned(),
@@ -403,6 +422,11 @@ impl Value {
     fn file(self) -> Option<PathBuf> {
         let Value::File(file) = self else { unreachable!("a row of Kind::File gets a file") };
         file
+    }
+
+    fn names(self) -> Vec<String> {
+        let Value::Names(names) = self else { unreachable!("a row of Kind::Names gets names") };
+        names
     }
 
     fn address(self) -> SocketAddr {

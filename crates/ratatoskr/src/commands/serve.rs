@@ -93,6 +93,7 @@ async fn serve(config: &Config, broker: &Broker, descriptors: DescriptorShares) 
     let options = ServerOptions {
         grpc: config.grpc_addr,
         http: config.http_addr,
+        http_hosts: config.http_hosts.clone(),
         threads: config.threads,
         data_dir: config.data_dir.display().to_string(),
         topic_defaults: config.topic_defaults.clone(),
