@@ -279,7 +279,11 @@ impl<Cargo> Delivery<Cargo> {
             ready.for_each(|(letter, _)| letter.lane = 0);
             self.held.values_mut().for_each(|(_, letter)| letter.lane = 0);
         }
-        self.is_under_review |= settings.filter != self.settings.filter;
+        if settings.filter != self.settings.filter {
+            self.is_under_review = true;
+            // What the earlier one excluded is for the new one to decide on.
+            self.held.values_mut().for_each(|(_, letter)| letter.is_excluded = false);
+        }
         self.settings = settings;
         self.turns.set_held_max(self.settings.member_outstanding_max);
     }

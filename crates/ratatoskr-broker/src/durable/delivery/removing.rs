@@ -62,7 +62,6 @@ impl<Cargo> Delivery<Cargo> {
         self.is_under_review = false;
         let offsets: BTreeSet<u64> = offsets.into_iter().collect();
         for (offset, (hold, letter)) in &mut self.held {
-            // An earlier filter may not have wanted it, and the new one does.
             letter.is_excluded = !matches!(hold, Hold::Waiting { .. }) && offsets.contains(offset);
         }
         if !offsets.is_empty() {

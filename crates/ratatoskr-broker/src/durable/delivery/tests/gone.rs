@@ -160,10 +160,10 @@ fn what_an_earlier_filter_excluded_and_a_new_one_wants_comes_back() {
         = 1 leased
         > 3 filter newer
         = 1 leased
-        > 4 exclude
-        = 1 leased
-        > 5 release 0
+        > 4 release 0
         done
+        = 1 ready
+        > 5 exclude
         deliver 0 to 1: lease 2 until 1005, attempt 1, to be read again
         = 1 leased
         ",

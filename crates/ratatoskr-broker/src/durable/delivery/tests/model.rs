@@ -12,7 +12,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use ratatoskr_log::Moment;
 
-use super::super::super::event::{Effect, Event, Leaving, MemberId, Outcome, Window};
+use super::super::super::event::{Booking, Effect, Event, Leaving, MemberId, Outcome, Window};
 use super::super::super::settings::SubscriptionSettings;
 use super::super::Delivery;
 use super::{fed, letter, settings};
@@ -34,6 +34,13 @@ enum Step {
     Feed(Vec<u8>),
     Settle(usize, u8, bool),
     Journal(usize, bool),
+    Widen(u64, u32),
+    /// The filter is changed.
+    Filter,
+    /// The new one does not want every so-manieth message.
+    Exclude(u64),
+    /// So many more of the oldest messages are in the log no more.
+    Trim(u64),
     Wait(u64),
 }
 
@@ -46,6 +53,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(n, how, old)| Step::Settle(n, how, old)),
         (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(n, taken)| Step::Journal(n, taken)),
         (1_u64..700).prop_map(Step::Wait),
+        (1_u64..5, 0_u32..4).prop_map(|(member, window)| Step::Widen(member, window)),
+        Just(Step::Filter),
+        (2_u64..5).prop_map(Step::Exclude),
+        (0_u64..3).prop_map(Step::Trim),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -71,7 +82,11 @@ struct Run {
     /// Who joined as which of those that the steps name.
     members: BTreeMap<u64, MemberId>,
     last_member: MemberId,
-    windows: BTreeMap<MemberId, u32>,
+    /// What each may hold, and what it may still hold because its window was larger.
+    windows: BTreeMap<MemberId, (u32, usize)>,
+    /// How often the filter was changed.
+    filters: u32,
+    first: u64,
     /// For each key the last offset that was delivered first.
     delivered: BTreeMap<u64, u64>,
     /// What the lease of a message was before it was booked.
@@ -87,7 +102,21 @@ impl Run {
         let (windows, delivered, last_leases) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let delivery = Delivery::new(settings, 0, 1);
         let members = BTreeMap::new();
-        Run { delivery, now_ms: 1, known, keys, members, last_member: 0, windows, delivered, last_leases }
+        let (filters, first) = (0, 0);
+        let (now_ms, last_member) = (1, 0);
+        Run {
+            delivery,
+            now_ms,
+            known,
+            keys,
+            members,
+            last_member,
+            windows,
+            filters,
+            first,
+            delivered,
+            last_leases,
+        }
     }
 
     fn step(&mut self, step: Step) -> Checked {
@@ -100,7 +129,7 @@ impl Run {
                 self.last_member += 1;
                 let member = self.last_member;
                 self.members.insert(seat, member);
-                self.windows.insert(member, messages);
+                self.windows.insert(member, (messages, 0));
                 let window = Window { messages, ..Window::default() };
                 self.apply(Event::Join { member, window })
             }
@@ -126,11 +155,36 @@ impl Run {
             }
             Step::Settle(pick, how, old) => self.settle(pick, how, old),
             Step::Journal(pick, taken) => self.journal(pick, taken),
+            Step::Widen(seat, messages) => {
+                let Some(&member) = self.members.get(&seat) else { return Ok(()) };
+                let held = self.delivery.held_by(member);
+                self.windows.insert(member, (messages, held));
+                let window = Window { messages, ..Window::default() };
+                self.apply(Event::Widen { member, window })
+            }
+            Step::Filter => {
+                self.filters += 1;
+                let filter = format!("size > {}", self.filters);
+                let settings = SubscriptionSettings { filter, attempts_max: 3, ..settings() };
+                self.apply(Event::Change(Arc::new(settings)))
+            }
+            Step::Exclude(every) => {
+                let offsets = self.delivery.unsettled();
+                self.exclude(offsets.into_iter().filter(|offset| offset.is_multiple_of(every)).collect())
+            }
+            Step::Trim(more) => {
+                self.first = (self.first + more).min(self.known.len() as u64);
+                self.apply(Event::Trimmed { first: self.first })
+            }
             Step::Wait(ms) => {
                 self.now_ms += ms;
                 self.apply(Event::Tick)
             }
         }
+    }
+
+    fn exclude(&mut self, offsets: Vec<u64>) -> Checked {
+        self.apply(Event::Excluded { offsets })
     }
 
     fn settle(&mut self, pick: usize, how: u8, old: bool) -> Checked {
@@ -216,7 +270,10 @@ impl Run {
                         *last = offset;
                     }
                 }
-                Effect::Note { offset, .. } => self.known[offset as usize] = Known::InPlay,
+                Effect::Note { offset, booking } => {
+                    let is_gone = matches!(booking, Booking::Expired | Booking::Passed);
+                    self.known[offset as usize] = if is_gone { Known::Gone } else { Known::InPlay };
+                }
                 Effect::Book { offset, .. } => self.known[offset as usize] = Known::Booking,
                 Effect::Done | Effect::Stale => {}
             }
@@ -225,13 +282,15 @@ impl Run {
     }
 
     /// Every message that was fed is in exactly one place, or gone.
-    fn conserve(&self) -> Checked {
+    fn conserve(&mut self) -> Checked {
         let census = self.delivery.census();
         let there = census.ready + census.parked + census.leased + census.waiting;
         let gone = self.known.iter().filter(|known| **known == Known::Gone).count();
         prop_assert_eq!(there + gone, self.known.len());
-        for (member, messages) in &self.windows {
-            prop_assert!(self.delivery.held_by(*member) <= *messages as usize);
+        for (member, (messages, left)) in &mut self.windows {
+            let held = self.delivery.held_by(*member);
+            prop_assert!(held <= (*messages as usize).max(*left));
+            *left = held;
         }
         for key in 1..4 {
             let of_key = |at: &usize| self.keys[*at] == key;
@@ -246,6 +305,7 @@ impl Run {
     /// With a willing member and a willing journal everything is done in the end.
     fn finish(&mut self) -> Checked {
         self.step(Step::Join(9, 3))?;
+        self.exclude(Vec::new())?;
         for _ in 0..self.known.len() * 20 + 20 {
             while self.known.contains(&Known::Booking) {
                 self.journal(0, true)?;
