@@ -218,6 +218,15 @@ impl Core {
         dates
     }
 
+    /// The dates of the sequencer's next turn. What its last one dated in doubt may have come behind the end of the doubt.
+    pub(crate) fn dates_after(&self, last: Dates) -> Dates {
+        let dates = self.dates();
+        if last.is_in_doubt() {
+            self.settle_dates(dates);
+        }
+        dates
+    }
+
     fn tell_of_clock(&self, news: ClockNews, dates: Dates) {
         match news {
             ClockNews::Ahead(ms) => tracing::warn!(

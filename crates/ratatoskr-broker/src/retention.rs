@@ -10,7 +10,6 @@ use std::sync::Arc;
 use ratatoskr_log::ReadError;
 
 use crate::ages::Run;
-use crate::calendar::Dates;
 use crate::command::Command;
 use crate::core::Core;
 use crate::topic::Topic;
@@ -23,7 +22,7 @@ pub(crate) fn sweep(core: &Core) {
     for topic in topics {
         let cutoff_ms = dates.today_ms.saturating_sub(topic.settings().dedup_window_ms);
         core.dedup.forget_before(topic.log.number, cutoff_ms);
-        note_age(core, &topic, dates);
+        note_age(core, &topic);
         match first_to_keep(core, &topic, dates.today_ms) {
             Ok(Some(first)) if may_trim(core, &topic, first) => trims.push((topic, first)),
             Ok(_) => {}
@@ -69,12 +68,13 @@ fn first_to_keep(core: &Core, topic: &Arc<Topic>, today_ms: u64) -> Result<Optio
 }
 
 /// Marks of ages go with the messages; timestamps that turn out to be wrong get one.
-fn note_age(core: &Core, topic: &Topic, dates: Dates) {
+fn note_age(core: &Core, topic: &Topic) {
     let extent = topic.log.extent();
+    let newest = Run { first: extent.first, end: extent.next, timestamp_ms: topic.log.last_timestamp_ms() };
+    // Looked at last, so that nothing of this was taken in later: a sweep may take seconds.
+    let dates = core.dates();
     core.ages.forget_before(topic.log.number, extent.first);
     if !dates.is_in_doubt() && extent.first < extent.next {
-        let newest =
-            Run { first: extent.first, end: extent.next, timestamp_ms: topic.log.last_timestamp_ms() };
         core.ages.note_newest(topic.log.number, newest, dates.today_ms);
     }
 }

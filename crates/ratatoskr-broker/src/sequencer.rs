@@ -93,7 +93,7 @@ impl Sequencer {
                 continue;
             }
             patience = IDLE;
-            self.dates = self.core.dates();
+            self.dates = self.core.dates_after(self.dates);
             self.log.set_date(self.dates.of_block());
             let mut staged = Reserve::Keep;
             for command in commands.drain(..) {
