@@ -234,7 +234,7 @@ fn metrics(site: &Site) -> String {
     runtime.block_on(async {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let mut stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
-        let (head, token) = ("GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n", &site.root);
+        let (head, token) = ("GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n", &site.root);
         let request = format!("{head}authorization: Bearer {token}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
