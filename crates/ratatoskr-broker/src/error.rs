@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use ratatoskr_log::LogError;
 
 use crate::command::AppendError;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, FILTER_ENTRIES_MAX, SUBSCRIBER_ID_BYTES_MAX};
+use crate::limits::{
+    BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, FILTER_ENTRIES_BYTES_MAX, FILTER_ENTRIES_MAX,
+    SUBSCRIBER_ID_BYTES_MAX,
+};
 use crate::message::MessageError;
 use crate::name::TopicName;
 use crate::settings::SettingsError;
@@ -269,6 +272,14 @@ pub enum SubscribeError {
     FilterTooLong {
         /// How many.
         entries: usize,
+    },
+    /// The conditions are too long.
+    #[error(
+        "filter has names and values of {bytes} bytes; at most {FILTER_ENTRIES_BYTES_MAX} are allowed together"
+    )]
+    FilterTooLarge {
+        /// Their bytes.
+        bytes: usize,
     },
     /// The place is not there yet.
     #[error("start offset is {offset}, past the topic's end; at most {next_offset} is allowed")]

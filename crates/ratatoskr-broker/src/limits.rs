@@ -25,6 +25,8 @@ pub const METADATA_VALUE_BYTES_MAX: usize = 8192;
 pub const SUBSCRIBER_ID_BYTES_MAX: usize = 255;
 /// Entries of a subscription's metadata filter.
 pub const FILTER_ENTRIES_MAX: usize = 16;
+/// Bytes of their names and values together: a subscriber keeps them as long as it is open.
+pub const FILTER_ENTRIES_BYTES_MAX: usize = 4096;
 /// Subscribers on one topic, unless the topic's setting is lower.
 pub const SUBSCRIBERS_MAX_DEFAULT: u32 = 100_000;
 /// Bytes a memory topic keeps unless its settings say otherwise; the oldest messages go first.

@@ -22,7 +22,7 @@ use crate::durable::{Facts, Scanner};
 use crate::error::{SubscribeError, SubscriptionEnd};
 use crate::filter::Filter;
 use crate::id::MessageId;
-use crate::limits::{FILTER_ENTRIES_MAX, READ_BYTES_MAX, SUBSCRIBER_ID_BYTES_MAX};
+use crate::limits::{FILTER_ENTRIES_BYTES_MAX, FILTER_ENTRIES_MAX, READ_BYTES_MAX, SUBSCRIBER_ID_BYTES_MAX};
 use crate::message::Message;
 use crate::name::TopicName;
 use crate::topic::{Subscriber, Topic};
@@ -87,6 +87,10 @@ impl Subscription {
         }
         if filter.len() > FILTER_ENTRIES_MAX {
             return Err(SubscribeError::FilterTooLong { entries: filter.len() });
+        }
+        let bytes = filter.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > FILTER_ENTRIES_BYTES_MAX {
+            return Err(SubscribeError::FilterTooLarge { bytes });
         }
         if credit == Some(0) {
             return Err(SubscribeError::ZeroCredit);

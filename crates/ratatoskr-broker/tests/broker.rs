@@ -496,3 +496,16 @@ async fn a_subscriber_knows_that_what_is_at_its_place_was_purged() {
     assert_eq!(end, SubscriptionEnd::Trimmed { cursor: 0, first_offset: 1 });
     broker.shutdown().unwrap();
 }
+
+#[tokio::test]
+async fn a_filter_has_a_few_thousand_bytes_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path());
+    broker.create_topic(&name("orders"), TopicSettings::default()).await.unwrap();
+    let options = |bytes: usize| {
+        let filter = vec![("name".to_owned(), "v".repeat(bytes))];
+        broker.subscribe(&name("orders"), SubscribeOptions { filter, ..SubscribeOptions::default() })
+    };
+    assert!(options(4092).is_ok());
+    assert_eq!(options(4093).err(), Some(SubscribeError::FilterTooLarge { bytes: 4097 }));
+}

@@ -326,7 +326,9 @@ pub(crate) fn subscribe_status(error: &SubscribeError) -> Status {
                 .status(error)
         }
         SubscribeError::SubscriberIdTooLong { .. } => bad_field("subscriber_id", error),
-        SubscribeError::FilterTooLong { .. } => bad_field("filter", error),
+        SubscribeError::FilterTooLong { .. } | SubscribeError::FilterTooLarge { .. } => {
+            bad_field("filter", error)
+        }
         SubscribeError::ZeroCredit => bad_field("credit", error),
         SubscribeError::PastEnd { next_offset, .. } => Failure::new(Code::OutOfRange, "PAST_END")
             .field("start.offset")
