@@ -120,6 +120,8 @@ pub const HTTP_CONNECTIONS_MAX: usize = 256;
 /// A connection of the HTTP door that has not sent a whole request so long after it came, or after the last answer, is closed. Scrapers ask every 15 to
 /// 60 seconds.
 pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Bytes of a request's head, and of a buffer, on the HTTP port: it takes no bodies.
+pub const HTTP_BUFFER_BYTES_MAX: usize = 16 << 10;
 /// How often the files of policy, keys and certificates are looked at for changes.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked at how much the topics of namespaces hold, and what a client is told to wait before it tries again where they hold

@@ -94,6 +94,13 @@ fn a_connection_remembers_a_few_callers_and_no_more() {
         visitor.caller(Some(format!("Bearer {number}").as_bytes())).unwrap();
         assert!(visitor.known_count() <= 8);
     }
+    let token = new_token();
+    let (access, _file) = self::access(&token);
+    let visitor = Visitor::new(access, Peer::at(PEER.parse().unwrap()));
+    for spaces in 0..100 {
+        visitor.caller(Some(format!("Bearer {}{token}", " ".repeat(spaces)).as_bytes())).unwrap();
+        assert_eq!(visitor.known_count(), 1, "the same caller, however the header is padded");
+    }
 }
 
 /// What a publish pays where callers are asked. Prints nanoseconds; means something in an optimised build only.

@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::Access;
 use super::caller::{Caller, Secret};
 use super::denied::Denied;
 use super::peer::Peer;
+use super::{Access, bearer};
 
 /// Callers one connection remembers.
 const CALLERS_KNOWN_MAX: usize = 8;
+/// A longer credential is verified with each call.
+const CREDENTIAL_BYTES_KEPT_MAX: usize = 4096;
 
 /// See the file's head.
 pub(crate) struct Visitor {
@@ -25,8 +27,9 @@ pub(crate) struct Visitor {
 }
 
 struct Known {
-    /// The header as it came; `None` for the certificate.
-    header: Option<Secret>,
+    /// What stands behind `Bearer` in the header, without the spaces that may stand around it: many headers, one entry. `None` for the
+    /// certificate.
+    credential: Option<Secret>,
     caller: Arc<Caller>,
 }
 
@@ -50,7 +53,11 @@ impl Visitor {
 
     /// Says who makes a call on this connection, by its `authorization` header.
     pub(crate) fn caller(&self, authorization: Option<&[u8]>) -> Result<Arc<Caller>, Denied> {
-        let is_known = |known: &Known| known.header.as_ref().map(Secret::bytes) == authorization;
+        let credential = authorization.and_then(|header| bearer(header).ok()).map(str::as_bytes);
+        if credential.is_some() != authorization.is_some() {
+            return self.authenticate(authorization);
+        }
+        let is_known = |known: &Known| known.credential.as_ref().map(Secret::bytes) == credential;
         let mut known = self.known.lock();
         if let Some(place) = known.iter().position(is_known) {
             if self.access.is_current(&known[place].caller) {
@@ -58,11 +65,18 @@ impl Visitor {
             }
             known.swap_remove(place);
         }
-        let caller = Arc::new(Caller::clone(&*self.access.authenticate(authorization, &self.peer)?));
+        let caller = self.authenticate(authorization)?;
+        if credential.is_some_and(|credential| credential.len() > CREDENTIAL_BYTES_KEPT_MAX) {
+            return Ok(caller);
+        }
         if known.len() == CALLERS_KNOWN_MAX {
             known.remove(0);
         }
-        known.push(Known { header: authorization.map(Secret::from), caller: caller.clone() });
+        known.push(Known { credential: credential.map(Secret::from), caller: caller.clone() });
         Ok(caller)
+    }
+
+    fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Arc<Caller>, Denied> {
+        Ok(Arc::new(Caller::clone(&*self.access.authenticate(authorization, &self.peer)?)))
     }
 }

@@ -26,7 +26,7 @@ use tonic::codegen::Service as _;
 use crate::access::Visitor;
 use crate::closing::Closing;
 use crate::guard::Guard;
-use crate::limits::{ACCEPT_RETRY_PAUSE, HTTP_IDLE_TIMEOUT};
+use crate::limits::{ACCEPT_RETRY_PAUSE, HTTP_BUFFER_BYTES_MAX, HTTP_IDLE_TIMEOUT};
 use crate::tls::{self, Door};
 use crate::traffic::Traffic;
 
@@ -97,6 +97,7 @@ impl Reception {
             http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HTTP_IDLE_TIMEOUT)
+                .max_buf_size(HTTP_BUFFER_BYTES_MAX)
                 .serve_connection(TokioIo::new(wire), answer)
         );
         let ended = tokio::select! {
