@@ -309,6 +309,10 @@ impl Drop for Seat {
 }
 
 impl Seat {
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left.get()
+    }
+
     /// The connection is no more one of its client's.
     pub(crate) fn leave(&self) {
         if self.has_left.replace(true) {

@@ -33,7 +33,7 @@ mod timeout;
 mod tonic_call;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::TcpStream as StdTcpStream;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -42,12 +42,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ratatoskr_broker::Broker;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinSet, spawn_local};
 use tonic::service::Routes;
 
 use crate::access::Visitor;
-use crate::clients::{TooMuch, Whose};
+use crate::clients::{Seat, TooMuch, Whose};
 use crate::closing::Closing;
 use crate::encoding;
 use crate::guard::Guard;
@@ -74,7 +74,9 @@ pub(crate) struct Worker {
     closing: Closing,
     /// Where connections read into, one after the other: what is left over is theirs.
     read_buffer: Cell<BytesMut>,
-    /// Connections by a number of ours.
+    /// Connections whose handshake is not over, by a number of ours: the lowest is the oldest.
+    handshakes: RefCell<BTreeMap<u64, Rc<Handshake>>>,
+    /// The others, by the same numbers.
     links: RefCell<HashMap<u64, Weak<Link>>>,
     next_link: Cell<u64>,
 }
@@ -95,6 +97,7 @@ impl Worker {
             guard,
             closing,
             read_buffer: Cell::new(BytesMut::new()),
+            handshakes: RefCell::default(),
             links: RefCell::default(),
             next_link: Cell::new(0),
         })
@@ -142,7 +145,7 @@ impl Worker {
         let whose = whose(address.ip());
         let mut seat = clients.seat(whose.clone());
         if matches!(seat.turned_away, Some(TooMuch::AllConnections { .. }))
-            && self.close_unauthenticated(|_| true)
+            && (self.close_unauthenticated(|_| true) || self.close_handshake())
         {
             seat = clients.seat(whose);
         }
@@ -152,12 +155,20 @@ impl Worker {
             // Nothing is left even for saying why.
             return self.traffic.connections_refused.increment();
         }
+        let number = self.next_link.get();
+        self.next_link.set(number + 1);
+        let handshake = Rc::new(Handshake { seat, cut: Notify::new() });
+        self.handshakes.borrow_mut().insert(number, Rc::clone(&handshake));
         let accepting = tls::accept(self.guard.tls.as_deref(), Door::Grpc, socket);
         let accepted = tokio::select! {
-            accepted = accepting => accepted,
+            accepted = accepting => Some(accepted),
+            () = handshake.cut.notified() => None,
             // Nothing has been promised to it yet.
-            () = self.closing.clone().closed() => return,
+            () = self.closing.clone().closed() => None,
         };
+        self.handshakes.borrow_mut().remove(&number);
+        let Some(accepted) = accepted else { return };
+        let Ok(Handshake { seat, .. }) = Rc::try_unwrap(handshake) else { return };
         let (wire, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -169,8 +180,6 @@ impl Worker {
             self.traffic.connections_refused.increment();
         }
         let link = Link::new(Visitor::new(self.guard.access.clone(), peer), seat);
-        let number = self.next_link.get();
-        self.next_link.set(number + 1);
         self.links.borrow_mut().insert(number, Rc::downgrade(&link));
         let _entry = Entry { worker: &self, link: &link, number };
         self.make_room(&link);
@@ -212,6 +221,19 @@ impl Worker {
         true
     }
 
+    /// Closes the oldest connection that has not even ended its handshake. False if there is none.
+    fn close_handshake(&self) -> bool {
+        let handshakes = self.handshakes.borrow();
+        let mut open =
+            handshakes.values().filter(|open| open.seat.turned_away.is_none() && !open.seat.has_left());
+        let Some(handshake) = open.next() else { return false };
+        self.traffic.connections_made_room.increment();
+        // Its descriptor is there until its task has had its turn.
+        handshake.seat.leave();
+        handshake.cut.notify_one();
+        true
+    }
+
     async fn keep_time(self: Rc<Worker>) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -227,6 +249,13 @@ impl Worker {
     fn links(&self) -> Vec<Rc<Link>> {
         self.links.borrow().values().filter_map(Weak::upgrade).collect()
     }
+}
+
+/// A connection that has not ended its handshake.
+struct Handshake {
+    seat: Seat,
+    /// It gives way to another.
+    cut: Notify,
 }
 
 /// A connection among the others. Its calls end with it, even if its task panics: each holds on to the link, and the link to them.

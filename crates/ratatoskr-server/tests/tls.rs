@@ -119,6 +119,27 @@ async fn who_mistakes_the_door_is_told_what_to_do() {
     assert!(failed.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap() >= 2, "{failed}");
 }
 
+/// More than may be connected at a time: nothing of them is known, and none ends its handshake.
+#[tokio::test]
+async fn connections_that_never_end_their_handshake_keep_nobody_out() {
+    const CONNECTIONS_MAX: u64 = 8;
+    let authority = Authority::new();
+    let fixture = Fixture::start_with(|options| {
+        options.tls = Some(files(&authority));
+        options.access = AccessRule::Certificates;
+        options.connections_max = CONNECTIONS_MAX;
+    });
+    let address = fixture.running.as_ref().unwrap().grpc_addr();
+    let mut silent = Vec::new();
+    for _ in 0..2 * CONNECTIONS_MAX {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let own = authority.issue_files("me", "anybody", &[]);
+    let client = connect(&fixture, &authority, Some(&own), None).await.unwrap();
+    client.publish("orders", NewMessage::new("one")).await.unwrap();
+    drop(silent);
+}
+
 #[tokio::test]
 async fn without_a_policy_file_whoever_has_a_certificate_may_do_everything() {
     let authority = Authority::new();
