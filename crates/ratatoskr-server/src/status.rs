@@ -105,6 +105,16 @@ impl Failure {
     }
 }
 
+/// A call of one request that has another.
+pub(crate) fn more_than_one() -> Status {
+    Status::invalid_argument("the call has more than one request; it takes one")
+}
+
+/// A path that is no call's.
+pub(crate) fn no_such_call() -> Status {
+    Status::unimplemented("there is no such call: its path has a query")
+}
+
 /// A field of a request that cannot be.
 pub(crate) fn bad_field(field: &'static str, message: &dyn Display) -> Status {
     Failure::new(Code::InvalidArgument, "INVALID_FIELD").field(field).fact("field", &field).status(message)

@@ -130,3 +130,41 @@ async fn pages_are_for_people_and_programs_and_not_for_other_sites() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_path_with_a_query_is_no_call() {
+    let fixture = Fixture::start();
+    let publish = PublishRequest { topic: "orders".into(), payload: "x".into(), ..PublishRequest::default() };
+    let exists = TopicExistsRequest { name: "orders".into() };
+    let published = answer(&fixture, ("POST", "Publish?x=1"), &[GRPC], &publish).await;
+    let asked = answer(&fixture, ("POST", "TopicExists?"), &[GRPC], &exists).await;
+    for (status, code) in [published, asked] {
+        assert_eq!((status.as_str(), code.as_deref()), ("200", Some("12")));
+    }
+    let mut hand = Hand::greeted(&fixture, &[]).await;
+    let path = "http://broker.example/ratatoskr.MessageBroker/TopicExists";
+    let fields =
+        [(":method", "POST"), (":scheme", "http"), (":authority", "broker.example"), (":path", path), GRPC];
+    hand.say(raw::frame(kind::HEADERS, flag::END_HEADERS, 1, raw::block(&fields))).await;
+    while let Some(heard) = hand.frame().await {
+        if heard.kind == kind::RST_STREAM {
+            return;
+        }
+    }
+    panic!("an absolute address was taken for a path");
+}
+
+#[tokio::test]
+async fn a_call_of_one_request_takes_no_second_one_on_any_way() {
+    let fixture = Fixture::start();
+    let exists = grpc_message(&TopicExistsRequest { name: "orders".into() });
+    let publish = PublishRequest { topic: "orders".into(), payload: "x".into(), ..PublishRequest::default() };
+    for (method, message) in [("TopicExists", exists), ("Publish", grpc_message(&publish))] {
+        let mut hand = Hand::greeted(&fixture, &[]).await;
+        hand.say(support::hand::head(1, method, &[])).await;
+        hand.say(data(1, flag::END_STREAM, &[&message[..], &message[..]].concat())).await;
+        let (fields, is_end) = hand.headers(1).await;
+        let trailers = if is_end { fields } else { hand.headers(1).await.0 };
+        assert_eq!(value(&trailers, "grpc-status"), Some("3"), "{method}");
+    }
+}

@@ -30,6 +30,17 @@ pub(crate) struct BodySender {
     partial: Partial,
     /// How much more of it is taken; `usize::MAX`: as much as there is.
     bytes_left: usize,
+    /// Messages it may have.
+    messages_max: u64,
+}
+
+/// How much a body may have.
+#[derive(Clone, Copy)]
+pub(super) struct BodyLimits {
+    /// Bytes; `usize::MAX`: any number.
+    pub(super) bytes: usize,
+    /// Messages.
+    pub(super) messages: u64,
 }
 
 /// The end that is read.
@@ -53,15 +64,16 @@ struct Content {
     reader: Option<Waker>,
 }
 
-/// A body that comes on a stream, and has at most so many bytes.
+/// A body that comes on a stream, and has at most so much.
 pub(super) fn request_body(
     stream: StreamId,
     backflow: Arc<Backflow>,
     gathered: &Rc<Cell<usize>>,
-    bytes_max: usize,
+    limits: BodyLimits,
 ) -> (BodySender, RequestBody) {
     let pipe = Arc::new(Pipe { content: Mutex::default(), stream, backflow });
-    let sender = BodySender { pipe: pipe.clone(), partial: Partial::new(gathered), bytes_left: bytes_max };
+    let (bytes_left, messages_max) = (limits.bytes, limits.messages);
+    let sender = BodySender { pipe: pipe.clone(), partial: Partial::new(gathered), bytes_left, messages_max };
     (sender, RequestBody(pipe))
 }
 
@@ -73,6 +85,9 @@ impl BodySender {
             self.bytes_left = self.bytes_left.checked_sub(chunk.len()).ok_or_else(status::long_probe)?;
         }
         let kept = self.partial.pass(&chunk)?;
+        if self.partial.begun() > self.messages_max {
+            return Err(status::more_than_one());
+        }
         let pipe = &self.pipe;
         self.change(|content| {
             if content.is_abandoned {
@@ -182,9 +197,11 @@ mod tests {
 
     use super::*;
 
+    const ANY: BodyLimits = BodyLimits { bytes: usize::MAX, messages: u64::MAX };
+
     fn body() -> (Arc<Backflow>, BodySender, RequestBody) {
         let backflow = Arc::<Backflow>::default();
-        let (sender, body) = request_body(1, backflow.clone(), &Rc::default(), usize::MAX);
+        let (sender, body) = request_body(1, backflow.clone(), &Rc::default(), ANY);
         (backflow, sender, body)
     }
 

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use crate::answers::AnswerMemory;
 use crate::door::Worker;
 use crate::door::asking::{self, Asked, Entered};
-use crate::door::body::{BodySender, request_body};
+use crate::door::body::{BodyLimits, BodySender, request_body};
 use crate::door::head::Head;
 use crate::door::link::Link;
 use crate::door::not_a_call::NotACall;
@@ -93,7 +93,10 @@ pub(super) fn begin(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_e
     }
     let asked = match entered {
         Entered::Probe => return probe(worker, link, stream, is_end),
-        _ if target.route == Route::Other => return serve(worker, link, stream, is_end),
+        _ if target.has_query => return tonic_call::refuse(link, stream, &status::no_such_call()),
+        _ if target.route == Route::Other => {
+            return serve(worker, link, (stream, is_end), target.requests_max);
+        }
         Entered::Known(gate) => Some(gate),
         Entered::Anyone => None,
     };
@@ -153,13 +156,14 @@ fn refuse_unknown(worker: &Worker, link: &Link, stream: StreamId, status: &Statu
 }
 
 /// A call off the hot path begins.
-fn serve(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
+fn serve(worker: &Rc<Worker>, link: &Rc<Link>, (stream, is_end): (StreamId, bool), messages: u64) {
     let held = link.hold(SERVED_CALL_BYTES);
     let cut_off = async move {
         let _until_done = held;
         std::future::pending::<()>().await;
     };
-    serve_within(worker, link, (stream, is_end), usize::MAX, cut_off);
+    let limits = BodyLimits { bytes: usize::MAX, messages };
+    serve_within(worker, link, (stream, is_end), limits, cut_off);
 }
 
 /// A probe without credentials begins: it has little to say and little time.
@@ -175,21 +179,22 @@ fn probe(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, is_end: bool) {
         }
         tonic_call::fail(&owner, stream, &status::late_probe());
     };
-    serve_within(worker, link, (stream, is_end), UNAUTHENTICATED_REQUEST_BYTES_MAX, late);
+    let limits = BodyLimits { bytes: UNAUTHENTICATED_REQUEST_BYTES_MAX, messages: 1 };
+    serve_within(worker, link, (stream, is_end), limits, late);
 }
 
-/// Serves a call through tonic's routes until it is done, or `cut_off` is, which holds what the call does. Its body has at most so many bytes.
+/// Serves a call through tonic's routes until it is done, or `cut_off` is, which holds what the call does. Its body has at most so much.
 fn serve_within(
     worker: &Rc<Worker>,
     link: &Rc<Link>,
     (stream, is_end): (StreamId, bool),
-    body_bytes_max: usize,
+    limits: BodyLimits,
     cut_off: impl Future<Output = ()> + 'static,
 ) {
     let (sender, body) = if is_end {
         (None, None)
     } else {
-        let (sender, body) = request_body(stream, link.backflow.clone(), &link.gathered, body_bytes_max);
+        let (sender, body) = request_body(stream, link.backflow.clone(), &link.gathered, limits);
         (Some(sender), Some(body))
     };
     let request = tonic_call::request(link.http2().fields(), body);
@@ -302,9 +307,7 @@ fn gather(worker: &Rc<Worker>, link: &Rc<Link>, stream: StreamId, data: Bytes, i
             }
         }
         Ok(None) => Err(Status::invalid_argument("the call ended before its request was complete")),
-        Ok(Some(_)) if request.is_cut() => {
-            Err(Status::invalid_argument("the call has more than one request; it takes one"))
-        }
+        Ok(Some(_)) if request.is_cut() => Err(status::more_than_one()),
         Ok(Some(whole)) => Ok(whole),
         Err(status) => Err(status),
     };

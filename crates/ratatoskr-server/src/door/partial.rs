@@ -22,6 +22,8 @@ pub(super) struct Partial {
     prefix: [u8; PREFIX_BYTES],
     /// How much of the prefix has come.
     prefix_bytes: usize,
+    /// Messages that have begun.
+    begun: u64,
     /// How much of the message has not.
     missing: usize,
     /// How much of it has, as long as some is missing.
@@ -39,6 +41,7 @@ impl Partial {
         Partial {
             prefix: [0; PREFIX_BYTES],
             prefix_bytes: 0,
+            begun: 0,
             missing: 0,
             kept: 0,
             largest: 0,
@@ -59,6 +62,7 @@ impl Partial {
                     let [_, length @ ..] = self.prefix;
                     self.missing = u32::from_be_bytes(length) as usize;
                     self.prefix_bytes = 0;
+                    self.begun += 1;
                 }
                 continue;
             }
@@ -73,6 +77,11 @@ impl Partial {
         }
         self.count(self.largest);
         if self.total.get() > GATHERED_BYTES_PER_CONNECTION_MAX { Err(too_much()) } else { Ok(self.kept) }
+    }
+
+    /// Messages that have begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
     }
 
     fn count(&mut self, bytes: usize) {

@@ -40,6 +40,10 @@ pub(super) struct Target {
     pub(super) route: Route,
     /// Its name in the contract, for the audit log.
     pub(super) name: &'static str,
+    /// Requests it may have.
+    pub(super) requests_max: u64,
+    /// The path has a query, which no call has.
+    pub(super) has_query: bool,
     /// Of `grpc.health.v1`, which answers probes that have no credentials.
     pub(super) is_probe: bool,
 }
@@ -49,7 +53,10 @@ impl Target {
         let path = head.path.unwrap_or_default();
         let is_probe =
             [&b"/grpc.health.v1.Health/Check"[..], b"/grpc.health.v1.Health/Watch"].contains(&path);
-        Target { route: Route::of(head), name: name_of(path), is_probe }
+        let name = name_of(path);
+        let takes_many = matches!(name, "PublishStream" | "Consume" | "ServerReflection" | "unknown");
+        let requests_max = if takes_many && !is_probe { u64::MAX } else { 1 };
+        Target { route: Route::of(head), name, requests_max, has_query: path.contains(&b'?'), is_probe }
     }
 }
 

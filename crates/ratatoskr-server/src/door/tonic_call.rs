@@ -34,6 +34,8 @@ pub(super) fn request(fields: &Fields, body: Option<RequestBody>) -> Option<Requ
     for (name, value) in fields.iter() {
         match name {
             b":method" => *request.method_mut() = Method::from_bytes(value).ok()?,
+            // RFC 9113, 8.3.1: it begins with a slash, or is the star of OPTIONS.
+            b":path" if value != b"*" && !value.starts_with(b"/") => return None,
             b":path" => *request.uri_mut() = Uri::try_from(value).ok()?,
             b":scheme" | b":authority" => {}
             name => {
