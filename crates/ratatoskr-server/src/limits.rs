@@ -95,6 +95,8 @@ pub const LISTED_NAME_BYTES: usize = 128;
 pub const LISTED_SUBSCRIPTION_BYTES: usize = 2 * LISTED_NAME_BYTES;
 /// Messages one pull fetches at most.
 pub const PULL_MESSAGES_MAX: u32 = 10_000;
+/// Settlements in one `Settle`: as many as a `Pull` returns messages.
+pub const SETTLE_SETTLEMENTS_MAX: usize = PULL_MESSAGES_MAX as usize;
 /// How long one pull waits at most.
 pub const PULL_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Topics that have metrics of their own, the first by name. More would drown a Prometheus server.

@@ -20,18 +20,20 @@ use crate::answers::AnswerMemory;
 use crate::convert::subscriptions::settlement_from_wire;
 use crate::convert::{message_from_wire, published};
 use crate::guarded::admit;
-use crate::limits::{REASONS_BYTES_MAX, RECEIPT_BYTES, SETTLEMENT_BYTES};
+use crate::limits::{REASONS_BYTES_MAX, RECEIPT_BYTES, SETTLE_SETTLEMENTS_MAX, SETTLEMENT_BYTES};
 use crate::memory::Held;
 use crate::status;
 
 /// Refuses a step with more settlements than one may have; nothing of it is settled.
 pub(crate) fn check_count(step: &wire::ConsumeSettle) -> Result<(), Status> {
-    let settlements = step.acks.len() + step.settlements.len();
-    if settlements <= SETTLEMENTS_MAX {
+    check_at_most(SETTLEMENTS_MAX, step.acks.len() + step.settlements.len())
+}
+
+fn check_at_most(settlements_max: usize, settlements: usize) -> Result<(), Status> {
+    if settlements <= settlements_max {
         return Ok(());
     }
-    let error = SettleError::TooMany { settlements, settlements_max: SETTLEMENTS_MAX };
-    Err(status::settle_status(&error))
+    Err(status::settle_status(&SettleError::TooMany { settlements, settlements_max }))
 }
 
 /// Bytes that a step holds until its fates are told.
@@ -196,7 +198,7 @@ pub(crate) async fn settle(
 ) -> Result<(wire::SettleResponse, Held), Status> {
     if request.messages.is_empty() {
         let step = wire::ConsumeSettle { settlements: request.settlements, ..wire::ConsumeSettle::default() };
-        check_count(&step)?;
+        check_at_most(SETTLE_SETTLEMENTS_MAX, step.settlements.len())?;
         let held = memory.hold_request(step_bytes(&step))?;
         let (fates, held) = begin(broker, gate, step, held)?.1.await;
         return Ok((wire::SettleResponse { results: Vec::new(), refused: fates.refused }, held));

@@ -101,10 +101,10 @@ async fn all_that_a_window_can_have_is_acked_in_one_step_and_one_more_is_refused
     let tokens = consumer.tokens().await;
 
     let one_more: Vec<_> = tokens.iter().chain(&tokens[..1]).cloned().collect();
-    let settle = SettleRequest { settlements: acks(&one_more), messages: Vec::new() };
+    let settle = SettleRequest { settlements: acks(&tokens[..=BATCH]), messages: Vec::new() };
     let refused = client.settle(settle).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
-    assert!(refused.message().contains("settlements has 100001 entries; at most 100000"), "{refused}");
+    assert!(refused.message().contains("settlements has 10001 entries; at most 10000"), "{refused}");
     assert_eq!(acked(&mut client).await, 0, "a refused request settles nothing");
 
     consumer.ack(tokens.clone());
@@ -128,17 +128,24 @@ async fn all_that_a_window_can_have_is_acked_in_one_step_and_one_more_is_refused
 }
 
 #[tokio::test]
-async fn settle_takes_as_many_and_tells_the_fate_of_each_within_what_stock_clients_take() {
+async fn settle_takes_as_many_as_a_pull_returns_and_all_fates_of_a_step_fit_stock_clients() {
     let fixture = Fixture::start();
     let mut client = fixture.client().await;
     prepare(&mut client).await;
     let mut consumer = Consumer::open(&mut client).await;
     let tokens = consumer.tokens().await;
-    let settle = SettleRequest { settlements: acks(&tokens), messages: Vec::new() };
-    assert_eq!(client.settle(settle.clone()).await.unwrap().into_inner().refused, []);
+    for some in tokens.chunks(BATCH) {
+        let settle = SettleRequest { settlements: acks(some), messages: Vec::new() };
+        assert_eq!(client.settle(settle).await.unwrap().into_inner().refused, []);
+    }
     assert_eq!(acked(&mut client).await, WINDOW as i64);
     // All of them are stale now; this client takes 4 MiB, as clients do unless they are told otherwise.
-    let refused = client.settle(settle).await.unwrap().into_inner().refused;
+    consumer.ack(tokens);
+    let refused = loop {
+        if let Tell::Fates(fates) = consumer.next().await.unwrap() {
+            break fates.refused;
+        }
+    };
     let told: BTreeSet<_> = refused.iter().map(|fate| fate.token.clone()).collect();
     assert_eq!(told.len(), WINDOW);
     assert!(refused.iter().all(|fate| fate.code() == FateCode::Stale));
