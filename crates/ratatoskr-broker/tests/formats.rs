@@ -262,6 +262,17 @@ async fn a_data_directory_of_every_released_version_opens_and_holds_what_it_held
     }
 }
 
+#[test]
+fn a_data_directory_from_before_the_first_release_is_refused_with_what_to_do() {
+    let data = tempfile::tempdir().unwrap();
+    restore(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/refused/format-1"), data.path());
+    let before = std::fs::read(data.path().join("checkpoint")).unwrap();
+    let refused = Broker::open(BrokerConfig::new(data.path())).err().unwrap().to_string();
+    assert!(refused.contains("format 1") && refused.contains("empty data directory"), "{refused}");
+    assert_eq!(examine(data.path()).unwrap().worst(), Some(Severity::Refusal));
+    assert_eq!(std::fs::read(data.path().join("checkpoint")).unwrap(), before, "nothing was changed");
+}
+
 /// `cargo xtask fixture`.
 #[tokio::test]
 #[ignore = "writes the fixture of this version"]

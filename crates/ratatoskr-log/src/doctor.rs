@@ -118,8 +118,8 @@ pub fn examine(
         Ok(Some(head)) => {
             let start = JournalStart {
                 directory: head.directory,
-                number: head.facts.journal_start,
-                next_sequence: head.facts.next_sequence,
+                number: head.header.journal_start,
+                last: head.header.position,
                 file_bytes: 0,
                 reserve_bytes: 0,
             };
@@ -186,6 +186,13 @@ fn refusal(error: &LogError) -> Finding {
         LogError::Damaged { path, position, what } => {
             let what = what.split_once("; restore").map_or(what.as_str(), |(what, _)| what);
             (path.clone(), Some(*position), what.to_owned())
+        }
+        LogError::Format { path, .. } => {
+            return Finding {
+                meaning: "the files are not damaged; this version of the broker cannot read them and refuses to start",
+                advice: "use the version that wrote them; a release says in its changelog how to convert older data",
+                ..refusal(&LogError::Foreign { path: path.clone(), hint: error.to_string() })
+            };
         }
         LogError::Foreign { path, hint } => (path.clone(), None, hint.clone()),
         LogError::Io { path, .. } | LogError::Refused { path, .. } | LogError::NoDescriptors { path, .. } => {

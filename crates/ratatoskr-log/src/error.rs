@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::header::FORMAT_VERSION;
+
 /// A log operation that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -73,6 +75,16 @@ pub enum LogError {
         path: PathBuf,
         /// Its reason.
         source: io::Error,
+    },
+    /// The data directory was written by another version of the broker, in a format this one does not read.
+    #[error("{path} has format {found}, and this version reads format {FORMAT_VERSION}: {hint}")]
+    Format {
+        /// The file that says so.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+        /// What to do.
+        hint: &'static str,
     },
     /// The data directory is in use.
     #[error("{path} is locked by another running broker; stop it, or give this one another data directory")]

@@ -12,14 +12,14 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use crate::block::SegmentEntry;
+use crate::checkpoint::SegmentEntry;
 use crate::disk::{DiskFile, OpenMode};
 use crate::error::LogError;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, FileKind};
 use crate::index::{IndexEntry, IndexWriter, open_or_create, read_entries};
 use crate::layout::{index_file, segment_file};
-use crate::record::{RecordChunk, read_u32, read_u64};
 use crate::topic::TopicLog;
+use ratatoskr_state::{RecordChunk, read_u32, read_u64};
 
 /// Bytes gathered before they are written. Many times more would hold a core for a millisecond, where the kernel does not preempt itself.
 const GATHER_BYTES: usize = 128 << 10;

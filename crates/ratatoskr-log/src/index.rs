@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, OpenMode};
-use crate::record::{read_u32, read_u64};
 use crate::segment::Place;
+use ratatoskr_state::{read_u32, read_u64};
 
 /// Bytes of segment between two entries.
 pub(crate) const INDEX_INTERVAL_BYTES: u64 = 32 << 10;
@@ -43,7 +43,7 @@ impl IndexEntry {
     }
 
     fn parse(bytes: &[u8]) -> Option<IndexEntry> {
-        if !crate::checksum::matches(crc32c::crc32c(&bytes[..20]), read_u32(bytes, 20)) {
+        if !ratatoskr_state::checksums_agree(crc32c::crc32c(&bytes[..20]), read_u32(bytes, 20)) {
             return None;
         }
         Some(IndexEntry {

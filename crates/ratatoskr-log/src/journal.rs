@@ -14,7 +14,9 @@
 
 use std::sync::Arc;
 
-use crate::block::{BlockBuilder, BlockStamp, PAGE_BYTES, pages};
+use ratatoskr_state::{BatchBuilder, Position};
+
+use crate::block::{self, BlockPlace, PAGE_BYTES, pages};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::LogError;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, FileKind};
@@ -70,11 +72,13 @@ pub(crate) struct Journal {
     /// Bytes at the end of each file that are kept for what must go on while the disk is full. Like the whole file they
     /// are written before it is used, so they take no further room.
     reserve_bytes: u64,
-    /// Sequence of the next block.
-    next_sequence: u64,
+    /// The batch written last.
+    last: Position,
+    /// The epoch that batches are written in; see [`Position::epoch`].
+    epoch: u64,
     /// Last sequence known to be durable.
     synced_through: u64,
-    /// Last sequence that held entries; a seal covers it.
+    /// True when the last block had entries; a seal covers it.
     unsealed: bool,
     /// The next file, while it has its name but the name may not be durable. Until it is, no block is written: not to this file, which
     /// a crash could lose, and not to the one before, because this one's header says which block it begins with.
@@ -94,7 +98,8 @@ struct NewFile {
 pub(crate) struct JournalStart {
     pub(crate) directory: u64,
     pub(crate) number: u64,
-    pub(crate) next_sequence: u64,
+    /// The batch before it.
+    pub(crate) last: Position,
     pub(crate) file_bytes: u64,
     pub(crate) reserve_bytes: u64,
 }
@@ -129,8 +134,9 @@ impl Journal {
             position,
             file_bytes: start.file_bytes,
             reserve_bytes: start.reserve_bytes,
-            next_sequence: start.next_sequence,
-            synced_through: start.next_sequence.saturating_sub(1),
+            last: start.last,
+            epoch: start.last.epoch + 1,
+            synced_through: start.last.sequence,
             unsealed: false,
             next: None,
             poison: None,
@@ -152,8 +158,14 @@ impl Journal {
         self.number
     }
 
-    pub(crate) fn next_sequence(&self) -> u64 {
-        self.next_sequence
+    /// The batch written last.
+    pub(crate) fn last(&self) -> Position {
+        self.last
+    }
+
+    /// The epoch that batches are written in: one more than the last one found when the journal was opened.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// True when a block of so many bytes needs no further file.
@@ -221,7 +233,7 @@ impl Journal {
         let start = JournalStart {
             directory: self.directory,
             number: self.number + 1,
-            next_sequence: self.next_sequence,
+            last: self.last,
             file_bytes: self.file_bytes,
             reserve_bytes: self.reserve_bytes,
         };
@@ -229,37 +241,35 @@ impl Journal {
     }
 
     /// Writes a block. It is durable after the next [`Journal::sync`].
-    pub(crate) fn write(&mut self, block: &mut BlockBuilder, date: u64) -> Result<(), LogError> {
+    pub(crate) fn write(&mut self, batch: &mut BatchBuilder, date: u64) -> Result<(), LogError> {
         self.check()?;
-        let stamp = BlockStamp {
-            file: self.number,
-            sequence: self.next_sequence,
-            synced_through: self.synced_through,
-            date,
-        };
-        self.unsealed = !block.is_empty();
-        let bytes = block.finish(self.directory, &stamp);
+        self.unsealed = batch.has_entries();
+        let (header, place) = (
+            self.last.next(self.epoch, date),
+            BlockPlace { file: self.number, synced_through: self.synced_through },
+        );
+        let (bytes, position) = block::finish(batch, header, place, self.directory);
         if let Err(error) = self.file.write_all_at(bytes, self.position) {
             let error = LogError::io("write", &self.layout.journal_file(self.number), error);
             // Nothing of the block was promised: once there is room, another takes its place.
             return Err(if error.is_full() { error } else { self.poisoned(&error) });
         }
         self.position += bytes.len() as u64;
-        self.next_sequence += 1;
+        self.last = position;
         Ok(())
     }
 
     /// Makes everything written durable.
     pub(crate) fn sync(&mut self) -> Result<(), LogError> {
         self.check()?;
-        if self.synced_through + 1 == self.next_sequence {
+        if self.synced_through == self.last.sequence {
             return Ok(());
         }
         if let Err(error) = self.file.sync_data() {
             let path = self.layout.journal_file(self.number);
             return Err(self.poisoned(&LogError::Io { action: "sync", path, source: error }));
         }
-        self.synced_through = self.next_sequence - 1;
+        self.synced_through = self.last.sequence;
         Ok(())
     }
 
@@ -270,7 +280,7 @@ impl Journal {
             return Ok(());
         }
         self.sync()?;
-        self.write(&mut BlockBuilder::new(), date)
+        self.write(&mut block::batch_builder(), date)
     }
 
     /// Ends all writing for ever.
@@ -306,7 +316,7 @@ fn create_file(
         topic: (bytes / PAGE_BYTES as u64) as u32,
         directory: start.directory,
         number: start.number,
-        sequence: start.next_sequence,
+        sequence: start.last.sequence + 1,
     };
     let mut page = vec![0; PAGE_BYTES];
     page[..FILE_HEADER_BYTES].copy_from_slice(&header.encode());

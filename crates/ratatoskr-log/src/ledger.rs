@@ -1,6 +1,6 @@
 //! [`Ledger`]: state beyond topics that lives in the journal too, such as what durable subscriptions have settled.
 
-use crate::record::RecordChunk;
+use ratatoskr_state::RecordChunk;
 
 /// Keeps state that is a function of the journal's events. The log carries the events, and snapshots in its checkpoints, and knows
 /// nothing else of them. Called by one thread at a time: at start by the one that opens the log, then by the journal writer.

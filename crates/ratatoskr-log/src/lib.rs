@@ -44,7 +44,6 @@
 
 mod block;
 mod checkpoint;
-mod checksum;
 mod clock;
 mod disk;
 mod doctor;
@@ -57,7 +56,6 @@ mod layout;
 mod ledger;
 mod log;
 mod options;
-mod record;
 mod recovery;
 mod replay;
 mod resume;
@@ -76,7 +74,7 @@ pub use journal::Reserve;
 pub use ledger::{Ledger, NoLedger, Snapshot};
 pub use log::{Log, Placed, Pressure};
 pub use options::{LogCounts, LogOptions, OPEN_FILES_DEFAULT, OPEN_FILES_MIN};
-pub use record::{
+pub use ratatoskr_state::{
     Body, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordBatch, RecordChunk, RecordFacts,
 };
 pub use recovery::{Opened, RecoveryReport, open, open_with};

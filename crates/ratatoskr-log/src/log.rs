@@ -20,14 +20,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use ratatoskr_state::{BatchBuilder, Entry, Position, RecordBatch, RecordChunk};
 
 pub use self::pressure::Pressure;
 use self::room::Shortage;
-use crate::block::{BlockBuilder, Entry};
 use crate::error::LogError;
 use crate::journal::{Journal, Reserve};
 use crate::options::LogCounts;
-use crate::record::{RecordBatch, RecordChunk};
 use crate::scribe::Scribe;
 use crate::shared::{Shared, Task};
 use crate::topic::{Promise, TopicLog, TopicStart};
@@ -36,6 +35,9 @@ use crate::topic::{Promise, TopicLog, TopicStart};
 const FLUSH_BYTES: usize = 256 << 10;
 /// When memory is full, the topics of so many of the oldest chunks are handed over at once.
 const FLUSH_AHEAD: usize = 1024;
+
+/// The date of a block that says nothing of it.
+const NO_DATE: u64 = 0;
 
 /// Where an append went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +52,7 @@ pub struct Placed {
 pub struct Log {
     shared: Arc<Shared>,
     journal: Journal,
-    block: BlockBuilder,
+    block: BatchBuilder,
     /// Topics with staged records, in the order they came.
     touched: Vec<Arc<TopicLog>>,
     /// Chunks that are in `block`.
@@ -94,7 +96,7 @@ impl Log {
         Log {
             shared,
             journal,
-            block: BlockBuilder::new(),
+            block: crate::block::batch_builder(),
             touched: Vec::new(),
             in_block: Vec::new(),
             changes: Vec::new(),
@@ -123,9 +125,25 @@ impl Log {
         }
     }
 
+    /// Begins this start's epoch: writes and syncs an empty block that says so, behind the genesis entry if it is the first of all. Answers
+    /// a number that no other start had: the epoch, or random bits from 2³¹ on, of which 31 reach a token, where a full disk leaves no
+    /// room for one page: the epoch then begins with the next block. Starts must not use up what is kept for settlements and deletions.
+    pub(crate) fn begin_epoch(&mut self) -> Result<u64, LogError> {
+        let mut batch = crate::block::batch_builder();
+        if self.journal.last() == Position::default() {
+            batch.push(&Entry::Genesis(self.shared.genesis));
+        }
+        let has_room = self.journal.has_room(batch.len(), Reserve::Change);
+        match has_room.then(|| self.journal.write(&mut batch, NO_DATE)) {
+            Some(Ok(())) => self.journal.sync().map(|()| self.journal.epoch()),
+            Some(Err(error)) if !error.is_full() => Err(error),
+            _ => Ok(1 << 31 | self.shared.options.entropy[1] & 0x7fff_ffff),
+        }
+    }
+
     /// Random bits of this data directory, drawn once.
     pub fn id_mask(&self) -> u128 {
-        self.shared.id_mask
+        self.shared.genesis.id_mask
     }
 
     /// Sets what the blocks written from now on say of the date: for the ledger, which counts age by something else than timestamps.
@@ -205,7 +223,7 @@ impl Log {
     /// Stages an event for the ledger, about a topic or (0) none; `reserve` says how far it may go while the disk is full.
     /// Apply it once committed, before the next write.
     pub fn stage_event(&mut self, topic: u32, content: &[u8], reserve: Reserve) {
-        self.block.push(&Entry::Event { topic, content });
+        self.block.push(&Entry::Change { topic, content });
         self.note_change(Change::Event, reserve);
     }
 
@@ -300,8 +318,8 @@ impl Log {
         self.commit()?;
         self.journal.sync()?;
         scribe.run_pending()?;
-        let facts = self.facts(self.journal.number() + 1);
-        match scribe.checkpoint(&self.shared.boundary(facts)) {
+        let header = self.checkpoint_header(self.journal.number() + 1);
+        match scribe.checkpoint(&self.shared.boundary(header)) {
             Err(error) if error.is_full() => {
                 tracing::warn!(%error, "no last checkpoint was made; all that was acknowledged is in the journal, which the next start reads");
                 Ok(())
@@ -324,7 +342,7 @@ impl Log {
         }
         self.journal.check()?;
         self.staged_bytes = 0;
-        if self.block.is_empty() {
+        if !self.block.has_entries() {
             return Ok(());
         }
         self.make_room()?;

@@ -20,9 +20,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ratatoskr_state::{Entry, Genesis, RecordChunk};
 
-use crate::block::{Block, Entry, Facts};
-use crate::checkpoint::{self, CheckpointHead, CheckpointWriter};
+use crate::block::Block;
+use crate::checkpoint::{self, CheckpointEntry, CheckpointHead, CheckpointHeader, CheckpointWriter};
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskLock, OpenMode};
 use crate::error::LogError;
@@ -32,7 +33,6 @@ use crate::layout::Layout;
 use crate::ledger::{Ledger, NoLedger};
 use crate::log::Log;
 use crate::options::LogOptions;
-use crate::record::RecordChunk;
 use crate::replay::{Refused, Replayed};
 use crate::scribe::Scribe;
 use crate::shared::{Shared, Task};
@@ -55,7 +55,8 @@ pub struct Opened {
     pub topics: Vec<Arc<TopicLog>>,
     /// What was found.
     pub report: RecoveryReport,
-    /// Names this start: the number of the journal file it began, or random bits from 2³¹ on if it went on in one that was there.
+    /// Names this start, and no other start of this data directory: the epoch it began, or random bits from 2³¹ on if the disk was too full
+    /// to begin one.
     pub start: u64,
     /// Keeps other brokers out; hold it as long as the log is used.
     pub lock: Box<dyn DiskLock>,
@@ -106,17 +107,17 @@ pub fn open_with(
     let read = checkpoint::read(&disk, &layout.checkpoint(), &mut |directory, entry| {
         replay.restore(directory, &entry)
     })?;
-    let Some(CheckpointHead { directory, facts }) = read else {
+    let Some(CheckpointHead { directory, header }) = read else {
         let hint = "the checkpoint vanished while it was opened".to_owned();
         return Err(LogError::Foreign { path: layout.checkpoint(), hint });
     };
     // The run before may have died between renaming the checkpoint and syncing the folder.
     disk.sync_dir(&layout.root).map_err(|error| LogError::sync(&layout.root, error))?;
-    replay.next_topic = facts.next_topic;
+    replay.next_topic = header.next_topic;
     let start = JournalStart {
         directory,
-        number: facts.journal_start,
-        next_sequence: facts.next_sequence,
+        number: header.journal_start,
+        last: header.position,
         file_bytes: options.journal_file_bytes,
         reserve_bytes: options.journal_reserve_bytes,
     };
@@ -126,29 +127,29 @@ pub fn open_with(
     let (topics, next_topic, unsynced) = (replay.topics, replay.next_topic, replay.unsynced);
     report.damage = files::check_segments(&disk, &topics);
 
-    let shared = Arc::new(Shared::new(disk, clock, options, ledger, (directory, facts.id_mask)));
+    let shared = Arc::new(Shared::new(disk, clock, options, ledger, (directory, header.genesis)));
     let unflushed = topics.values().map(|topic| topic.unflushed_bytes()).sum();
     shared.unflushed_bytes.store(unflushed, Ordering::Relaxed);
     *shared.topics.write() = topics;
     let mut scribe = Scribe::new(shared.clone(), unsynced);
-    let facts = Facts {
-        next_sequence: replayed.next_sequence,
+    let header = CheckpointHeader {
+        position: replayed.last,
         journal_start: replayed.last_file + 1,
         next_topic,
-        id_mask: facts.id_mask,
+        genesis: header.genesis,
     };
     shared.spares.adopt()?;
     // Of no use to the checkpoint in force: their room is what a start on a full disk lives on.
     scribe.retire_before(start.number)?;
     let nothing_new = report.fresh && replayed.blocks == 0;
-    report.full = match settle(&shared, &mut scribe, facts, nothing_new) {
+    report.full = match settle(&shared, &mut scribe, header, nothing_new) {
         Err(error) if error.is_full() => Some(error.to_string()),
         other => other.map(|()| None)?,
     };
     let is_resumed = report.full.is_some() && replayed.last_file >= start.number;
-    let journal_start = if report.full.is_some() { start.number } else { facts.journal_start };
+    let journal_start = if report.full.is_some() { start.number } else { header.journal_start };
     shared.journal_start.store(journal_start, Ordering::Release);
-    let begin = JournalStart { number: facts.journal_start, next_sequence: facts.next_sequence, ..start };
+    let begin = JournalStart { number: header.journal_start, last: header.position, ..start };
     let journal = if is_resumed {
         let begin =
             JournalStart { number: replayed.last_file, file_bytes: replayed.last_file_bytes, ..begin };
@@ -156,10 +157,10 @@ pub fn open_with(
     } else {
         Journal::start(shared.disk.clone(), layout, shared.spares.clone(), begin)?
     };
-    let start = if is_resumed { name_of_resumed(&shared.options) } else { facts.journal_start };
     let topics = ready_topics(&shared);
     report.took = started.elapsed();
     let mut log = Log::new(shared, journal, next_topic);
+    let start = log.begin_epoch()?;
     log.adopt_tails(&topics);
     if is_resumed {
         log.note_full();
@@ -177,11 +178,6 @@ fn ready_topics(shared: &Shared) -> Vec<Arc<TopicLog>> {
         }
     }
     topics
-}
-
-/// The name of a start that began no journal file, apart from all numbers of files: random bits, of which 31 reach a token.
-fn name_of_resumed(options: &LogOptions) -> u64 {
-    1 << 31 | options.entropy[1] & 0x7fff_ffff
 }
 
 fn take_lock(disk: &Arc<dyn Disk>, layout: &Layout) -> Result<Box<dyn DiskLock>, LogError> {
@@ -224,10 +220,13 @@ fn make_new(disk: &Arc<dyn Disk>, layout: &Layout, options: &LogOptions) -> Resu
     }
     disk.sync_dir(root).map_err(|error| LogError::sync(root, error))?;
     sync_ancestors(disk, root)?;
-    let [directory, mask_seed] = options.entropy;
-    let id_mask = fastrand::Rng::with_seed(mask_seed).u128(..);
-    let facts = Facts { next_sequence: 1, journal_start: 1, next_topic: 1, id_mask };
-    CheckpointWriter::create(disk, layout, directory, facts)?.finish()
+    let [directory, seed] = options.entropy;
+    let id_mask = fastrand::Rng::with_seed(seed).u128(..);
+    // Not from the seed of the mask, which clients can see.
+    let token_key = fastrand::Rng::with_seed(directory).u128(..);
+    let genesis = Genesis { id_mask, token_key };
+    let header = CheckpointHeader { journal_start: 1, next_topic: 1, genesis, ..CheckpointHeader::default() };
+    CheckpointWriter::create(disk, layout, directory, header)?.finish()
 }
 
 /// Makes the data directory's own name durable, and those of the folders that were created on the way to it. It ends at
@@ -258,8 +257,6 @@ pub(crate) struct Replay {
     directory: u64,
     /// Of the block that is being replayed.
     date: u64,
-    /// False while the checkpoint is read.
-    is_journal: bool,
     replayed_records: u64,
     /// Topics with records replayed and not yet moved into segments, and the bytes of them.
     unflushed: BTreeSet<u32>,
@@ -283,7 +280,6 @@ impl Replay {
             next_topic: 1,
             directory: 0,
             date: 0,
-            is_journal: false,
             replayed_records: 0,
             unflushed: BTreeSet::new(),
             unflushed_bytes: 0,
@@ -305,15 +301,30 @@ impl Replay {
     }
 
     /// Takes in an entry of the checkpoint.
-    pub(crate) fn restore(&mut self, directory: u64, entry: &Entry<'_>) -> Result<(), String> {
+    pub(crate) fn restore(&mut self, directory: u64, entry: &CheckpointEntry<'_>) -> Result<(), String> {
         self.directory = directory;
-        self.apply(entry)
+        match *entry {
+            CheckpointEntry::Journal(Entry::Create { topic, created_ms, name, settings }) => {
+                self.create(topic, created_ms, name, settings)
+            }
+            CheckpointEntry::Extent { topic, extent } => {
+                self.topic(topic)?.restore_extent(extent);
+                Ok(())
+            }
+            CheckpointEntry::Segment { topic, segment } => {
+                self.topic(topic)?.restore_segment(segment);
+                Ok(())
+            }
+            CheckpointEntry::State(content) => self.ledger.restore(content),
+            CheckpointEntry::Header(_) | CheckpointEntry::End | CheckpointEntry::Journal(_) => {
+                Err("a journal's entry stands in the checkpoint".to_owned())
+            }
+        }
     }
 
     /// The checkpoint is read; what follows is the journal.
     pub(crate) fn begin_journal(&mut self, directory: u64) {
         self.directory = directory;
-        self.is_journal = true;
     }
 
     /// The topics as they stand now.
@@ -322,10 +333,10 @@ impl Replay {
     }
 
     pub(crate) fn apply_block(&mut self, block: &Block<'_>) -> Result<(), Refused> {
-        self.date = block.stamp.date;
-        for entry in block.entries() {
-            let entry = entry.map_err(|at| {
-                format!("the entry {at} bytes into the block was written by a newer version")
+        self.date = block.batch.header.date;
+        for entry in block.batch.entries() {
+            let entry = entry.map_err(|error| {
+                format!("the entry {} bytes into the batch was written by a newer version", error.position)
             })?;
             self.apply(&entry)?;
         }
@@ -369,21 +380,12 @@ impl Replay {
                 self.topics.remove(&topic);
                 self.ledger.topic_deleted(topic);
             }
-            Entry::Trim { topic, first } if self.is_journal => {
+            Entry::Trim { topic, first } => {
                 self.topic(topic)?.trim(first);
             }
-            Entry::Extent { topic, extent } if !self.is_journal => {
-                self.topic(topic)?.restore_extent(extent);
-            }
-            Entry::Segment { topic, segment } => self.topic(topic)?.restore_segment(segment),
-            Entry::Event { content, .. } if self.is_journal => self.ledger.replay(content)?,
-            Entry::State { content } if !self.is_journal => self.ledger.restore(content)?,
-            Entry::Facts(_) | Entry::End | Entry::State { .. } | Entry::Extent { .. } => {
-                return Err("a checkpoint's entry stands in the journal".to_owned());
-            }
-            Entry::Event { .. } | Entry::Trim { .. } => {
-                return Err("a journal's entry stands in the checkpoint".to_owned());
-            }
+            Entry::Change { content, .. } => self.ledger.replay(content)?,
+            // The checkpoint of a new data directory has it, too.
+            Entry::Genesis(_) => {}
         }
         Ok(())
     }
@@ -451,18 +453,18 @@ impl Replay {
 fn settle(
     shared: &Arc<Shared>,
     scribe: &mut Scribe,
-    facts: Facts,
+    header: CheckpointHeader,
     nothing_new: bool,
 ) -> Result<(), LogError> {
     // First what the replayed journal has made superfluous: it may be what fills the disk.
     files::remove_unknown(shared)?;
     if !nothing_new {
         // Once there is a checkpoint, there must be a journal file to go on in: the last one will be, or another is there.
-        let last = shared.layout.journal_file(facts.journal_start - 1);
+        let last = shared.layout.journal_file(header.journal_start - 1);
         if !shared.spares.has_full_length(&last) {
             shared.spares.prepare(Haste::Now)?;
         }
-        scribe.checkpoint(&shared.boundary(facts))?;
+        scribe.checkpoint(&shared.boundary(header))?;
     }
     for topic in shared.topics.read().values().filter(|topic| !topic.is_in_memory()) {
         topic.evict(u64::MAX);

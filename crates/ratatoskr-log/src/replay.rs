@@ -14,13 +14,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ratatoskr_state::{Position, read_u32};
+
 use crate::block::{BLOCK_HEADER_BYTES, Block, PAGE_BYTES, pages};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::LogError;
 use crate::header::{FileHeader, FileKind};
 use crate::journal::{JournalStart, list_files};
 use crate::layout::Layout;
-use crate::record::read_u32;
 
 /// Bytes of a file looked at together; a larger block widens the window while it is read.
 const WINDOW_BYTES: usize = 256 << 10;
@@ -33,8 +34,8 @@ pub(crate) struct Replayed {
     pub(crate) bytes: u64,
     /// Bytes of a torn block that was cut.
     pub(crate) torn_bytes: u64,
-    /// Sequence of the next block.
-    pub(crate) next_sequence: u64,
+    /// The last batch.
+    pub(crate) last: Position,
     /// The highest file number in use, or the one before the boundary.
     pub(crate) last_file: u64,
     /// Its length.
@@ -97,8 +98,7 @@ pub(crate) fn read(
 ) -> Result<Replayed, LogError> {
     let mut numbers = list_files(disk, layout)?;
     numbers.retain(|number| *number >= start.number);
-    let mut replayed =
-        Replayed { next_sequence: start.next_sequence, last_file: start.number - 1, ..Replayed::default() };
+    let mut replayed = Replayed { last: start.last, last_file: start.number - 1, ..Replayed::default() };
     // Where the file before ended.
     let mut before: Option<(PathBuf, u64)> = None;
     for number in numbers {
@@ -107,7 +107,7 @@ pub(crate) fn read(
             return Err(LogError::Damaged { path, position: 0, what: MISSING_FILE.to_owned() });
         }
         let mut file = JournalFile::open(disk, layout.journal_file(number), start.directory, number)?;
-        if file.header.sequence != replayed.next_sequence {
+        if file.header.sequence != replayed.last.sequence + 1 {
             // The file before ended too early: its last block is there no more.
             let (path, position) = before.unwrap_or((file.path, 0));
             return Err(LogError::Damaged { path, position, what: DAMAGED_BLOCK.to_owned() });
@@ -160,10 +160,10 @@ impl JournalFile {
         replayed.torn_bytes = 0;
         let path = self.path.clone();
         while position < self.length {
-            let expected = replayed.next_sequence;
-            let next = self.block_at(position)?.filter(|block| block.stamp.sequence == expected);
+            let last = replayed.last;
+            let next = self.block_at(position)?.filter(|block| block.batch.header.follows(last));
             let Some(block) = next else {
-                replayed.torn_bytes = self.torn_bytes_at(position, expected)?;
+                replayed.torn_bytes = self.torn_bytes_at(position, last.sequence + 1)?;
                 break;
             };
             apply(&block).map_err(|refused| match refused {
@@ -172,7 +172,7 @@ impl JournalFile {
             })?;
             replayed.blocks += 1;
             replayed.bytes += block.padded_bytes as u64;
-            replayed.next_sequence += 1;
+            replayed.last = block.batch.position();
             position += block.padded_bytes as u64;
         }
         Ok(position)
@@ -182,7 +182,7 @@ impl JournalFile {
     fn torn_bytes_at(&mut self, position: u64, sequence: u64) -> Result<u64, LogError> {
         for page in (position + PAGE_BYTES as u64..self.length).step_by(PAGE_BYTES) {
             let later = self.block_at(page)?;
-            if later.is_some_and(|block| block.stamp.synced_through >= sequence) {
+            if later.is_some_and(|block| block.place.synced_through >= sequence) {
                 return Err(damaged(&self.path, position, DAMAGED_BLOCK));
             }
         }

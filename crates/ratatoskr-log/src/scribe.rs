@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::block::{Entry, ExtentEntry, SegmentEntry};
-use crate::checkpoint::CheckpointWriter;
+use ratatoskr_state::Entry;
+
+use crate::checkpoint::{CheckpointEntry, CheckpointWriter, ExtentEntry, SegmentEntry};
 use crate::disk::OpenMode;
 use crate::error::LogError;
 use crate::flush::{Flush, Flushed, SegmentWriter};
@@ -189,7 +190,7 @@ impl Scribe {
 
     /// See "Checkpoint" in `docs/log-format.md` for the crash at each step.
     pub(crate) fn checkpoint(&mut self, boundary: &Boundary) -> Result<(), LogError> {
-        let start = boundary.facts.journal_start;
+        let start = boundary.header.journal_start;
         for BoundaryTopic { topic, next, .. } in &boundary.topics {
             self.flush(topic, *next)?;
         }
@@ -222,20 +223,20 @@ impl Scribe {
     fn write_checkpoint(&self, boundary: &Boundary) -> Result<(), LogError> {
         let shared = &self.shared;
         let mut writer =
-            CheckpointWriter::create(&shared.disk, &shared.layout, shared.directory, boundary.facts)?;
+            CheckpointWriter::create(&shared.disk, &shared.layout, shared.directory, boundary.header)?;
         for BoundaryTopic { topic, settings, next } in &boundary.topics {
             let number = topic.number;
-            writer.push(&Entry::Create {
+            writer.push(&CheckpointEntry::Journal(Entry::Create {
                 topic: number,
                 created_ms: topic.created_ms,
                 name: &topic.name,
                 settings,
-            })?;
+            }))?;
             let (segments, extent) = (topic.segments(), topic.extent());
             // What a topic deleted since then held is not needed: its deletion is in the journal.
             let kept = if topic.is_deleted() { &[][..] } else { &segments[..] };
             for segment in kept {
-                writer.push(&Entry::Segment { topic: number, segment: *segment })?;
+                writer.push(&CheckpointEntry::Segment { topic: number, segment: *segment })?;
             }
             let first = match (topic.promise, topic.is_deleted()) {
                 (Promise::Memory { .. }, _) => 0,
@@ -245,13 +246,13 @@ impl Scribe {
             };
             debug_assert!(kept.last().is_some_and(|last| last.next >= *next) || first >= *next || first == 0);
             let last_timestamp_ms = topic.last_timestamp_ms();
-            writer
-                .push(&Entry::Extent { topic: number, extent: ExtentEntry { first, last_timestamp_ms } })?;
+            let extent = ExtentEntry { first, last_timestamp_ms };
+            writer.push(&CheckpointEntry::Extent { topic: number, extent })?;
         }
         let mut written = Ok(());
         boundary.state.encode(&mut |content| {
             if written.is_ok() {
-                written = writer.push(&Entry::State { content: &content });
+                written = writer.push(&CheckpointEntry::State(&content));
             }
         });
         written?;

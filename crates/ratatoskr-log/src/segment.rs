@@ -18,14 +18,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::block::SegmentEntry;
+use crate::checkpoint::SegmentEntry;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{ReadError, read_refusal};
 use crate::header::{FILE_HEADER_BYTES, FileHeader, FileKind};
 use crate::index::{IndexEntry, IndexWriter, is_whole, read_entries};
 use crate::layout::{index_file, segment_file};
-use crate::record::{Body, Head, Marks, RECORD_HEADER_BYTES, RecordChunk};
 use crate::topic::TopicLog;
+use ratatoskr_state::{Body, Marks, RECORD_HEADER_BYTES, RecordChunk, RecordHead};
 
 /// Bytes read at a time while looking for a place.
 const WINDOW_BYTES: usize = 64 << 10;
@@ -170,7 +170,8 @@ impl SegmentReader {
     /// The length of the sound record with this offset; 0 if none stands there.
     fn record_bytes_at(&self, place: Place) -> u64 {
         let head = self.read_bytes(place.position, RECORD_HEADER_BYTES).ok();
-        let head = head.and_then(|bytes| Head::parse(&bytes)).filter(|head| head.offset == place.offset);
+        let head =
+            head.and_then(|bytes| RecordHead::parse(&bytes)).filter(|head| head.offset == place.offset);
         head.map_or(0, |head| head.length as u64)
     }
 
@@ -201,7 +202,7 @@ impl SegmentReader {
     fn walk(
         &self,
         start: Place,
-        mut wanted: impl FnMut(&Head, u64) -> bool,
+        mut wanted: impl FnMut(&RecordHead, u64) -> bool,
     ) -> Result<Option<Place>, ReadError> {
         let mut place = start;
         let mut window = Vec::new();
@@ -219,7 +220,7 @@ impl SegmentReader {
                 }
                 continue;
             };
-            match Head::parse(&window[at as usize..]).filter(|head| head.offset == place.offset) {
+            match RecordHead::parse(&window[at as usize..]).filter(|head| head.offset == place.offset) {
                 Some(head) if wanted(&head, place.position) => return Ok(Some(place)),
                 Some(head) => {
                     place.offset += 1;
@@ -240,7 +241,7 @@ impl SegmentReader {
         while position < self.segment.bytes {
             let window = self.read_bytes(position, WINDOW_BYTES)?;
             for at in 0..window.len().saturating_sub(RECORD_HEADER_BYTES - 1) {
-                let plausible = Head::parse(&window[at..]).filter(|head| {
+                let plausible = RecordHead::parse(&window[at..]).filter(|head| {
                     head.offset > damaged.offset
                         && head.offset < self.segment.next
                         && position + (at + head.length) as u64 <= self.segment.bytes
@@ -257,14 +258,14 @@ impl SegmentReader {
         Ok(None)
     }
 
-    fn sound_head(&self, bytes: &[u8], place: Place) -> Option<Head> {
-        Head::parse(bytes).filter(|head| {
+    fn sound_head(&self, bytes: &[u8], place: Place) -> Option<RecordHead> {
+        RecordHead::parse(bytes).filter(|head| {
             head.offset == place.offset && place.position + head.length as u64 <= self.segment.bytes
         })
     }
 
     /// The head at a place, or how far the damage there reaches.
-    fn head_at(&self, bytes: &[u8], place: Place) -> Result<Head, ReadError> {
+    fn head_at(&self, bytes: &[u8], place: Place) -> Result<RecordHead, ReadError> {
         if let Some(head) = self.sound_head(bytes, place) {
             return Ok(head);
         }

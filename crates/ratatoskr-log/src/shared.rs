@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use crate::block::Facts;
+use ratatoskr_state::Genesis;
+
+use crate::checkpoint::CheckpointHeader;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::layout::Layout;
@@ -24,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) options: LogOptions,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) directory: u64,
-    pub(crate) id_mask: u128,
+    pub(crate) genesis: Genesis,
     pub(crate) spares: Arc<Spares>,
     /// Topics by number: those that exist.
     pub(crate) topics: RwLock<BTreeMap<u32, Arc<TopicLog>>>,
@@ -81,7 +83,7 @@ pub(crate) enum Task {
 
 /// The state at the start of a journal file.
 pub(crate) struct Boundary {
-    pub(crate) facts: Facts,
+    pub(crate) header: CheckpointHeader,
     pub(crate) topics: Vec<BoundaryTopic>,
     /// The ledger's state.
     pub(crate) state: Box<dyn Snapshot>,
@@ -100,7 +102,7 @@ impl Shared {
         clock: Arc<dyn Clock>,
         options: LogOptions,
         ledger: Arc<dyn Ledger>,
-        identity: (u64, u128),
+        identity: (u64, Genesis),
     ) -> Shared {
         let layout = Layout::new(options.folder.clone());
         let spares = Arc::new(Spares::new(disk.clone(), layout.clone(), options.journal_file_bytes));
@@ -111,7 +113,7 @@ impl Shared {
             options,
             ledger,
             directory: identity.0,
-            id_mask: identity.1,
+            genesis: identity.1,
             spares,
             topics: RwLock::new(BTreeMap::new()),
             unflushed_bytes: AtomicUsize::new(0),
@@ -194,9 +196,9 @@ impl Shared {
         self.tasks.lock().failure.clone()
     }
 
-    /// The state as it is now, for a checkpoint whose journal starts at `facts.journal_start`. On the journal writer's thread only:
+    /// The state as it is now, for a checkpoint whose journal starts at `header.journal_start`. On the journal writer's thread only:
     /// nothing else may be committed meanwhile.
-    pub(crate) fn boundary(&self, facts: Facts) -> Boundary {
+    pub(crate) fn boundary(&self, header: CheckpointHeader) -> Boundary {
         let topics = self.topics.read();
         let topics = topics
             .values()
@@ -206,7 +208,7 @@ impl Shared {
                 next: topic.next(),
             })
             .collect();
-        Boundary { facts, topics, state: self.ledger.snapshot() }
+        Boundary { header, topics, state: self.ledger.snapshot() }
     }
 
     /// Moves the account of unflushed bytes up.

@@ -22,9 +22,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
 
-use crate::block::{ExtentEntry, SegmentEntry};
+use crate::checkpoint::{ExtentEntry, SegmentEntry};
 use crate::disk::Disk;
-use crate::record::{Marks, RecordBatch, RecordChunk};
+use ratatoskr_state::{Marks, RecordBatch, RecordChunk};
 
 pub use reading::{SegmentCursor, Tail};
 

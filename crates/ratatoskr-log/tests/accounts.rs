@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ratatoskr_log::{
     LogOptions, Opened, Pressure, Promise, RealClock, RealDisk, RecordBatch, Reserve, TopicLog, open,
 };
+use ratatoskr_state::{BatchBuilder, Position};
 
 fn open_log(folder: &Path, journal_file_bytes: u64) -> Opened {
     let options = LogOptions {
@@ -136,15 +137,19 @@ fn a_payload_full_of_forged_blocks_is_never_read_as_the_journal() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = open_log(folder.path(), 4 << 20);
     let topic = create(&mut opened, "a");
-    // 48 bytes of block header, 16 of entry header, 28 of record head and 1 of flags stand before the payload.
+    // 96 bytes of block header, 16 of entry header, 28 of record head and 1 of flags stand before the payload.
     let mut payload = vec![0_u8; 2 << 20];
-    for (n, page) in (4096 - 93..payload.len() - 48).step_by(4096).enumerate() {
-        let block = &mut payload[page..page + 48];
+    for (n, page) in (4096 - 141..payload.len() - 96).step_by(4096).enumerate() {
+        let before = Position { epoch: 1, sequence: n as u64 % 40, crc: 0 };
+        let mut batch = BatchBuilder::behind(32);
+        let (block, _) = batch.finish(before.next(1, 0));
         block[0..4].copy_from_slice(b"RBLK");
+        block[4..8].copy_from_slice(&64_u32.to_le_bytes());
         block[8..16].copy_from_slice(&(n as u64 % 40).to_le_bytes());
-        block[16..32].copy_from_slice(&[0xff; 16]);
-        let crc = crc32c::crc32c(&block[..44]);
-        block[44..48].copy_from_slice(&crc.to_le_bytes());
+        block[16..24].copy_from_slice(&[0xff; 8]);
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&block[..28]), &block[32..]);
+        block[28..32].copy_from_slice(&crc.to_le_bytes());
+        payload[page..page + 96].copy_from_slice(block);
     }
     for _ in 0..9 {
         append(&mut opened, &topic, &payload);

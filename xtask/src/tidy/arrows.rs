@@ -1,7 +1,7 @@
 //! Which crate may depend on which: the boxes and arrows of `ARCHITECTURE.md`, as a table.
 //!
 //! ```text
-//! ratatoskr ──▶ server ──▶ broker ──▶ log ◀── sim
+//! ratatoskr ──▶ server ──▶ broker ──▶ log ──▶ state      sim ──▶ log
 //!     │            ├─────▶ proto ◀── client ◀── ratatoskr
 //!     │            └─────▶ http2   ▲
 //!     └──▶ bench ───────────┴──────┘
@@ -15,7 +15,8 @@ use super::{Finding, Tree, line_starting};
 
 /// A crate, and the crates of ours it may depend on.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("ratatoskr-log", &[]),
+    ("ratatoskr-state", &[]),
+    ("ratatoskr-log", &["ratatoskr-state"]),
     ("ratatoskr-http2", &[]),
     ("ratatoskr-proto", &[]),
     ("ratatoskr-broker", &["ratatoskr-log"]),
@@ -44,6 +45,11 @@ const CLEAR_OF: &[(&str, &[&str], &str)] = &[
         "ratatoskr-log",
         &["tokio", "futures-core", "futures-util", "tonic", "prost", "axum"],
         "the log is synchronous and knows no network",
+    ),
+    (
+        "ratatoskr-state",
+        &["tokio", "rustix", "fastrand", "parking_lot", "tonic", "prost", "axum"],
+        "state is a function of the journal: it knows no clock, no randomness, no I/O and no locks",
     ),
     (
         "ratatoskr-http2",

@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Diagnosis, FROM_A_COPY, Finding, Severity, note};
-use crate::block::SegmentEntry;
+use crate::checkpoint::SegmentEntry;
 use crate::disk::{Disk, OpenMode};
 use crate::error::ReadError;
 use crate::header::FILE_HEADER_BYTES;
 use crate::index::{INDEX_INTERVAL_BYTES, IndexEntry, IndexPlan, read_entries};
 use crate::layout::{index_file, segment_file};
-use crate::record::{RecordChunk, read_u32, read_u64};
 use crate::segment::{Belonging, Place, SegmentReader, belongs};
 use crate::topic::TopicLog;
+use ratatoskr_state::{RecordChunk, read_u32, read_u64};
 
 /// Bytes of records looked at together.
 const READ_BYTES: usize = 1 << 20;

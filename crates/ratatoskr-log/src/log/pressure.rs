@@ -45,7 +45,7 @@ impl Log {
         if let Some(reason) = self.shared.failure() {
             return Err(self.journal.poisoned(&LogError::Poisoned { reason }));
         }
-        if self.block.is_empty() { self.make_room() } else { Ok(()) }
+        if self.block.has_entries() { Ok(()) } else { self.make_room() }
     }
 
     /// Blocks until the scribe has made some progress, or a little while.

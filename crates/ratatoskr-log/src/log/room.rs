@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Log;
-use crate::block::Facts;
+use crate::checkpoint::CheckpointHeader;
 use crate::error::LogError;
 use crate::journal::Reserve;
 use crate::shared::Task;
@@ -42,7 +42,7 @@ impl Log {
     pub(super) fn make_room(&mut self) -> Result<(), LogError> {
         // Without the next file appends wait until there is one, or a short spare: whether something smaller would still fit is not
         // asked, or publishing would go on and stop with each message, and take acks in the same block with it.
-        let asked = self.shortage.filter(|_| self.block.is_empty());
+        let asked = self.shortage.filter(|_| !self.block.has_entries());
         let bytes = asked.map_or(self.block.len(), |shortage| shortage.needed_bytes);
         if self.journal.has_room(bytes, Reserve::Keep) {
             if asked.is_some() {
@@ -91,7 +91,7 @@ impl Log {
                     _ => self.reserve_used_up(),
                 });
             }
-            if !self.block.is_empty() {
+            if self.block.has_entries() {
                 self.journal.go_on()?;
                 // It may let go of whole files.
                 self.begin_checkpoint(1);
@@ -119,12 +119,12 @@ impl Log {
 
     /// How far what is staged may go into the reserve.
     fn reserve_for_block(&self) -> Reserve {
-        if self.block.is_empty() || !self.in_block.is_empty() { Reserve::Keep } else { self.reserve }
+        if self.block.has_entries() && self.in_block.is_empty() { self.reserve } else { Reserve::Keep }
     }
 
     /// True when so many more bytes, of entries that may go this far into the reserve, would fit into the block that is being made.
     pub fn has_room_for(&self, bytes: usize, reserve: Reserve) -> bool {
-        let reserve = if self.block.is_empty() { reserve } else { reserve.min(self.reserve_for_block()) };
+        let reserve = if self.block.has_entries() { reserve.min(self.reserve_for_block()) } else { reserve };
         let bytes = self.block.len() + bytes;
         self.journal.has_room(bytes, reserve) || self.journal.has_room_in_spare(bytes, reserve)
     }
@@ -141,18 +141,18 @@ impl Log {
             return;
         }
         let started = Instant::now();
-        let facts = self.facts(self.journal.number());
-        self.shared.enqueue(Task::Checkpoint(self.shared.boundary(facts)));
+        let header = self.checkpoint_header(self.journal.number());
+        self.shared.enqueue(Task::Checkpoint(self.shared.boundary(header)));
         self.counts.checkpoint_pause_micros += started.elapsed().as_micros() as u64;
     }
 
-    pub(super) fn facts(&self, journal_start: u64) -> Facts {
+    pub(super) fn checkpoint_header(&self, journal_start: u64) -> CheckpointHeader {
         // Numbers staged for topics not yet committed may be skipped after a restart: that is harmless.
-        Facts {
-            next_sequence: self.journal.next_sequence(),
+        CheckpointHeader {
+            position: self.journal.last(),
             journal_start,
             next_topic: self.next_topic,
-            id_mask: self.shared.id_mask,
+            genesis: self.shared.genesis,
         }
     }
 

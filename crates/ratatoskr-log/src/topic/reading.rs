@@ -9,10 +9,10 @@
 //! never while a file is read. A segment that retention removes meanwhile is told apart from a lost one.
 
 use super::TopicLog;
-use crate::block::SegmentEntry;
+use crate::checkpoint::SegmentEntry;
 use crate::error::ReadError;
-use crate::record::{Record, RecordChunk, read_u64};
 use crate::segment::{Place, SegmentReader};
+use ratatoskr_state::{Record, RecordChunk, read_u64};
 
 /// What a reader finds at its cursor.
 #[derive(Debug)]

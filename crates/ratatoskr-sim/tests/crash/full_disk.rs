@@ -159,7 +159,7 @@ fn blocks_that_were_never_synced_do_not_come_back_behind_what_a_full_start_wrote
     let (disk, clock) = (SimDisk::new(), SimClock::at(100));
     let mut life = start(&disk, &clock, Promises::default(), Loss::Power);
     life.play_all(&[Step::Create { name: "quick", settings: "written" }, Step::Commit]).unwrap();
-    let torn_at = 2 * 4096;
+    let torn_at = 3 * 4096;
     for _ in 0..2 {
         life.play_all(&[Step::Append { name: "quick", count: 1, bytes: 100 }, Step::Commit]).unwrap();
     }

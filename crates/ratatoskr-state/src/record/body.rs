@@ -44,7 +44,7 @@ impl Body {
     }
 
     /// True when every flag and length inside makes sense: checked once when bytes come from a disk.
-    pub(crate) fn is_readable(body: &[u8]) -> bool {
+    pub fn is_readable(body: &[u8]) -> bool {
         let mut reader = Reader { bytes: body, at: 0 };
         let Some(flags) = reader.u8() else { return false };
         if flags & !FLAGS_KNOWN != 0 || reader.facts(flags).is_none() {

@@ -11,11 +11,11 @@ const RECORDS_PER_MARK: usize = 32;
 /// See the file's head. Made when first used, by one walk; clones share them. A short chunk, or one that begins within another,
 /// has none.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Marks(Option<Arc<OnceLock<Box<[u32]>>>>);
+pub struct Marks(Option<Arc<OnceLock<Box<[u32]>>>>);
 
 impl Marks {
     /// For a chunk of so many records.
-    pub(crate) fn for_count(count: u32) -> Marks {
+    pub fn for_count(count: u32) -> Marks {
         Marks((count as usize > RECORDS_PER_MARK).then(Arc::default))
     }
 

@@ -13,6 +13,8 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::checksum::checksums_agree;
+
 /// Bytes before the body.
 pub const RECORD_HEADER_BYTES: usize = 28;
 /// Upper bound for the length field of a record; anything above is damage. It leaves room for the largest
@@ -27,7 +29,7 @@ pub use body::{Body, RecordFacts};
 use body::{
     FLAG_ADDRESSED, FLAG_DEAD_LETTER, FLAG_DEDUP, FLAG_DELIVER_AT, FLAG_EXPIRES, FLAG_KEY, FLAG_METADATA,
 };
-pub(crate) use marks::Marks;
+pub use marks::Marks;
 
 /// Records on their way in: bodies encoded, places not yet known.
 #[derive(Clone, Debug, Default)]
@@ -145,7 +147,7 @@ impl RecordBatch {
     }
 
     /// Gives every record its place: consecutive offsets from `first`, one timestamp.
-    pub(crate) fn place(&mut self, first: u64, timestamp_ms: u64) -> &mut BytesMut {
+    pub fn place(&mut self, first: u64, timestamp_ms: u64) -> &mut BytesMut {
         let mut at = 0;
         let mut offset = first;
         while at < self.bytes.len() {
@@ -168,25 +170,28 @@ fn head_crc(head: &[u8]) -> u32 {
 
 /// What a sound head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) length: usize,
-    pub(crate) offset: u64,
-    pub(crate) timestamp_ms: u64,
+pub struct RecordHead {
+    /// Bytes of the whole record.
+    pub length: usize,
+    /// Its place in the topic.
+    pub offset: u64,
+    /// When it was taken in, milliseconds since the Unix epoch.
+    pub timestamp_ms: u64,
     body_crc: u32,
 }
 
-impl Head {
+impl RecordHead {
     /// Reads a head; `None` when the bytes are too few or do not check.
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Head> {
+    pub fn parse(bytes: &[u8]) -> Option<RecordHead> {
         let head = bytes.get(..RECORD_HEADER_BYTES)?;
         let length = read_u32(head, 0) as usize;
         if !(RECORD_HEADER_BYTES + 1..=RECORD_BYTES_MAX).contains(&length) {
             return None;
         }
-        if !crate::checksum::matches(head_crc(head), read_u32(head, 4)) {
+        if !checksums_agree(head_crc(head), read_u32(head, 4)) {
             return None;
         }
-        Some(Head {
+        Some(RecordHead {
             length,
             offset: read_u64(head, 8),
             timestamp_ms: read_u64(head, 16),
@@ -195,12 +200,9 @@ impl Head {
     }
 
     /// True when `record` (head and body) is whole and its body checks.
-    pub(crate) fn body_is_sound(&self, record: &[u8]) -> bool {
+    pub fn body_is_sound(&self, record: &[u8]) -> bool {
         record.len() >= self.length
-            && crate::checksum::matches(
-                crc32c::crc32c(&record[RECORD_HEADER_BYTES..self.length]),
-                self.body_crc,
-            )
+            && checksums_agree(crc32c::crc32c(&record[RECORD_HEADER_BYTES..self.length]), self.body_crc)
     }
 }
 
@@ -216,18 +218,18 @@ pub struct RecordChunk {
     /// The timestamp of the last record, the youngest.
     pub last_timestamp_ms: u64,
     /// Where its records start; for whoever begins in the middle.
-    pub(crate) marks: Marks,
+    pub marks: Marks,
 }
 
 impl RecordChunk {
     /// Makes a chunk of records that have their places, checking every one. `Err` is what is wrong.
-    pub(crate) fn check(bytes: Bytes) -> Result<RecordChunk, String> {
+    pub fn check(bytes: Bytes) -> Result<RecordChunk, String> {
         let marks = Marks::default();
         let mut chunk = RecordChunk { bytes: Bytes::new(), first: 0, count: 0, last_timestamp_ms: 0, marks };
         let mut at = 0;
         while at < bytes.len() {
             let record = &bytes[at..];
-            let head = Head::parse(record)
+            let head = RecordHead::parse(record)
                 .filter(|head| head.body_is_sound(record))
                 .ok_or_else(|| format!("record {} of an append does not match its checksum", chunk.count))?;
             if !Body::is_readable(&record[RECORD_HEADER_BYTES..head.length]) {
@@ -320,12 +322,12 @@ impl Record {
 }
 
 /// Reads a little-endian `u32` at a position that exists.
-pub(crate) fn read_u32(bytes: &[u8], at: usize) -> u32 {
+pub fn read_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes were sliced"))
 }
 
 /// Reads a little-endian `u64` at a position that exists.
-pub(crate) fn read_u64(bytes: &[u8], at: usize) -> u64 {
+pub fn read_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes were sliced"))
 }
 
@@ -421,11 +423,11 @@ mod tests {
     #[test]
     fn every_flipped_bit_of_a_record_is_seen() {
         let bytes = chunk().starting_at(10).bytes.to_vec();
-        assert!(Head::parse(&bytes).is_some_and(|head| head.body_is_sound(&bytes)));
+        assert!(RecordHead::parse(&bytes).is_some_and(|head| head.body_is_sound(&bytes)));
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            let sound = Head::parse(&damaged).is_some_and(|head| head.body_is_sound(&damaged));
+            let sound = RecordHead::parse(&damaged).is_some_and(|head| head.body_is_sound(&damaged));
             assert!(!sound, "bit {bit} flipped unseen");
         }
     }
