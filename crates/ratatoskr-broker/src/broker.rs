@@ -3,7 +3,7 @@
 //! ```text
 //!   publish ──check, encode──▶ inbox ──▶ sequencer ──▶ journal      (one thread)
 //!   subscribe ──cursor──▶ topic's log ◀── tail ──┘ │
-//!                                                   └▶ scribe: segments, checkpoints, retention   (one thread)
+//!                                                   └▶ flusher: segments, checkpoints, retention   (one thread)
 //! ```
 //!
 //! Checking and encoding happen where the caller runs, so that the one sequencer only places and writes. The
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::{
-    Clock, Disk, DiskLock, DiskSpace, Log, Opened, RealClock, RealDisk, RecoveryReport, Scribe, TopicLog,
+    Clock, Disk, DiskLock, DiskSpace, Flusher, Log, Opened, RealClock, RealDisk, RecoveryReport, TopicLog,
 };
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -93,8 +93,8 @@ struct Inner {
 struct Running {
     courier: JoinHandle<()>,
     sequencer: JoinHandle<Log>,
-    scribe: JoinHandle<Scribe>,
-    scribe_stop: Arc<AtomicBool>,
+    flusher: JoinHandle<Flusher>,
+    flusher_stop: Arc<AtomicBool>,
     /// Given up last, when nothing is written any more.
     _lock: Box<dyn DiskLock>,
 }
@@ -357,19 +357,19 @@ impl Inner {
         let courier = running.courier.join();
         self.core.inbox.close();
         let log = running.sequencer.join();
-        running.scribe_stop.store(true, Ordering::Release);
+        running.flusher_stop.store(true, Ordering::Release);
         let failed = |thread| ShutdownError::ThreadFailed { thread };
         let log = match log {
             Err(_) if Broken::Thread.is_on() => return Ok(()),
             log => log.map_err(|_| failed("sequencer"))?,
         };
-        log.stop_scribe();
-        let mut scribe = running.scribe.join().map_err(|_| failed("scribe"))?;
+        log.stop_flusher();
+        let mut flusher = running.flusher.join().map_err(|_| failed("flusher"))?;
         courier.map_err(|_| failed("courier"))?;
         if matches!(&*self.core.health.borrow(), Health::Failed { .. }) || Broken::Drain.is_on() {
             return Ok(());
         }
-        Ok(log.close(&mut scribe)?)
+        Ok(log.close(&mut flusher)?)
     }
 }
 
@@ -407,20 +407,20 @@ fn add_topics(
 }
 
 fn start(core: &Arc<Core>, opened: Opened, data_dir: PathBuf) -> Running {
-    let Opened { log, mut scribe, start, lock, .. } = opened;
+    let Opened { log, mut flusher, start, lock, .. } = opened;
     let courier = Courier::new(core.clone(), start);
     let sequencer = Sequencer::new(core.clone(), log);
     let sequencer = spawn("sequencer", move || sequencer.run());
     let courier = spawn("courier", move || courier.run());
-    let scribe_stop = Arc::new(AtomicBool::new(false));
-    let (stop, core) = (scribe_stop.clone(), core.clone());
+    let flusher_stop = Arc::new(AtomicBool::new(false));
+    let (stop, core) = (flusher_stop.clone(), core.clone());
     let mut swept_ms = core.clock.steady_ms();
     let mut fullness = Fullness::default();
-    let scribe = spawn("scribe", move || {
-        let _alarm = Alarm::new(core.clone(), "scribe");
+    let flusher = spawn("flusher", move || {
+        let _alarm = Alarm::new(core.clone(), "flusher");
         while !stop.load(Ordering::Acquire) {
-            scribe.wait(SWEEP);
-            if let Err(error) = scribe.run_pending() {
+            flusher.wait(SWEEP);
+            if let Err(error) = flusher.run_pending() {
                 tracing::error!(%error, "segments cannot be written");
                 let _ = core.inbox.push(Command::Check);
                 break;
@@ -446,9 +446,9 @@ fn start(core: &Arc<Core>, opened: Opened, data_dir: PathBuf) -> Running {
                 }
             }
         }
-        scribe
+        flusher
     });
-    Running { courier, sequencer, scribe, scribe_stop, _lock: lock }
+    Running { courier, sequencer, flusher, flusher_stop, _lock: lock }
 }
 
 fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {

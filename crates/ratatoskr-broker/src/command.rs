@@ -171,7 +171,7 @@ pub(crate) enum Command {
     Crash {
         name: TopicName,
     },
-    /// Look whether the disk, or the scribe, is in trouble or out of it.
+    /// Look whether the disk, or the flusher, is in trouble or out of it.
     Check,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! One entry for every 32 KiB of segment. An index is a hint and is treated as one: it is never synced,
 //! entries count up to the first that does not check, and the caller believes a place only if
-//! a sound record with that offset stands there. So a lost, short or foreign index costs a scan and nothing else, until the scribe, soon after the next start, has
+//! a sound record with that offset stands there. So a lost, short or foreign index costs a scan and nothing else, until the flusher, soon after the next start, has
 //! written it anew.
 
 use std::io;

@@ -21,7 +21,7 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::LogError;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, FileKind};
 use crate::layout::{Layout, journal_number};
-use crate::spares::{Haste, Spares};
+use crate::spares::{FillMode, Spares};
 
 /// The reserve in parts: which of them a block may use depends on what it is for.
 const PARTS: u64 = 8;
@@ -198,7 +198,7 @@ impl Journal {
     pub(crate) fn rotate(&mut self) -> Result<(), LogError> {
         self.check()?;
         if self.next.is_none()
-            && let Err(error) = self.spares.prepare(Haste::Now)
+            && let Err(error) = self.spares.prepare(FillMode::Now)
         {
             return Err(if error.is_passing() { error } else { self.poisoned(&error) });
         }

@@ -26,7 +26,7 @@ pub trait Ledger: Send + Sync {
 
 /// A ledger's state at one moment.
 pub trait Snapshot: Send {
-    /// Puts it into parts of any size, on the scribe's thread.
+    /// Puts it into parts of any size, on the flusher's thread.
     fn encode(&self, push: &mut dyn FnMut(Vec<u8>));
 }
 

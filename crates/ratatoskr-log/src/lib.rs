@@ -5,7 +5,7 @@
 //!    │
 //!    └──tail──▶ TopicLog ◀── readers      recent records in memory, older ones in segments
 //!                  ▲
-//!   Scribe ────────┘ ──▶ segments, checkpoint, retired journal files
+//!   Flusher ────────┘ ──▶ segments, checkpoint, retired journal files
 //! ```
 //!
 //! The format and the crash argument of every operation stand in `docs/log-format.md`. This crate does no
@@ -49,6 +49,7 @@ mod disk;
 mod doctor;
 mod error;
 mod flush;
+mod flusher;
 mod header;
 mod index;
 mod journal;
@@ -59,7 +60,6 @@ mod options;
 mod recovery;
 mod replay;
 mod resume;
-mod scribe;
 mod segment;
 mod shared;
 mod spares;
@@ -70,6 +70,7 @@ pub use clock::{Clock, Moment, RealClock};
 pub use disk::{Disk, DiskFile, DiskLock, DiskSpace, OpenMode, RealDisk, SECTOR_BYTES};
 pub use doctor::{Diagnosis, Finding, Severity, examine};
 pub use error::{LogError, ReadError};
+pub use flusher::Flusher;
 pub use journal::Reserve;
 pub use ledger::{Ledger, NoLedger, Snapshot};
 pub use log::{Log, Placed, Pressure};
@@ -78,5 +79,4 @@ pub use ratatoskr_state::{
     Body, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordBatch, RecordChunk, RecordFacts,
 };
 pub use recovery::{Opened, RecoveryReport, open, open_with};
-pub use scribe::Scribe;
 pub use topic::{Promise, SegmentCursor, Tail, TopicExtent, TopicLog};

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A [`Log`] has one owner, the journal writer: one thread, no locks to wait for but a topic's own.
-//! Its other half, the [`Scribe`], works behind it. Invariants: a block holds all that was staged or nothing; nothing is
+//! Its other half, the [`Flusher`], works behind it. Invariants: a block holds all that was staged or nothing; nothing is
 //! visible before its promise holds; after a failed write or sync every call answers [`LogError::Poisoned`].
 //! Deliberately not here: names, settings, limits, who waits for what. That is the broker's.
 
@@ -25,13 +25,13 @@ use ratatoskr_state::{BatchBuilder, Entry, Position, RecordBatch, RecordChunk};
 pub use self::pressure::Pressure;
 use self::room::Shortage;
 use crate::error::LogError;
+use crate::flusher::Flusher;
 use crate::journal::{Journal, Reserve};
 use crate::options::LogCounts;
-use crate::scribe::Scribe;
 use crate::shared::{Shared, Task};
 use crate::topic::{Promise, TopicLog, TopicStart};
 
-/// A topic with so many unflushed bytes is handed to the scribe.
+/// A topic with so many unflushed bytes is handed to the flusher.
 const FLUSH_BYTES: usize = 256 << 10;
 /// When memory is full, the topics of so many of the oldest chunks are handed over at once.
 const FLUSH_AHEAD: usize = 1024;
@@ -314,12 +314,12 @@ impl Log {
     }
 
     /// Ends the log: syncs, and leaves a checkpoint so that the next start has nothing to replay. On a full disk there is none.
-    pub fn close(mut self, scribe: &mut Scribe) -> Result<(), LogError> {
+    pub fn close(mut self, flusher: &mut Flusher) -> Result<(), LogError> {
         self.commit()?;
         self.journal.sync()?;
-        scribe.run_pending()?;
+        flusher.run_pending()?;
         let header = self.checkpoint_header(self.journal.number() + 1);
-        match scribe.checkpoint(&self.shared.boundary(header)) {
+        match flusher.checkpoint(&self.shared.boundary(header)) {
             Err(error) if error.is_full() => {
                 tracing::warn!(%error, "no last checkpoint was made; all that was acknowledged is in the journal, which the next start reads");
                 Ok(())
@@ -328,8 +328,8 @@ impl Log {
         }
     }
 
-    /// Tells the scribe's [`Scribe::wait`] that the log is closing.
-    pub fn stop_scribe(&self) {
+    /// Tells the flusher's [`Flusher::wait`] that the log is closing.
+    pub fn stop_flusher(&self) {
         self.shared.close();
     }
 

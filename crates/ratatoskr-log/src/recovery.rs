@@ -28,15 +28,15 @@ use crate::clock::Clock;
 use crate::disk::{Disk, DiskLock, OpenMode};
 use crate::error::LogError;
 use crate::flush::{Flush, Flushed, SegmentWriter};
+use crate::flusher::Flusher;
 use crate::journal::{Journal, JournalStart};
 use crate::layout::Layout;
 use crate::ledger::{Ledger, NoLedger};
 use crate::log::Log;
 use crate::options::LogOptions;
 use crate::replay::{Refused, Replayed};
-use crate::scribe::Scribe;
 use crate::shared::{Shared, Task};
-use crate::spares::Haste;
+use crate::spares::FillMode;
 use crate::topic::{TopicLog, TopicStart};
 use crate::unsynced::UnsyncedSegments;
 
@@ -50,7 +50,7 @@ pub struct Opened {
     /// Its writing half.
     pub log: Log,
     /// Its background half.
-    pub scribe: Scribe,
+    pub flusher: Flusher,
     /// The topics there are, by number.
     pub topics: Vec<Arc<TopicLog>>,
     /// What was found.
@@ -131,7 +131,7 @@ pub fn open_with(
     let unflushed = topics.values().map(|topic| topic.unflushed_bytes()).sum();
     shared.unflushed_bytes.store(unflushed, Ordering::Relaxed);
     *shared.topics.write() = topics;
-    let mut scribe = Scribe::new(shared.clone(), unsynced);
+    let mut flusher = Flusher::new(shared.clone(), unsynced);
     let header = CheckpointHeader {
         position: replayed.last,
         journal_start: replayed.last_file + 1,
@@ -140,9 +140,9 @@ pub fn open_with(
     };
     shared.spares.adopt()?;
     // Of no use to the checkpoint in force: their room is what a start on a full disk lives on.
-    scribe.retire_before(start.number)?;
+    flusher.retire_before(start.number)?;
     let nothing_new = report.fresh && replayed.blocks == 0;
-    report.full = match settle(&shared, &mut scribe, header, nothing_new) {
+    report.full = match settle(&shared, &mut flusher, header, nothing_new) {
         Err(error) if error.is_full() => Some(error.to_string()),
         other => other.map(|()| None)?,
     };
@@ -165,7 +165,7 @@ pub fn open_with(
     if is_resumed {
         log.note_full();
     }
-    Ok(Opened { log, scribe, topics, report, start, lock })
+    Ok(Opened { log, flusher, topics, report, start, lock })
 }
 
 /// The topics, ready for appends, their indexes about to be looked at.
@@ -452,7 +452,7 @@ impl Replay {
 /// checkpoint and the journal that were there in force.
 fn settle(
     shared: &Arc<Shared>,
-    scribe: &mut Scribe,
+    flusher: &mut Flusher,
     header: CheckpointHeader,
     nothing_new: bool,
 ) -> Result<(), LogError> {
@@ -462,9 +462,9 @@ fn settle(
         // Once there is a checkpoint, there must be a journal file to go on in: the last one will be, or another is there.
         let last = shared.layout.journal_file(header.journal_start - 1);
         if !shared.spares.has_full_length(&last) {
-            shared.spares.prepare(Haste::Now)?;
+            shared.spares.prepare(FillMode::Now)?;
         }
-        scribe.checkpoint(&shared.boundary(header))?;
+        flusher.checkpoint(&shared.boundary(header))?;
     }
     for topic in shared.topics.read().values().filter(|topic| !topic.is_in_memory()) {
         topic.evict(u64::MAX);

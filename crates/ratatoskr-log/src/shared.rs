@@ -1,4 +1,4 @@
-//! What the journal writer and the scribe share: the topics, the work list, and the accounts.
+//! What the journal writer and the flusher share: the topics, the work list, and the accounts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::options::LogOptions;
 use crate::spares::Spares;
 use crate::topic::TopicLog;
 
-/// Shared between [`crate::Log`] and [`crate::Scribe`].
+/// Shared between [`crate::Log`] and [`crate::Flusher`].
 pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -34,29 +34,29 @@ pub(crate) struct Shared {
     pub(crate) unflushed_bytes: AtomicUsize,
     /// The first journal file the newest checkpoint needs.
     pub(crate) journal_start: AtomicU64,
-    /// Why segments cannot be written now. Set by the scribe.
+    /// Why segments cannot be written now. Set by the flusher.
     obstacle: Mutex<Option<Obstacle>>,
-    /// Set by the journal writer when it lacks a descriptor: the scribe closes what it can.
+    /// Set by the journal writer when it lacks a descriptor: the flusher closes what it can.
     pub(crate) wants_descriptors: AtomicBool,
     /// True while a checkpoint is queued or being made.
     pub(crate) checkpoint_queued: AtomicBool,
     pub(crate) checkpoints: AtomicU64,
     tasks: Mutex<Tasks>,
-    /// Wakes the scribe.
+    /// Wakes the flusher.
     work: Condvar,
-    /// Wakes a journal writer that waits for the scribe.
+    /// Wakes a journal writer that waits for the flusher.
     progress: Condvar,
 }
 
 #[derive(Default)]
 struct Tasks {
     queue: VecDeque<Task>,
-    /// Why the scribe gave up; the journal writer poisons itself.
+    /// Why the flusher gave up; the journal writer poisons itself.
     failure: Option<String>,
     closed: bool,
 }
 
-/// What keeps the scribe from its work until it passes.
+/// What keeps the flusher from its work until it passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Obstacle {
     /// The disk is full.
@@ -65,7 +65,7 @@ pub(crate) struct Obstacle {
     pub(crate) reason: String,
 }
 
-/// Work for the scribe, done in order.
+/// Work for the flusher, done in order.
 pub(crate) enum Task {
     /// Write a topic's tail into segments.
     Flush(Arc<TopicLog>),
@@ -157,7 +157,7 @@ impl Shared {
         !tasks.closed
     }
 
-    /// Waits until the scribe has made some progress, or a little while.
+    /// Waits until the flusher has made some progress, or a little while.
     pub(crate) fn wait_for_progress(&self) {
         let mut tasks = self.tasks.lock();
         self.progress.wait_for(&mut tasks, Duration::from_millis(20));
@@ -167,7 +167,7 @@ impl Shared {
         self.progress.notify_all();
     }
 
-    /// Notes what keeps the scribe from its work now, if anything.
+    /// Notes what keeps the flusher from its work now, if anything.
     pub(crate) fn note_obstacle(&self, obstacle: Option<Obstacle>) {
         let mut now = self.obstacle.lock();
         let is_news = obstacle.is_some() && now.is_none();
@@ -177,7 +177,7 @@ impl Shared {
         }
     }
 
-    /// What keeps the scribe from its work now.
+    /// What keeps the flusher from its work now.
     pub(crate) fn obstacle(&self) -> Option<Obstacle> {
         self.obstacle.lock().clone()
     }

@@ -35,14 +35,14 @@ const SHORT_PART: u64 = 128;
 
 /// How a file is filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Haste {
+pub(crate) enum FillMode {
     /// Somebody waits for it.
     Now,
     /// It will be needed later; the journal is being synced meanwhile.
     Ahead,
 }
 
-/// The next journal file, shared by the journal writer (takes) and the scribe (prepares, retires).
+/// The next journal file, shared by the journal writer (takes) and the flusher (prepares, retires).
 pub(crate) struct Spares {
     disk: Arc<dyn Disk>,
     layout: Layout,
@@ -52,12 +52,12 @@ pub(crate) struct Spares {
     /// Held while a file is being filled, so that only one is.
     filling: Mutex<()>,
     /// Never locked while a whole file is being filled: a rotation asks for it.
-    stock: Mutex<Stock>,
+    files: Mutex<SpareFiles>,
 }
 
 /// What there is.
 #[derive(Default)]
-struct Stock {
+struct SpareFiles {
     /// Bytes of the file `spare` that stands ready, 0 if none does.
     ready_bytes: u64,
     /// A retired file that will be the next one. Should the process end first, recovery finds it below the checkpoint and retires it again.
@@ -66,8 +66,8 @@ struct Stock {
 
 impl Spares {
     pub(crate) fn new(disk: Arc<dyn Disk>, layout: Layout, file_bytes: u64) -> Spares {
-        let (wanted, filling, stock) = (AtomicU64::new(0), Mutex::new(()), Mutex::default());
-        Spares { disk, layout, file_bytes, wanted, filling, stock }
+        let (wanted, filling, files) = (AtomicU64::new(0), Mutex::new(()), Mutex::default());
+        Spares { disk, layout, file_bytes, wanted, filling, files }
     }
 
     /// Looks at what an earlier run left: a spare stays unless it is longer than a whole file, all else goes.
@@ -82,7 +82,7 @@ impl Spares {
         if !(self.shortest()..=self.file_bytes).contains(&ready_bytes) {
             return self.remove_if_there(&spare);
         }
-        self.stock.lock().ready_bytes = ready_bytes;
+        self.files.lock().ready_bytes = ready_bytes;
         Ok(())
     }
 
@@ -90,7 +90,7 @@ impl Spares {
     fn refill(&self, spare: &Path, length: u64) -> Result<u64, LogError> {
         let file = self.open(spare, OpenMode::Write)?;
         let to = length / PAGE_BYTES as u64 * PAGE_BYTES as u64;
-        let filled = self.fill(&*file, spare, (0, to), Haste::Now)?;
+        let filled = self.fill(&*file, spare, (0, to), FillMode::Now)?;
         file.set_len(filled).map_err(|error| LogError::io("cut", spare, error))?;
         file.sync_data().map_err(|error| LogError::io("sync", spare, error))?;
         Ok(filled)
@@ -98,12 +98,12 @@ impl Spares {
 
     /// True when a rotation would find a whole file.
     pub(crate) fn is_ready(&self) -> bool {
-        self.stock.lock().ready_bytes >= self.file_bytes
+        self.files.lock().ready_bytes >= self.file_bytes
     }
 
     /// Bytes for blocks in a spare that stands ready and is short, 0 if none is.
     pub(crate) fn short_bytes(&self) -> u64 {
-        let ready_bytes = self.stock.lock().ready_bytes;
+        let ready_bytes = self.files.lock().ready_bytes;
         if ready_bytes < self.file_bytes { ready_bytes.saturating_sub(PAGE_BYTES as u64) } else { 0 }
     }
 
@@ -124,14 +124,14 @@ impl Spares {
 
     /// Makes sure a whole spare stands ready. Takes tens of milliseconds when it has to fill one, more ahead of time.
     /// [`LogError::Full`] may leave a short one, if one is wanted.
-    pub(crate) fn prepare(&self, haste: Haste) -> Result<(), LogError> {
+    pub(crate) fn prepare(&self, mode: FillMode) -> Result<(), LogError> {
         let _filling = self.filling.lock();
-        if self.is_ready() || self.reuse_retired()? || self.lengthen(haste)? {
+        if self.is_ready() || self.reuse_retired()? || self.lengthen(mode)? {
             return Ok(());
         }
         let path = self.layout.spare_new();
         self.remove_if_there(&path)?;
-        let ready_bytes = match self.create(&path, haste) {
+        let ready_bytes = match self.create(&path, mode) {
             Ok(bytes) if bytes > 0 => bytes,
             other => {
                 // Half a file only takes room; if it cannot be removed, the next start does it.
@@ -142,7 +142,7 @@ impl Spares {
         let spare = self.layout.spare();
         self.disk.rename(&path, &spare).map_err(|error| LogError::refused("rename to", &spare, error))?;
         self.sync_folder()?;
-        self.stock.lock().ready_bytes = ready_bytes;
+        self.files.lock().ready_bytes = ready_bytes;
         if ready_bytes < self.file_bytes { self.full() } else { Ok(()) }
     }
 
@@ -152,47 +152,53 @@ impl Spares {
 
     /// Makes the retired file that was kept the spare. False if there is none.
     fn reuse_retired(&self) -> Result<bool, LogError> {
-        let mut stock = self.stock.lock();
-        let Some(number) = stock.retired.take() else { return Ok(false) };
-        self.reuse(number, self.file_bytes, &mut stock)?;
+        let mut files = self.files.lock();
+        let Some(number) = files.retired.take() else { return Ok(false) };
+        self.reuse(number, self.file_bytes, &mut files)?;
         Ok(true)
     }
 
     /// Lets a short spare grow as far as there is room. False if there is none; an error unless it is whole then.
-    fn lengthen(&self, haste: Haste) -> Result<bool, LogError> {
+    fn lengthen(&self, mode: FillMode) -> Result<bool, LogError> {
         // Nobody may take it meanwhile.
-        let mut stock = self.stock.lock();
-        let from = stock.ready_bytes;
+        let mut files = self.files.lock();
+        let from = files.ready_bytes;
         if from == 0 {
             return Ok(false);
         }
         let spare = self.layout.spare();
         let file = self.open(&spare, OpenMode::Write)?;
-        match self.fill_some(&*file, &spare, from, haste) {
-            Ok(bytes) => stock.ready_bytes = bytes.max(from),
+        match self.fill_some(&*file, &spare, from, mode) {
+            Ok(bytes) => files.ready_bytes = bytes.max(from),
             Err(error) => {
                 // Of what a failed sync covered nothing is known.
-                stock.ready_bytes = 0;
+                files.ready_bytes = 0;
                 return Err(error);
             }
         }
-        if stock.ready_bytes < self.file_bytes { self.full().map(|()| true) } else { Ok(true) }
+        if files.ready_bytes < self.file_bytes { self.full().map(|()| true) } else { Ok(true) }
     }
 
     /// Answers the length of the new file, 0 if it is of no use.
-    fn create(&self, path: &Path, haste: Haste) -> Result<u64, LogError> {
+    fn create(&self, path: &Path, mode: FillMode) -> Result<u64, LogError> {
         let file = self.open(path, OpenMode::CreateNew)?;
-        self.fill_some(&*file, path, 0, haste)
+        self.fill_some(&*file, path, 0, mode)
     }
 
     /// Makes a file whole, or, on a full disk, as long as is wanted and at least half of what is left: segments and a checkpoint need room
     /// as well. Answers its length then, all of it durable.
-    fn fill_some(&self, file: &dyn DiskFile, path: &Path, from: u64, haste: Haste) -> Result<u64, LogError> {
-        let mut length = self.fill(file, path, (from, self.file_bytes), haste)?;
+    fn fill_some(
+        &self,
+        file: &dyn DiskFile,
+        path: &Path,
+        from: u64,
+        mode: FillMode,
+    ) -> Result<u64, LogError> {
+        let mut length = self.fill(file, path, (from, self.file_bytes), mode)?;
         if length < self.file_bytes {
             let (found, wanted) = (length - from, self.wanted.load(Ordering::Relaxed));
             let kept = (found / 2).max(wanted.min(found / 8 * 7)) / PAGE_BYTES as u64 * PAGE_BYTES as u64;
-            let is_of_use = wanted > 0 && haste == Haste::Now && kept >= self.shortest();
+            let is_of_use = wanted > 0 && mode == FillMode::Now && kept >= self.shortest();
             length = if is_of_use { from + kept } else { from };
             file.set_len(length).map_err(|error| LogError::io("cut", path, error))?;
         }
@@ -206,7 +212,7 @@ impl Spares {
         file: &dyn DiskFile,
         path: &Path,
         (from, to): (u64, u64),
-        haste: Haste,
+        mode: FillMode,
     ) -> Result<u64, LogError> {
         let zeros = vec![0; FILL_BYTES.min(self.file_bytes as usize)];
         let mut at = from;
@@ -217,7 +223,7 @@ impl Spares {
                 other => other?,
             }
             at += length as u64;
-            if haste == Haste::Ahead && at.is_multiple_of(FILL_SYNC_BYTES) {
+            if mode == FillMode::Ahead && at.is_multiple_of(FILL_SYNC_BYTES) {
                 file.sync_data().map_err(|error| LogError::io("sync", path, error))?;
             }
         }
@@ -227,12 +233,12 @@ impl Spares {
     /// Waits for a spare, or prepares one; a short one is taken as well. It is gone once [`Taken::used`] is called.
     pub(crate) fn take(&self) -> Result<Taken<'_>, LogError> {
         loop {
-            let stock = self.stock.lock();
-            if stock.ready_bytes > 0 {
-                return Ok(Taken { stock });
+            let files = self.files.lock();
+            if files.ready_bytes > 0 {
+                return Ok(Taken { files });
             }
-            drop(stock);
-            self.prepare(Haste::Now)?;
+            drop(files);
+            self.prepare(FillMode::Now)?;
         }
     }
 
@@ -240,28 +246,28 @@ impl Spares {
     /// next must have one to go on in.
     pub(crate) fn retire(&self, number: u64) -> Result<(), LogError> {
         let path = self.layout.journal_file(number);
-        let mut stock = self.stock.lock();
+        let mut files = self.files.lock();
         // It may have been kept before.
-        stock.retired = stock.retired.filter(|kept| *kept != number);
+        files.retired = files.retired.filter(|kept| *kept != number);
         // One that cannot be looked at goes.
         let length = self.length_of(&path).unwrap_or(0);
-        if length == self.file_bytes && stock.ready_bytes == length && stock.retired.is_none() {
-            stock.retired = Some(number);
+        if length == self.file_bytes && files.ready_bytes == length && files.retired.is_none() {
+            files.retired = Some(number);
             return Ok(());
         }
-        if (stock.ready_bytes + 1..=self.file_bytes).contains(&length) {
-            return self.reuse(number, length, &mut stock);
+        if (files.ready_bytes + 1..=self.file_bytes).contains(&length) {
+            return self.reuse(number, length, &mut files);
         }
-        drop(stock);
+        drop(files);
         self.remove_if_there(&path)?;
         self.sync_folder()
     }
 
-    fn reuse(&self, number: u64, length: u64, stock: &mut Stock) -> Result<(), LogError> {
+    fn reuse(&self, number: u64, length: u64, files: &mut SpareFiles) -> Result<(), LogError> {
         let (path, spare) = (self.layout.journal_file(number), self.layout.spare());
         self.disk.rename(&path, &spare).map_err(|error| LogError::refused("rename to", &spare, error))?;
         self.sync_folder()?;
-        stock.ready_bytes = length;
+        files.ready_bytes = length;
         Ok(())
     }
 
@@ -301,18 +307,18 @@ impl Spares {
 
 /// The spare, reserved: nobody else can take it meanwhile.
 pub(crate) struct Taken<'a> {
-    stock: MutexGuard<'a, Stock>,
+    files: MutexGuard<'a, SpareFiles>,
 }
 
 impl Taken<'_> {
     /// Its length.
     pub(crate) fn bytes(&self) -> u64 {
-        self.stock.ready_bytes
+        self.files.ready_bytes
     }
 
     /// It now has another name.
     pub(crate) fn used(mut self) {
-        self.stock.ready_bytes = 0;
+        self.files.ready_bytes = 0;
     }
 }
 
@@ -358,9 +364,9 @@ mod tests {
         spares.retire(2).unwrap();
         assert_eq!(crate::journal::list_files(&spares.disk, &layout).unwrap(), [2]);
         assert_eq!(take(&spares, &layout), 1);
-        spares.prepare(Haste::Ahead).unwrap();
+        spares.prepare(FillMode::Ahead).unwrap();
         assert_eq!(take(&spares, &layout), 2);
-        spares.prepare(Haste::Ahead).unwrap();
+        spares.prepare(FillMode::Ahead).unwrap();
         assert_eq!(take(&spares, &layout), 0, "nothing was left, so a file was filled");
     }
 

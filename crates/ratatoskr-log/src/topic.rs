@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Three parties meet here, each with its own lock, never two at a time but in this order:
-//! the journal writer stages and publishes (`staged`), readers read (`state`), the scribe moves the tail
+//! the journal writer stages and publishes (`staged`), readers read (`state`), the flusher moves the tail
 //! into segments. Invariants: `first ≤ next`; `tail base ≤ flushed ≤ next`; records in
 //! `state` are as durable as the topic promises; segments and tail overlap or touch.
 
@@ -68,7 +68,7 @@ pub struct TopicLog {
     /// Bytes a memory topic keeps.
     memory_bytes_max: AtomicU64,
     deleted: AtomicBool,
-    /// True while the scribe has a flush of this topic in its queue.
+    /// True while the flusher has a flush of this topic in its queue.
     pub(crate) flush_queued: AtomicBool,
 }
 
@@ -374,7 +374,7 @@ impl TopicLog {
         matches!(self.promise, Promise::Memory { .. })
     }
 
-    // ---- the scribe ----
+    // ---- the flusher ----
 
     /// Chunks that are in no segment yet, up to `end`.
     pub(crate) fn unflushed(&self, end: u64) -> Vec<RecordChunk> {

@@ -70,8 +70,8 @@ fn a_burst_over_thousands_of_topics_is_worked_off() {
     opened.log.commit().unwrap();
     let mut rounds = 0;
     while opened.log.pressure() != Pressure::None {
-        opened.log.wait_for_scribe();
-        opened.scribe.run_pending().unwrap();
+        opened.log.wait_for_flusher();
+        opened.flusher.run_pending().unwrap();
         rounds += 1;
         assert!(rounds < 100, "{:?}", opened.log.counts());
     }
@@ -123,11 +123,11 @@ fn a_trim_ahead_of_the_flush_leaves_no_segment_behind() {
     append(&mut opened, &topic, &vec![7; 200 << 10]);
     opened.log.stage_trim(&topic, 1, Reserve::Free);
     opened.log.commit().unwrap();
-    opened.scribe.run_pending().unwrap();
+    opened.flusher.run_pending().unwrap();
     for _ in 0..7 {
         append(&mut opened, &filler, &vec![1; 1 << 20]);
     }
-    opened.scribe.run_pending().unwrap();
+    opened.flusher.run_pending().unwrap();
     assert!(opened.log.counts().checkpoints > 0);
     assert_eq!((topic.extent().segments, topic.extent().bytes), (0, 0));
 }
@@ -153,7 +153,7 @@ fn a_payload_full_of_forged_blocks_is_never_read_as_the_journal() {
     }
     for _ in 0..9 {
         append(&mut opened, &topic, &payload);
-        opened.scribe.run_pending().unwrap();
+        opened.flusher.run_pending().unwrap();
     }
     append(&mut opened, &topic, &[1; 10]);
     drop(opened);

@@ -37,7 +37,7 @@ fn text(n: u64) -> String {
     format!("message number {n}, {}", "x".repeat((n * 37 % 900) as usize))
 }
 
-/// Appends messages `range`, a few per commit, letting the scribe work in between.
+/// Appends messages `range`, a few per commit, letting the flusher work in between.
 fn append(opened: &mut Opened, topic: &Arc<TopicLog>, range: std::ops::Range<u64>) {
     for n in range {
         let mut batch = RecordBatch::default();
@@ -47,11 +47,11 @@ fn append(opened: &mut Opened, topic: &Arc<TopicLog>, range: std::ops::Range<u64
             opened.log.commit().unwrap();
         }
         if n % 50 == 0 {
-            opened.scribe.run_pending().unwrap();
+            opened.flusher.run_pending().unwrap();
         }
     }
     opened.log.commit().unwrap();
-    opened.scribe.run_pending().unwrap();
+    opened.flusher.run_pending().unwrap();
 }
 
 /// Reads from `cursor` to the end, and says whether segments were needed.
@@ -110,9 +110,9 @@ fn what_is_committed_is_read_back_from_memory_segments_and_after_restarts() {
     let orders = topic(&opened, "orders");
     assert_eq!(read(&orders, 0).unwrap().0, expected(0..6000));
     append(&mut opened, &orders, 6000..6500);
-    let Opened { log, mut scribe, lock, .. } = opened;
-    log.close(&mut scribe).unwrap();
-    drop((scribe, lock));
+    let Opened { log, mut flusher, lock, .. } = opened;
+    log.close(&mut flusher).unwrap();
+    drop((flusher, lock));
 
     let opened = open_log(folder.path());
     assert_eq!(opened.report.replayed_records, 0, "a clean stop leaves nothing to replay");
@@ -187,12 +187,12 @@ fn trimmed_segments_leave_the_disk_and_bytes_can_be_bounded() {
     assert_eq!(orders.offset_for_bytes(before.bytes * 2).unwrap(), 0);
     opened.log.stage_trim(&orders, first, Reserve::Free);
     opened.log.commit().unwrap();
-    opened.scribe.run_pending().unwrap();
+    opened.flusher.run_pending().unwrap();
     assert!(orders.extent().segments < before.segments);
     assert_eq!(read(&orders, first).unwrap().0, expected(first..3000));
     opened.log.stage_trim(&orders, 3000, Reserve::Free);
     opened.log.commit().unwrap();
-    opened.scribe.run_pending().unwrap();
+    opened.flusher.run_pending().unwrap();
     append(&mut opened, &orders, 3000..3010);
     drop(opened);
     let opened = open_log(folder.path());
@@ -206,9 +206,9 @@ fn a_damaged_record_is_refused_and_its_neighbours_are_served() {
     let mut opened = open_log(folder.path());
     let orders = create(&mut opened, "orders", b"");
     append(&mut opened, &orders, 0..100);
-    let Opened { log, mut scribe, lock, .. } = opened;
-    log.close(&mut scribe).unwrap();
-    drop((scribe, lock));
+    let Opened { log, mut flusher, lock, .. } = opened;
+    log.close(&mut flusher).unwrap();
+    drop((flusher, lock));
     let path = folder.path().join("topics/00000001-orders/00000000000000000000.segment");
     let sound = std::fs::read(&path).unwrap();
     let needle = text(40).into_bytes();
@@ -223,8 +223,8 @@ fn a_damaged_record_is_refused_and_its_neighbours_are_served() {
         let ReadError::Damaged { offset, resume, .. } = error else { panic!("{what}: {error}") };
         assert_eq!((offset, resume), (40, 41), "{what}");
         assert_eq!(read(&orders, 41).unwrap().0, expected(41..100), "{what}");
-        let Opened { log, mut scribe, .. } = opened;
-        log.close(&mut scribe).unwrap();
+        let Opened { log, mut flusher, .. } = opened;
+        log.close(&mut flusher).unwrap();
     }
 }
 

@@ -41,7 +41,7 @@ impl Sequencer {
         loop {
             match self.log.pressure() {
                 Pressure::None => return None,
-                Pressure::Wait => self.log.wait_for_scribe(),
+                Pressure::Wait => self.log.wait_for_flusher(),
                 Pressure::Blocked { reason } => {
                     self.core.set_health(Health::Blocked { reason: reason.clone() });
                     return Some(Unavailable::Blocked { reason });
@@ -55,7 +55,7 @@ impl Sequencer {
             if let Health::Failed { reason } = &*self.core.health.borrow() {
                 return Some(Unavailable::Poisoned { reason: reason.clone() });
             }
-            // A scribe that failed makes no more progress: the next write says why.
+            // A flusher that failed makes no more progress: the next write says why.
             if let Err(error) = self.log.check() {
                 return Some(self.note_failure(&error));
             }
@@ -84,7 +84,7 @@ impl Sequencer {
         Unavailable::Poisoned { reason }
     }
 
-    /// Looks whether there is room (again), and whether the scribe is well.
+    /// Looks whether there is room (again), and whether the flusher is well.
     pub(super) fn check(&mut self) {
         match self.log.check() {
             Ok(()) if !matches!(self.log.pressure(), Pressure::Full | Pressure::Blocked { .. }) => {

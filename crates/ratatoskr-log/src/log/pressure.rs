@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Log;
 use crate::error::LogError;
 
-/// With so many journal files not yet checkpointed, publishers wait for the scribe.
+/// With so many journal files not yet checkpointed, publishers wait for the flusher.
 const JOURNAL_FILES_MAX: u64 = 12;
 
 /// Whether the log can take appends now.
@@ -13,11 +13,11 @@ const JOURNAL_FILES_MAX: u64 = 12;
 pub enum Pressure {
     /// It can.
     None,
-    /// Memory or the journal are used up until the scribe has caught up: [`Log::wait_for_scribe`].
+    /// Memory or the journal are used up until the flusher has caught up: [`Log::wait_for_flusher`].
     Wait,
-    /// The same, and the scribe has no room on the disk.
+    /// The same, and the flusher has no room on the disk.
     Full,
-    /// The same, and the scribe cannot open its files.
+    /// The same, and the flusher cannot open its files.
     Blocked {
         /// What the operating system refuses, and what to do.
         reason: String,
@@ -40,7 +40,7 @@ impl Log {
     }
 
     /// Looks whether writing would succeed: tries for the next journal file if this one is full, and
-    /// learns of a scribe that failed.
+    /// learns of a flusher that failed.
     pub fn check(&mut self) -> Result<(), LogError> {
         if let Some(reason) = self.shared.failure() {
             return Err(self.journal.poisoned(&LogError::Poisoned { reason }));
@@ -48,8 +48,8 @@ impl Log {
         if self.block.has_entries() { Ok(()) } else { self.make_room() }
     }
 
-    /// Blocks until the scribe has made some progress, or a little while.
-    pub fn wait_for_scribe(&mut self) {
+    /// Blocks until the flusher has made some progress, or a little while.
+    pub fn wait_for_flusher(&mut self) {
         self.evict();
         self.shared.wait_for_progress();
     }

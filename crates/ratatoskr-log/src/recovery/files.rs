@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, OpenMode};
 use crate::error::LogError;
+use crate::flusher::remove_folder;
 use crate::layout::{segment_file, topic_number};
-use crate::scribe::remove_folder;
 use crate::segment::{Belonging, belongs};
 use crate::shared::Shared;
 use crate::topic::TopicLog;

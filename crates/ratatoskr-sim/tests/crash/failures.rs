@@ -112,7 +112,7 @@ fn a_file_that_cannot_be_opened_for_now_loses_nothing_and_work_goes_on() {
         let steps: Vec<Step> = tour().into_iter().filter(|step| !matches!(step, Step::Look)).collect();
         let played = life.play_all(&steps);
         played.unwrap_or_else(|end| panic!("call {nth} that opens something was refused: {end:?}"));
-        life.play(&Step::Scribe).unwrap();
+        life.play(&Step::Flusher).unwrap();
         if disk.will_refuse() {
             break;
         }
@@ -136,7 +136,7 @@ fn the_journal_gets_the_descriptors_of_segments_that_are_open_only_for_speed() {
     let mut life = life.unwrap_or_else(|(_, end)| panic!("{end:?}"));
     let append = |bytes| Step::Append { name: "orders", count: 1, bytes };
     let create = Step::Create { name: "orders", settings: "synced" };
-    life.play_all(&[create, append(9000), Step::Commit, append(9000), Step::Commit, Step::Scribe]).unwrap();
+    life.play_all(&[create, append(9000), Step::Commit, append(9000), Step::Commit, Step::Flusher]).unwrap();
     let flushed = disk.trace().iter().any(|line| line.starts_with("write ") && line.contains(".segment"));
     assert!(flushed, "no segment is open");
     disk.set_open_files_max(Some(disk.open_files()));
@@ -146,7 +146,7 @@ fn the_journal_gets_the_descriptors_of_segments_that_are_open_only_for_speed() {
     });
     assert!(matches!(refusal, Some(LogError::NoDescriptors { .. })), "{refusal:?}");
 
-    life.play(&Step::Scribe).unwrap();
+    life.play(&Step::Flusher).unwrap();
     life.play(&append(3000)).unwrap();
     life.commit().unwrap();
     life.look().unwrap();
@@ -198,7 +198,7 @@ fn a_read_that_fails_is_told_and_works_once_the_disk_is_sound() {
     let disk = SimDisk::new();
     let (mut life, failed) = play_until_failure(&disk).unwrap();
     assert!(!failed);
-    life.play_all(&[Step::Scribe]).unwrap();
+    life.play_all(&[Step::Flusher]).unwrap();
     let names: Vec<String> =
         disk.trace().iter().filter_map(|line| Some(line.split(' ').nth(1)?.to_owned())).collect();
     for name in names.iter().filter(|name| name.ends_with(".segment")) {
@@ -224,7 +224,7 @@ pub(crate) fn fill_until_refused() -> (SimDisk, SimClock, Life) {
     for _ in 0..100 {
         life.play(&Step::Append { name: "orders", count: 2, bytes: 3000 }).unwrap();
         match life.commit() {
-            Ok(()) => life.play(&Step::Scribe).unwrap(),
+            Ok(()) => life.play(&Step::Flusher).unwrap(),
             Err(error) => {
                 assert!(error.is_full(), "{error}");
                 return (disk, clock, life);
@@ -259,7 +259,7 @@ fn a_full_disk_still_takes_trims_and_deletions() {
     life.commit().unwrap();
     life.play(&Step::Delete { name: "orders" }).unwrap();
     life.commit().unwrap();
-    life.play_all(&[Step::Scribe, Step::Look]).unwrap();
+    life.play_all(&[Step::Flusher, Step::Look]).unwrap();
     let after = disk.crash(Survival::Nothing);
     after.set_capacity(None);
     recover_twice(&after, &life.promises, Loss::Power).unwrap();

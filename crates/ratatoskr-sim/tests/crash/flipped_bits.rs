@@ -207,7 +207,7 @@ mod noticed {
             opened.log.stage_append(&topic, &mut batch);
             opened.log.commit().unwrap();
         }
-        opened.log.close(&mut opened.scribe).unwrap();
+        opened.log.close(&mut opened.flusher).unwrap();
         let path = file("topics/00000001-orders/00000000000000000000.index");
         let length = bytes_of(&disk, &path).len() as u64;
         assert!(length > 16 + 2 * 24, "the index has {length} bytes: too few entries to mislead anyone");
@@ -216,7 +216,7 @@ mod noticed {
             let disk = flipped(&disk, &path, position);
             let mut opened = open_log(&disk, &SimClock::at(9)).unwrap();
             assert_every_offset_is_found(&opened.topics[0], position);
-            opened.scribe.run_pending().unwrap();
+            opened.flusher.run_pending().unwrap();
             assert_eq!(bytes_of(&disk, &path), sound, "byte {position} was not put right");
             assert_every_offset_is_found(&opened.topics[0], position);
         }
@@ -229,7 +229,7 @@ mod noticed {
             damage(&disk, &path).unwrap();
             let mut opened = open_log(&disk, &SimClock::at(9)).unwrap();
             assert_every_offset_is_found(&opened.topics[0], 0);
-            opened.scribe.run_pending().unwrap();
+            opened.flusher.run_pending().unwrap();
             assert_eq!(bytes_of(&disk, &path), sound, "it was not written anew");
         }
     }

@@ -50,7 +50,7 @@ fn a_start_on_a_full_disk_takes_no_room_and_serves_what_makes_room() {
         life.commit().unwrap();
         life.play(&Step::Trim { name: "orders", keep: 1 }).unwrap();
         life.commit().unwrap();
-        life.play_all(&[Step::Scribe, Step::Look]).unwrap();
+        life.play_all(&[Step::Flusher, Step::Look]).unwrap();
         let is_removal = |line: &String| line.starts_with("remove") && line.ends_with(".segment");
         assert!(disk.trace().iter().any(is_removal), "the trim has made room");
         // Stopped in order and started again, all of it is there.
@@ -92,15 +92,15 @@ fn a_start_on_a_full_disk_can_be_crashed_at_each_of_its_steps() {
 fn going_on_in_a_short_journal_file_can_be_crashed_at_each_of_its_steps() {
     let (full, promises, loss) = left_full().remove(0);
     let more = Step::Append { name: "orders", count: 40, bytes: 3000 };
-    let mut steps = vec![Step::Trim { name: "orders", keep: 1 }, Step::Commit, Step::Scribe];
+    let mut steps = vec![Step::Trim { name: "orders", keep: 1 }, Step::Commit, Step::Flusher];
     for _ in 0..2 {
-        steps.extend([more.clone(), Step::Commit, Step::Scribe, Step::Look]);
+        steps.extend([more.clone(), Step::Commit, Step::Flusher, Step::Look]);
     }
     // What is left of the file before is used up, a page at a time.
     for _ in 0..260 {
         steps.extend([Step::Trim { name: "orders", keep: 1 }, Step::Commit]);
     }
-    steps.extend([Step::Scribe, more, Step::Commit, Step::Look]);
+    steps.extend([Step::Flusher, more, Step::Commit, Step::Look]);
     let play = |cut: Option<u64>| {
         let disk = full.kill();
         let mut life = start(&disk, &SimClock::at(2000), promises.clone(), loss);
@@ -250,7 +250,7 @@ fn a_trim_makes_room_although_a_reader_has_the_segment_open() {
     assert!(held.len().unwrap() > 9 * 3000);
     opened.log.stage_trim(&opened.topics[0], 9, Reserve::Free);
     opened.log.commit().unwrap();
-    opened.scribe.run_pending().unwrap();
+    opened.flusher.run_pending().unwrap();
     assert_eq!(held.len().unwrap(), 0, "nobody keeps its room");
     assert!(disk.open(&path, OpenMode::Read).is_err());
 }

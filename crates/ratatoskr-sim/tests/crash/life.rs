@@ -144,8 +144,8 @@ impl Life {
             Step::Seal => {
                 return self.opened.log.seal().map_err(|error| failed(&self.disk, "sealing", &error));
             }
-            Step::Scribe => {
-                let done = self.opened.scribe.run_pending();
+            Step::Flusher => {
+                let done = self.opened.flusher.run_pending();
                 return done.map_err(|error| failed(&self.disk, "flushing", &error));
             }
             Step::ClockTo(now_ms) => self.clock.set(now_ms),
@@ -254,7 +254,7 @@ impl Life {
         if let Err(error) = self.commit() {
             return Err((self.promises, failed(&self.disk, "committing", &error)));
         }
-        match self.opened.log.close(&mut self.opened.scribe) {
+        match self.opened.log.close(&mut self.opened.flusher) {
             Ok(()) => {
                 self.promises.synced();
                 Ok(self.promises)

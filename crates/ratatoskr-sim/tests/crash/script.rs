@@ -22,8 +22,8 @@ pub(crate) enum Step {
     Commit,
     /// What an idle writer does.
     Seal,
-    /// Lets the scribe do what is queued.
-    Scribe,
+    /// Lets the flusher do what is queued.
+    Flusher,
     /// Leaves so many bytes free on the disk, or all it needs.
     Room(Option<u64>),
     /// Sets the clock.
@@ -63,7 +63,7 @@ pub(crate) fn tour() -> Vec<Step> {
         append("mail", 4, 300),
         Step::Commit,
         Step::Look,
-        Step::Scribe,
+        Step::Flusher,
     ];
     for round in 0..6 {
         for n in 0..3 {
@@ -87,7 +87,7 @@ pub(crate) fn tour() -> Vec<Step> {
             ],
             _ => vec![append("mail", 7, 30), Step::Commit],
         });
-        steps.extend([Step::Scribe, Step::Look]);
+        steps.extend([Step::Flusher, Step::Look]);
     }
     steps
 }
@@ -106,7 +106,7 @@ pub(crate) fn random(rng: &mut Rng) -> Vec<Step> {
             60..62 => Step::Update { name, settings: other_settings(name, rng) },
             62..88 => Step::Commit,
             88..90 => Step::Seal,
-            90..94 => Step::Scribe,
+            90..94 => Step::Flusher,
             94..96 => Step::Room(random_room(rng)),
             96..97 => Step::ClockTo(rng.u64(0..1_000_000)),
             _ => Step::Look,

@@ -1,7 +1,7 @@
-//! The scribe: everything that is done behind the journal, on a thread of its own.
+//! The flusher: everything that is done behind the journal, on a thread of its own.
 //!
 //! ```text
-//!   journal writer ──Flush, Checkpoint, Trim, Remove, Spare──▶ scribe ──▶ segments, checkpoint, old files
+//!   journal writer ──Flush, Checkpoint, Trim, Remove, Spare──▶ flusher ──▶ segments, checkpoint, old files
 //! ```
 //!
 //! Nothing it does is waited for by a publisher, unless memory or the journal run out. A full disk, or a file that cannot be opened, makes it
@@ -23,7 +23,7 @@ use crate::flush::{Flush, Flushed, SegmentWriter};
 use crate::layout::{index_file, segment_file};
 use crate::segment::SegmentReader;
 use crate::shared::{Boundary, BoundaryTopic, Obstacle, Shared, Task};
-use crate::spares::Haste;
+use crate::spares::FillMode;
 use crate::topic::{Promise, TopicLog};
 use crate::unsynced::UnsyncedSegments;
 
@@ -36,7 +36,7 @@ const FILES_PER_WRITER: usize = 6;
 const CUT_TOGETHER: usize = 16;
 
 /// The background half of a log. Owned by one thread, or driven by hand in a simulation.
-pub struct Scribe {
+pub struct Flusher {
     shared: Arc<Shared>,
     /// What the next checkpoint has to sync.
     unsynced: UnsyncedSegments,
@@ -47,10 +47,10 @@ pub struct Scribe {
     gathered: Vec<u8>,
 }
 
-impl Scribe {
+impl Flusher {
     /// `unsynced` is what a replay has written to.
-    pub(crate) fn new(shared: Arc<Shared>, unsynced: UnsyncedSegments) -> Scribe {
-        Scribe { shared, unsynced, opened: VecDeque::new(), writers: HashMap::new(), gathered: Vec::new() }
+    pub(crate) fn new(shared: Arc<Shared>, unsynced: UnsyncedSegments) -> Flusher {
+        Flusher { shared, unsynced, opened: VecDeque::new(), writers: HashMap::new(), gathered: Vec::new() }
     }
 
     /// Waits for work, at most so long. False once the log is closed.
@@ -117,7 +117,7 @@ impl Scribe {
                 other => warn_only(other),
             },
             // No room for a spare now: a rotation will try again and say so to the publishers.
-            Task::Spare => match self.shared.spares.prepare(Haste::Ahead) {
+            Task::Spare => match self.shared.spares.prepare(FillMode::Ahead) {
                 Err(error) if error.is_passing() => {}
                 other => other?,
             },
@@ -290,7 +290,7 @@ impl Scribe {
 
     /// While the journal lacks room, what was freed is its own first: publishing waits for that, and nothing waits for segments.
     fn claim_room(&self) -> Result<(), LogError> {
-        match self.shared.spares.is_wanted().then(|| self.shared.spares.prepare(Haste::Now)) {
+        match self.shared.spares.is_wanted().then(|| self.shared.spares.prepare(FillMode::Now)) {
             Some(Err(error)) if !error.is_passing() => Err(error),
             _ => Ok(()),
         }
