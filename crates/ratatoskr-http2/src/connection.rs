@@ -245,10 +245,10 @@ impl<T> Connection<T> {
         self.waiting
     }
 
-    /// Bytes in memory of its own: what waits on streams, or is ready to be written, and is not shared, and a header block that
-    /// has not come wholly.
+    /// Bytes in memory of its own: what waits on streams, or is ready to be written, and is not shared, a header block that
+    /// has not come wholly, and the fields of the last one.
     pub fn buffered(&self) -> usize {
-        self.waiting_own + self.out.own() + self.begun_block()
+        self.waiting_own + self.out.own() + self.begun_block() + self.fields.buffered()
     }
 
     /// Bytes that wait, or are ready to be written, and are shared with others.
@@ -302,6 +302,7 @@ impl<T> Connection<T> {
     pub fn tick(&mut self) {
         self.nuisances = 0;
         self.out.shrink();
+        self.fields.shrink();
         if self.queue.len() > self.streams.len() {
             // Those that are gone leave when it is their turn, which does not come while the peer keeps the window shut.
             self.queue.retain(|stream| self.streams.contains_key(stream));

@@ -88,6 +88,18 @@ impl Fields {
         }
     }
 
+    /// Gives back what an oversized list made the buffers grow. For when nobody looks at the fields any more.
+    pub(crate) fn shrink(&mut self) {
+        if self.is_oversized {
+            self.clear();
+        }
+    }
+
+    /// Bytes of the buffers.
+    pub(crate) fn buffered(&self) -> usize {
+        self.text.capacity()
+    }
+
     /// Adds a field, if the list may still grow by it.
     pub(super) fn push(&mut self, name: &[u8], value: &[u8]) {
         if self.admit(name.len() + value.len()) {

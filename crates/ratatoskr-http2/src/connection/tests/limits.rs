@@ -4,7 +4,9 @@ use bytes::{Bytes, BytesMut};
 
 use crate::frame::{ErrorCode, kind};
 use crate::hpack::Encoder;
-use crate::limits::{HEADER_BLOCK_BYTES_MAX, NUISANCES_PER_TICK_MAX, OUTGOING_BYTES_STALLED};
+use crate::limits::{
+    HEADER_BLOCK_BYTES_MAX, HEADER_LIST_BYTES_MAX, NUISANCES_PER_TICK_MAX, OUTGOING_BYTES_STALLED,
+};
 use crate::{Announced, Event};
 
 use super::wire::{
@@ -153,6 +155,20 @@ fn a_list_that_is_small_on_the_wire_and_huge_behind_it_is_not_even_decoded() {
     assert_eq!(Talk::server().hear(bomb(1, 2)), "headers 1 of 7 end");
     assert_eq!(Talk::server().hear(bomb(1, 20)), "headers 1 of 8 oversized end");
     assert_eq!(Talk::server().hear(bomb(1, 4000)), format!("{CALM} 0 ENHANCE_YOUR_CALM"));
+}
+
+#[test]
+fn what_a_list_that_is_too_large_takes_is_counted_and_given_back_within_a_second() {
+    let mut talk = Talk::server();
+    // A literal, not indexed, with a name of one byte and a value of 30,000.
+    let mut block = vec![0, 1, b'n', 0x7f, 0xb1, 0xe9, 0x01];
+    block.resize(block.len() + 30_000, b'v');
+    let (first, rest) = block.split_at(16_000);
+    let parts = [frame(kind::HEADERS, 1, 1, first), frame(kind::CONTINUATION, 4, 1, rest)];
+    assert_eq!(talk.hear(parts.concat()), "headers 1 of 0 oversized end");
+    assert!(talk.connection.buffered() >= 30_000);
+    talk.connection.tick();
+    assert!(talk.connection.buffered() <= HEADER_LIST_BYTES_MAX);
 }
 
 #[test]
