@@ -7,6 +7,7 @@
 //!
 //! What has to hold beyond that (no duplicate, the expected offset) goes along as [`Terms`]: only the sequencer can tell.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -94,7 +95,7 @@ impl Broker {
         messages: &[(TopicName, NewMessage)],
     ) -> Result<(Vec<(usize, u32)>, Vec<Records>), PublishError> {
         let now_ms = self.now_ms();
-        let (mut keys, mut appends) = (Vec::new(), Vec::<Records>::new());
+        let (mut known, mut appends) = (HashMap::new(), Vec::<Records>::new());
         let mut places = Vec::with_capacity(messages.len());
         for (index, (topic, message)) in messages.iter().enumerate() {
             let (target, bytes_max) = self.target(topic);
@@ -103,11 +104,8 @@ impl Broker {
                 .validate(bytes_max, now_ms)
                 .map_err(|error| PublishError::Message { index, error })?;
             let due_ms = message.view().due_ms(now_ms);
-            let key = (topic, due_ms.is_some());
-            let known = keys.iter().position(|known| *known == key);
-            let at = known.unwrap_or(keys.len());
-            if known.is_none() {
-                keys.push(key);
+            let at = *known.entry((topic, due_ms.is_some())).or_insert(appends.len());
+            if at == appends.len() {
                 let records = match due_ms {
                     Some(_) => self.records_for_later(topic).await?,
                     None => Records { target, batch: RecordBatch::default(), terms: Terms::default() },
