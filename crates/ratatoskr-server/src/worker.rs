@@ -60,9 +60,11 @@ pub(crate) async fn accept(
     closing: Closing,
 ) {
     let dealing = async {
-        for worker in workers.iter().cycle() {
+        for turn in (0..workers.len()).cycle() {
             let connection = next_connection(&listener, traffic).await;
-            if worker.send(connection).await.is_err() {
+            if let Err(connection) = hand_over(&workers, turn, connection)
+                && workers[turn].send(connection).await.is_err()
+            {
                 // Only a worker that panicked is gone; the client connects again and meets the next one.
                 tracing::error!("a grpc worker is gone; one connection was dropped");
             }
@@ -72,6 +74,22 @@ pub(crate) async fn accept(
         () = dealing => {}
         () = closing.closed() => {}
     }
+}
+
+/// Gives a connection to the worker whose turn it is, or to the next one that takes it at once: a worker that is busy for long holds up
+/// its own connections, not those of the others. Gives it back if none does.
+fn hand_over(
+    workers: &[ConnectionSender],
+    turn: usize,
+    mut connection: StdTcpStream,
+) -> Result<(), StdTcpStream> {
+    for worker in workers[turn..].iter().chain(&workers[..turn]) {
+        match worker.try_send(connection) {
+            Ok(()) => return Ok(()),
+            Err(error) => connection = error.into_inner(),
+        }
+    }
+    Err(connection)
 }
 
 async fn next_connection(listener: &TcpListener, traffic: &Traffic) -> StdTcpStream {
