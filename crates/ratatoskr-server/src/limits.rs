@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ratatoskr_broker::limits::{BATCH_MESSAGES_MAX, SETTLEMENTS_MAX};
 
+/// What a connection keeps, between two answers, of the buffer that it makes answers in.
+pub(crate) const SCRATCH_BYTES_KEPT: usize = 16 << 10;
 /// Bytes of one gRPC request. A batch of 16 MiB and its framing fit; tonic answers a larger one with
 /// `OUT_OF_RANGE`, naming both figures.
 pub const REQUEST_BYTES_MAX: usize = 17 << 20;
@@ -77,6 +79,10 @@ const _: () = assert!(
 );
 /// What a settlement counts for until its fate is told, beside the bytes it came in: as a value, as one of the broker's, and as a fate …
 pub const SETTLEMENT_BYTES: usize = 256;
+/// … what a message counts for that is published the long way, beside its bytes …
+pub(crate) const VALUE_BYTES: usize = 400;
+/// … and each entry of its metadata: two texts, each with a piece of memory of its own, and twice, as a batch is tried as a whole first …
+pub(crate) const METADATA_ENTRY_BYTES: usize = 200;
 /// … and what a message does that is published with settlements, for its receipt …
 pub const RECEIPT_BYTES: usize = 256;
 /// … and an id by which dead letters are picked, as text and as a value.

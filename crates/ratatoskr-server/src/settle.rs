@@ -20,7 +20,9 @@ use crate::answers::AnswerMemory;
 use crate::convert::subscriptions::settlement_from_wire;
 use crate::convert::{message_from_wire, published};
 use crate::guarded::admit;
-use crate::limits::{REASONS_BYTES_MAX, RECEIPT_BYTES, SETTLE_SETTLEMENTS_MAX, SETTLEMENT_BYTES};
+use crate::limits::{
+    METADATA_ENTRY_BYTES, REASONS_BYTES_MAX, RECEIPT_BYTES, SETTLE_SETTLEMENTS_MAX, SETTLEMENT_BYTES,
+};
 use crate::memory::Held;
 use crate::status;
 
@@ -203,7 +205,10 @@ pub(crate) async fn settle(
         let (fates, held) = begin(broker, gate, step, held)?.1.await;
         return Ok((wire::SettleResponse { results: Vec::new(), refused: fates.refused }, held));
     }
-    let values = request.settlements.len() * SETTLEMENT_BYTES + request.messages.len() * RECEIPT_BYTES;
+    let entries: usize = request.messages.iter().map(|message| message.metadata.len()).sum();
+    let values = request.settlements.len() * SETTLEMENT_BYTES
+        + request.messages.len() * RECEIPT_BYTES
+        + entries * METADATA_ENTRY_BYTES;
     let held = memory.hold_request(request.encoded_len() + values)?;
     let (mut acks, mut check) = (Vec::with_capacity(request.settlements.len()), gate.settlements(broker));
     for (index, settlement) in request.settlements.into_iter().enumerate() {

@@ -103,7 +103,7 @@ pub(super) fn message(asked: &mut Asked, broker: &Broker, request: &Bytes) -> Re
         count(&mut load, &view);
         return gate.may_publish(broker, view.topic, &load).map(Way::of);
     }
-    let message = decoding::message(request)?;
+    let (message, _) = decoding::message(request)?;
     admit(gate, broker, "", std::slice::from_ref(&message)).map(|permits| Way::Long { _permits: permits })
 }
 
@@ -114,7 +114,7 @@ pub(super) fn batch(asked: &mut Asked, broker: &Broker, request: &Bytes) -> Resu
     if let Some(load) = BatchView::read_batch(request).as_ref().and_then(load_of) {
         return gate.may_publish(broker, load.0, &load.1).map(Way::of);
     }
-    let batch = decoding::batch(request)?;
+    let (batch, _) = decoding::batch(request)?;
     admit(gate, broker, &batch.topic, &batch.messages).map(|permits| Way::Long { _permits: permits })
 }
 
@@ -125,7 +125,7 @@ pub(super) fn step(asked: &mut Asked, broker: &Broker, request: &Bytes) -> Resul
     if let Some(load) = BatchView::read_step(request).as_ref().and_then(load_of) {
         return gate.may_publish(broker, load.0, &load.1).map(Way::of);
     }
-    let step = decoding::step(request)?;
+    let (step, _) = decoding::step(request)?;
     admit(gate, broker, &step.topic, &step.messages).map(|permits| Way::Long { _permits: permits })
 }
 

@@ -13,31 +13,36 @@ use ratatoskr_broker::limits::{BATCH_MESSAGES_MAX, METADATA_ENTRIES_MAX};
 use ratatoskr_proto::{PublishBatchRequest, PublishRequest, PublishStreamRequest, ValueCounts};
 use tonic::Status;
 
+use crate::limits::{METADATA_ENTRY_BYTES, VALUE_BYTES};
 use crate::status;
 
 /// A request of so many bytes cannot become much.
 const HARMLESS_BYTES: usize = 64 << 10;
 
-pub(super) fn message(request: &Bytes) -> Result<PublishRequest, Status> {
+/// A request, and the bytes it takes in memory until it is answered: what is made of it is kept beside what is appended.
+pub(super) type Decoded<M> = Result<(M, usize), Status>;
+
+pub(super) fn message(request: &Bytes) -> Decoded<PublishRequest> {
     decode(request, ValueCounts::of_message)
 }
 
-pub(super) fn batch(request: &Bytes) -> Result<PublishBatchRequest, Status> {
+pub(super) fn batch(request: &Bytes) -> Decoded<PublishBatchRequest> {
     decode(request, ValueCounts::of_batch)
 }
 
-pub(super) fn step(request: &Bytes) -> Result<PublishStreamRequest, Status> {
+pub(super) fn step(request: &Bytes) -> Decoded<PublishStreamRequest> {
     decode(request, ValueCounts::of_step)
 }
 
-fn decode<M: Message + Default>(
-    request: &Bytes,
-    counts: fn(&[u8]) -> Option<ValueCounts>,
-) -> Result<M, Status> {
+fn decode<M: Message + Default>(request: &Bytes, counts: fn(&[u8]) -> Option<ValueCounts>) -> Decoded<M> {
+    let counts = counts(request);
     if request.len() > HARMLESS_BYTES {
-        check(counts(request))?;
+        check(counts)?;
     }
-    M::decode(request.clone()).map_err(|error| ratatoskr_proto::malformed(&error))
+    let values =
+        counts.map_or(0, |counts| counts.messages * VALUE_BYTES + counts.entries * METADATA_ENTRY_BYTES);
+    let decoded = M::decode(request.clone()).map_err(|error| ratatoskr_proto::malformed(&error))?;
+    Ok((decoded, request.len() + values))
 }
 
 fn check(counts: Option<ValueCounts>) -> Result<(), Status> {

@@ -18,8 +18,9 @@ use crate::door::calls::Call;
 use crate::door::holder::Identity;
 use crate::limits::{
     CALL_BYTES, CALLS_UNCOUNTED_MAX, CONNECTION_BYTES, FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, HELD_STEP_BYTES,
-    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MEMORY_LOOK, SERVED_CALL_BYTES, SMALL_REQUEST_BYTES,
-    STREAMS_PER_CONNECTION_MAX, STUCK_BYTES_MIN, STUCK_SECONDS, UNREAD_BYTES_PER_CONNECTION_MAX,
+    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MEMORY_LOOK, SCRATCH_BYTES_KEPT, SERVED_CALL_BYTES,
+    SMALL_REQUEST_BYTES, STREAMS_PER_CONNECTION_MAX, STUCK_BYTES_MIN, STUCK_SECONDS,
+    UNREAD_BYTES_PER_CONNECTION_MAX,
 };
 use crate::memory::{Budget, Exhausted, Held, Wish};
 use crate::status;
@@ -142,7 +143,11 @@ impl Link {
 
     /// Lets `write` make a message in a buffer, and send it.
     pub(super) fn reply(&self, write: impl FnOnce(&mut Connection<Call>, &mut BytesMut)) {
-        write(&mut self.http2.borrow_mut(), &mut self.scratch.borrow_mut());
+        let mut scratch = self.scratch.borrow_mut();
+        write(&mut self.http2.borrow_mut(), &mut scratch);
+        if scratch.capacity() > SCRATCH_BYTES_KEPT {
+            *scratch = BytesMut::new();
+        }
     }
 
     /// What its client may hold.

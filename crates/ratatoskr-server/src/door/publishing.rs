@@ -47,11 +47,11 @@ pub(super) fn single(
         Ok(short) => return submit(worker, link, short, (stream, Kind::Single)),
         Err(way) => way,
     };
-    let held = link.hold(request.len());
-    let request = match decoding::message(request) {
-        Ok(request) => request,
+    let (request, bytes) = match decoding::message(request) {
+        Ok(decoded) => decoded,
         Err(status) => return refuse(link, stream, &status),
     };
+    let held = link.hold(bytes);
     let (broker, owner) = (worker.broker.clone(), Rc::clone(link));
     calls::spawn(link, stream, async move {
         let _until_done = (way, held);
@@ -94,11 +94,11 @@ pub(super) fn batch(
         }
         Err(way) => way,
     };
-    let held = link.hold(request.len());
-    let request = match decoding::batch(request) {
-        Ok(request) => request,
+    let (request, bytes) = match decoding::batch(request) {
+        Ok(decoded) => decoded,
         Err(status) => return refuse(link, stream, &status),
     };
+    let held = link.hold(bytes);
     let (broker, owner) = (worker.broker.clone(), Rc::clone(link));
     calls::spawn(link, stream, async move {
         let _until_done = (way, held);

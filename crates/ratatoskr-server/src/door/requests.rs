@@ -73,6 +73,10 @@ impl Requests {
             return Ok(None);
         }
         let mut message = self.begun.split_to(PREFIX_BYTES + length).freeze();
+        if self.begun.is_empty() {
+            // What is left after a split keeps the whole buffer, uncounted, for as long as the call lasts.
+            self.begun = BytesMut::new();
+        }
         message.advance(PREFIX_BYTES);
         Ok(Some(message))
     }
@@ -206,6 +210,18 @@ mod tests {
         drop(other);
         drop(one);
         assert_eq!(total.get(), 0);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_large_message_that_was_taken() {
+        let wire = wire(&[&vec![7; 1 << 20]]);
+        let mut requests = Requests::default();
+        for data in wire.chunks(16 << 10) {
+            requests.push(Bytes::copy_from_slice(data));
+            drop(requests.next().unwrap());
+        }
+        assert!(!requests.is_cut());
+        assert_eq!(requests.begun.capacity(), 0);
     }
 
     #[test]

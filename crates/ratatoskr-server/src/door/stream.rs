@@ -276,8 +276,8 @@ fn begin_step(
         }
         Err(way) => way,
     };
-    let step = decoding::step(request)?;
-    let (broker, held) = (worker.broker.clone(), link.hold(request.len()));
+    let (step, bytes) = decoding::step(request)?;
+    let (broker, held) = (worker.broker.clone(), link.hold(bytes));
     let mut publishing = Box::pin(async move {
         let _until_done = (way, held);
         let PublishStreamRequest { sequence, topic, messages } = step;
