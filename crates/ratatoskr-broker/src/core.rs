@@ -1,6 +1,6 @@
 //! What all parts of a broker share: the topics by name, the inbox, health, and counts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -130,6 +130,10 @@ impl Tally {
 /// See the file's head.
 pub(crate) struct Core {
     pub(crate) topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
+    /// Their names in order, for lists and for counting those of a namespace; the schedule is not among them.
+    pub(crate) topic_names: RwLock<BTreeSet<TopicName>>,
+    /// Counts how often a topic was made or deleted.
+    pub(crate) topics_version: AtomicU64,
     /// The same ones by their numbers, which ids and tokens lead to.
     pub(crate) topics_by_number: RwLock<HashMap<u32, Arc<Topic>>>,
     pub(crate) inbox: Inbox<Command>,
@@ -174,14 +178,19 @@ impl Core {
     pub(crate) fn add_topic(&self, topic: Arc<Topic>) {
         if topic.name.is_schedule() {
             self.schedule_number.store(topic.log.number, Ordering::Relaxed);
+        } else {
+            self.topic_names.write().insert(topic.name.clone());
         }
         self.topics_by_number.write().insert(topic.log.number, topic.clone());
         self.topics.write().insert(topic.name.clone(), topic);
+        self.topics_version.fetch_add(1, Ordering::Release);
     }
 
     /// A topic has been deleted.
     pub(crate) fn remove_topic(&self, topic: &Topic) {
+        self.topic_names.write().remove(&topic.name);
         self.topics.write().remove(&topic.name);
+        self.topics_version.fetch_add(1, Ordering::Release);
         self.topics_by_number.write().remove(&topic.log.number);
     }
 

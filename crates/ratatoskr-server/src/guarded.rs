@@ -111,8 +111,16 @@ pub(crate) fn may_dead_letter(
 ) -> Result<(), Status> {
     match given {
         Some(topic) => gate.may(Action::Publish, topic),
-        None if !gate.asks() || broker.owns_default_dead_letter_topic(name) => Ok(()),
-        None => gate.may(Action::Publish, &dead_letter_topic(name.topic.as_str(), name.name.as_str())),
+        None if !gate.asks() => Ok(()),
+        None => {
+            let default = dead_letter_topic(name.topic.as_str(), name.name.as_str());
+            // Its name may lie in a namespace within, or beside, that of the topic.
+            let is_at_home = gate.are_of_one_namespace(name.topic.as_str(), &default);
+            if is_at_home && broker.owns_default_dead_letter_topic(name) {
+                return Ok(());
+            }
+            gate.may(Action::Publish, &default)
+        }
     }
 }
 

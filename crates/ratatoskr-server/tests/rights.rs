@@ -191,6 +191,21 @@ async fn nobody_names_a_subscription_so_that_its_dead_letters_go_to_a_topic_of_o
 }
 
 #[tokio::test]
+async fn a_default_dead_letter_topic_in_the_namespace_of_another_tenant_needs_leave() {
+    let identities = [("reader", "roles = [\"reader\"]"), ("root", "roles = [\"root\"]")];
+    let policy = PolicyFile::new(&identities, &format!("{ROLES}[namespaces.shop]\nprefix = \"orders.\"\n"));
+    let fixture = policy.serve();
+    let mut root = policy.client(&fixture, "root").await;
+    let mut reader = policy.client(&fixture, "reader").await;
+    root.create_topic(wire::CreateTopicRequest { name: "orders".into(), settings: None }).await.unwrap();
+    // Its dead letters would go to `orders.billing.dlq`, which is the tenant's, as `orders` is not.
+    for refused in join_each_way(&mut reader, "billing").await {
+        assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    }
+    join_each_way(&mut root, "billing").await.into_iter().for_each(Result::unwrap);
+}
+
+#[tokio::test]
 async fn a_default_dead_letter_topic_needs_no_leave_of_the_subscription_it_was_made_for() {
     let identities = [("reader", "roles = [\"reader\"]"), ("root", "roles = [\"root\"]")];
     let policy = PolicyFile::new(&identities, ROLES);

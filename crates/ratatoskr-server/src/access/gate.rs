@@ -72,6 +72,12 @@ impl Gate {
         self.caller.may_anywhere(action).map_err(|denied| self.refuse("", &denied))
     }
 
+    /// Whether two topics are the same tenant's, or both nobody's.
+    pub(crate) fn are_of_one_namespace(&self, one: &str, other: &str) -> bool {
+        let name = |topic| self.caller.namespace_of(topic).map(|namespace| namespace.settings.name.clone());
+        name(one) == name(other)
+    }
+
     /// Lets a look at a topic pass.
     pub(crate) fn may_see(&self, topic: &str) -> Result<(), Status> {
         self.caller.may_see(topic).map_err(|denied| self.refuse(topic, &denied))
@@ -80,8 +86,9 @@ impl Gate {
     /// Lets a publish pass, and charges it. What it answers is held until the publish is done.
     pub(crate) fn may_publish(&self, broker: &Broker, topic: &str, load: &Load) -> Result<Permit, Status> {
         let denied = |denied: Denied| self.refuse(topic, &denied);
-        let place = self.make_room(broker, topic, Action::Publish).map_err(denied)?;
+        // The rate comes first, and is charged whatever comes of it: looking for room takes longer.
         let underway = self.caller.may_publish(topic, load, self.access().now()).map_err(denied)?;
+        let place = self.make_room(broker, topic, Action::Publish).map_err(denied)?;
         Ok(Permit { place, _underway: underway })
     }
 
@@ -121,7 +128,9 @@ impl Gate {
         }
         self.caller.may(by, topic)?;
         let exceeded = |what| Denied::Exceeded { namespace: namespace.settings.name.clone(), what };
-        namespace.make_room(&name, |is_counted| broker.count_topics(is_counted)).map_err(exceeded)
+        let prefix = &namespace.settings.prefix;
+        let count = |is_counted: &dyn Fn(&TopicName) -> bool| broker.count_topics(prefix, is_counted);
+        namespace.make_room(&name, broker.topics_version(), count).map_err(exceeded)
     }
 
     /// Takes over a policy that has come since; whoever is unknown to it is let in no more.

@@ -276,6 +276,16 @@ fn read_namespaces(file: &mut Section<'_>, before: Option<&Policy>) -> Result<Na
             let message = format!("namespace {:?} has this prefix already", other.settings.name);
             return Err(section.error_at(position, message));
         }
+        if let Some((outer, inner)) = all
+            .iter()
+            .flat_map(|other| [(&*other.settings.prefix, prefix), (prefix, &*other.settings.prefix)])
+            .find(|(outer, inner)| inner.starts_with(outer) && !outer.ends_with(['.', '-', '_']))
+        {
+            let message = format!(
+                "prefix {outer:?} begins prefix {inner:?} of another namespace by chance; let it end in '.', '-' or '_'"
+            );
+            return Err(section.error_at(position, message));
+        }
         let settings = NamespaceSettings {
             name: name.into(),
             prefix: prefix.into(),

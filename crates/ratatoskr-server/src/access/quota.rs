@@ -45,8 +45,15 @@ pub(crate) struct Namespace {
     bytes: Option<Bucket>,
     /// What its topics hold. Shared with the namespace of the next policy, if it is of the same topics.
     pub(super) stock: Arc<Stock>,
-    /// Topics that are being made: counted with those there are, so that two at a time do not pass the limit.
-    making: Mutex<HashSet<TopicName>>,
+    making: Mutex<Making>,
+}
+
+/// Topics that are being made: counted with those there are, so that two at a time do not pass the limit.
+#[derive(Debug, Default)]
+struct Making {
+    topics: HashSet<TopicName>,
+    /// How many others there are, and as of which version of the broker's topics; `None` once that may have changed otherwise.
+    others: Option<(u64, usize)>,
 }
 
 /// What a namespace has too much of.
@@ -180,22 +187,29 @@ impl Namespace {
         Ok(underway)
     }
 
-    /// Sets a place for a new topic aside until the answer is dropped. `count` counts topics there are.
+    /// Sets a place for a new topic aside until the answer is dropped. `count` counts topics there are whose names begin with the prefix;
+    /// it is asked only if `version`, that of the broker's topics, is another one than the last time.
     pub(crate) fn make_room(
         self: &Arc<Namespace>,
         topic: &TopicName,
+        version: u64,
         count: impl FnOnce(&dyn Fn(&TopicName) -> bool) -> usize,
     ) -> Result<Option<Reservation>, Exceeded> {
         let Some(topics_max) = self.settings.topics_max else { return Ok(None) };
         let mut making = self.making.lock();
-        let there = count(&|topic| self.has(topic.as_str()) && !making.contains(topic));
-        if !making.contains(topic) && there + making.len() >= topics_max as usize {
-            return Err(Exceeded::Topics { topics_max });
-        }
-        if !making.insert(topic.clone()) {
+        if making.topics.contains(topic) {
             // Somebody else makes the same one, and has the place.
             return Ok(None);
         }
+        let others = match making.others {
+            Some((counted, others)) if counted == version => others,
+            _ => count(&|topic| !making.topics.contains(topic)),
+        };
+        making.others = Some((version, others));
+        if others + making.topics.len() >= topics_max as usize {
+            return Err(Exceeded::Topics { topics_max });
+        }
+        making.topics.insert(topic.clone());
         Ok(Some(Reservation { namespace: Arc::clone(self), topic: topic.clone() }))
     }
 }
@@ -209,7 +223,10 @@ pub(crate) struct Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.namespace.making.lock().remove(&self.topic);
+        let mut making = self.namespace.making.lock();
+        making.topics.remove(&self.topic);
+        // It may be one of the others now.
+        making.others = None;
     }
 }
 
@@ -268,21 +285,42 @@ mod tests {
     }
 
     #[test]
+    fn topics_are_counted_once_as_long_as_none_is_made_or_deleted() {
+        let acme = namespace(Some(100), None, None);
+        let counts = std::cell::Cell::new(0);
+        let make = |number: u32, version| {
+            let topic = TopicName::parse(&format!("acme.{number}")).unwrap();
+            acme.make_room(&topic, version, |_| {
+                counts.set(counts.get() + 1);
+                20
+            })
+        };
+        let reserved: Vec<_> = (0..80).map(|number| make(number, 1).unwrap()).collect();
+        assert!((80..1000).all(|number| make(number, 1).is_err()));
+        assert_eq!(counts.get(), 1);
+        assert!(make(1000, 2).is_err());
+        assert_eq!(counts.get(), 2);
+        drop(reserved);
+        assert!(make(1000, 2).is_ok());
+        assert_eq!(counts.get(), 3);
+    }
+
+    #[test]
     fn topics_in_the_making_count_and_a_dropped_reservation_does_not() {
         let acme = namespace(Some(2), None, None);
         let topic = |name: &str| TopicName::parse(name).unwrap();
         let there = |is_counted: &dyn Fn(&TopicName) -> bool| {
-            [topic("acme.one"), topic("other")].iter().filter(|&topic| is_counted(topic)).count()
+            [topic("acme.one")].iter().filter(|&topic| is_counted(topic)).count()
         };
-        let second = acme.make_room(&topic("acme.two"), there).unwrap();
+        let second = acme.make_room(&topic("acme.two"), 1, there).unwrap();
         assert!(second.is_some());
         // The same topic again takes no second place.
-        assert!(acme.make_room(&topic("acme.two"), there).unwrap().is_none());
+        assert!(acme.make_room(&topic("acme.two"), 1, there).unwrap().is_none());
         assert!(matches!(
-            acme.make_room(&topic("acme.three"), there),
+            acme.make_room(&topic("acme.three"), 1, there),
             Err(Exceeded::Topics { topics_max: 2 })
         ));
         drop(second);
-        assert!(acme.make_room(&topic("acme.three"), there).unwrap().is_some());
+        assert!(acme.make_room(&topic("acme.three"), 1, there).unwrap().is_some());
     }
 }

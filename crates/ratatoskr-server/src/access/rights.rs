@@ -119,7 +119,12 @@ impl Rights {
     }
 
     fn find(&self, topic: &str) -> Actions {
-        if self.home.as_ref().is_some_and(|home| !home.has(topic)) {
+        // A namespace within another one is not the outer one's.
+        let is_at_home = |home: &Arc<Namespace>| {
+            home.has(topic)
+                && self.namespaces.of(topic).is_none_or(|inner| inner.settings.name == home.settings.name)
+        };
+        if !self.home.as_ref().is_none_or(is_at_home) {
             return Actions::NONE;
         }
         let mut actions = Actions::NONE;
@@ -179,6 +184,7 @@ mod tests {
         assert!(tenant.on("acme.orders").actions.contains(Action::Manage));
         assert!(tenant.on("acme2.orders").actions.is_empty());
         assert!(tenant.on("other.orders").actions.is_empty());
+        assert!(tenant.on("acme.inner.orders").actions.is_empty(), "that is another tenant's");
         assert!(!tenant.anywhere(Action::Admin), "the broker is not theirs");
 
         let operator = Rights::new(vec![everything], None, namespaces);

@@ -139,6 +139,10 @@ fn mistakes_are_told_with_their_line_and_the_nearest_right_word() {
         ("[namespaces.a]\n".to_owned(), "FILE:1: namespaces.a needs prefix"),
         ("[namespaces.a]\nprefix = \"a.*\"\n".to_owned(), "FILE:2: prefix \"a.*\" can begin no topic's name"),
         (
+            "[namespaces.a]\nprefix = \"acme\"\n[namespaces.b]\nprefix = \"acme2.\"\n".to_owned(),
+            "FILE:4: prefix \"acme\" begins prefix \"acme2.\" of another namespace by chance; let it end in",
+        ),
+        (
             "[namespaces.a]\nprefix = \"a.\"\ntopics_max = 0\n".to_owned(),
             "FILE:3: namespaces.a.topics_max is no whole number of 1 or more",
         ),
