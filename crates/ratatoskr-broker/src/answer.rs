@@ -1,17 +1,15 @@
 //! Who waits for a commit, and what they are told once it has, or has not, happened.
 
+use ratatoskr_state::{Durability, Run, TopicName, TopicSettings};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use ratatoskr_log::Placed;
 
-use crate::ages::Run;
 use crate::command::{AppendError, AppendReply, Appended, Reply};
 use crate::core::{Core, Tally};
 use crate::durable::Request;
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
-use crate::name::TopicName;
-use crate::settings::{Durability, TopicSettings};
 use crate::topic::Topic;
 
 /// Somebody who waits.
@@ -59,7 +57,9 @@ impl Waiting {
             Answer::Append { count, bytes, date_ms, appended, reply } => {
                 let Placed { first, timestamp_ms } = appended.placed;
                 let run = Run { first, end: first + u64::from(count), timestamp_ms };
-                core.ages.appended(topic.log.number, run, date_ms);
+                if topic.log.is_in_memory() {
+                    core.memory_ages.lock().appended(topic.log.number, run, date_ms);
+                }
                 // What is scheduled counts when it reaches its topic.
                 if !topic.name.is_schedule() {
                     Tally::add(&core.tally.published_messages, count.into());
@@ -86,9 +86,8 @@ impl Waiting {
             }
             Answer::Delete(reply) => {
                 core.remove_topic(&topic);
-                core.books.topic_deleted(topic.log.number);
                 core.dedup.topic_deleted(topic.log.number);
-                core.ages.topic_deleted(topic.log.number);
+                core.memory_ages.lock().topic_deleted(topic.log.number);
                 let _ = core.courier.push(Request::TopicDeleted { topic: topic.log.number });
                 topic.changed.notify_waiters();
                 let _ = reply.send(Ok(()));

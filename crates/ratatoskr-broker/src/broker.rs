@@ -11,6 +11,7 @@
 
 mod config;
 
+use ratatoskr_state::{TopicName, TopicSettings};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,13 +25,12 @@ use ratatoskr_log::{
 };
 use tokio::sync::{broadcast, oneshot, watch};
 
-use crate::ages::Ages;
 use crate::broken::Broken;
 use crate::calendar::Calendar;
 use crate::command::Command;
 use crate::core::{Alarm, Core, Counters, Health, Tally};
 use crate::dedup::Dedup;
-use crate::durable::{Books, Courier, Request, ScanSlots, Scanner};
+use crate::durable::{Courier, Request, ScanSlots, Scanner, SubscriptionStates};
 use crate::error::{
     CreateTopicError, DeleteTopicError, OpenError, PurgeTopicError, ShutdownError, SubscribeError,
     Unavailable, UpdateTopicError,
@@ -38,15 +38,13 @@ use crate::error::{
 use crate::fullness::Fullness;
 use crate::id::IdMask;
 use crate::inbox::Inbox;
-use crate::ledger::BrokerLedger;
-use crate::limits::EXPIRED_UNSEEN_MAX;
 use crate::memory::Shares;
-use crate::name::TopicName;
 use crate::postbox::Postboxes;
 use crate::sequencer::Sequencer;
-use crate::settings::TopicSettings;
 use crate::subscription::{SubscribeOptions, Subscription};
 use crate::topic::{Topic, TopicDescription, TopicStats};
+use ratatoskr_state::State;
+use ratatoskr_state::limits::EXPIRED_UNSEEN_MAX;
 
 pub use config::BrokerConfig;
 pub(crate) use config::log_options;
@@ -116,26 +114,17 @@ impl Broker {
         config.validate()?;
         let topic_defaults = config.topic_defaults.clone().validate()?;
         let shares = Shares::of(config.memory);
-        let (books, dedup) = (Arc::new(Books::default()), Arc::new(Dedup::new(shares.dedup_ids)));
-        let (ages, today_ms) = (Arc::new(Ages::default()), Arc::new(AtomicU64::new(0)));
-        let ledger = BrokerLedger {
-            books: books.clone(),
-            dedup: dedup.clone(),
-            ages: ages.clone(),
-            today_ms: today_ms.clone(),
-        };
+        let state: Arc<RwLock<State>> = Arc::default();
         let mut opened = ratatoskr_log::open_with(
             crate::broken::disk(disk),
             clock.clone(),
             log_options(config),
-            Arc::new(ledger),
+            state.clone(),
         )?;
-        books.open_all();
         for damage in &opened.report.damage {
             tracing::error!(%damage, "a segment is damaged");
         }
-        let last_ms = Some(today_ms.load(Ordering::Relaxed)).filter(|&ms| ms > 0);
-        let calendar = Calendar::new(last_ms, clock.moment());
+        let calendar = Calendar::new(state.read().today_ms(), clock.moment());
         let core = Arc::new(Core {
             topics: RwLock::default(),
             topic_names: RwLock::default(),
@@ -145,9 +134,10 @@ impl Broker {
             postboxes: Postboxes::default(),
             courier: Inbox::new(shares.inbox),
             schedule_number: AtomicU32::new(0),
-            books,
+            subscriptions: Arc::new(SubscriptionStates::new(state.clone())),
             expired_subscriptions: broadcast::Sender::new(EXPIRED_UNSEEN_MAX),
-            dedup,
+            dedup: Dedup::new(state.clone(), shares.dedup_ids),
+            state,
             health: watch::Sender::new(Health::Serving),
             tally: Tally::default(),
             saving: tokio::sync::Mutex::default(),
@@ -155,9 +145,8 @@ impl Broker {
             log_counts: Mutex::new(opened.log.counts()),
             stopping: AtomicBool::new(false),
             id_mask: IdMask::new(opened.log.id_mask()),
-            ages,
+            memory_ages: Mutex::default(),
             calendar: Mutex::new(calendar),
-            today_ms,
             clock,
             topic_defaults,
             shares,
@@ -169,6 +158,8 @@ impl Broker {
             core.set_health(Health::DiskFull { free_hint: reason.clone() });
             let _ = core.inbox.push(Command::Check);
         }
+        opened.log.set_date(core.dates().of_block());
+        opened.log.tell_date()?;
         let recovery = opened.report.clone();
         let running = start(&core, opened, config.data_dir.clone());
         let inner = Inner { core, recovery, running: Mutex::new(Some(running)) };
@@ -364,7 +355,7 @@ impl Inner {
         let log = running.sequencer.join();
         running.flusher_stop.store(true, Ordering::Release);
         let failed = |thread| ShutdownError::ThreadFailed { thread };
-        let log = match log {
+        let mut log = match log {
             Err(_) if Broken::Thread.is_on() => return Ok(()),
             log => log.map_err(|_| failed("sequencer"))?,
         };
@@ -374,6 +365,7 @@ impl Inner {
         if matches!(&*self.core.health.borrow(), Health::Failed { .. }) || Broken::Drain.is_on() {
             return Ok(());
         }
+        log.set_date(self.core.dates().of_block());
         Ok(log.close(&mut flusher)?)
     }
 }
@@ -392,20 +384,10 @@ fn add_topics(
     logs: impl Iterator<Item = Arc<TopicLog>>,
     data_dir: &Path,
 ) -> Result<(), OpenError> {
-    let dates = core.dates();
-    core.settle_dates(dates);
     for log in logs {
         let invalid = |_| OpenError::Name { path: data_dir.to_owned(), name: log.name.clone() };
         let name = TopicName::parse_stored(&log.name).map_err(invalid)?;
         let settings = TopicSettings::decode(&log.settings()).expect("recovery has read these settings");
-        if log.is_in_memory() {
-            core.books.restart_topic(log.number);
-            core.dedup.topic_deleted(log.number);
-            core.ages.topic_deleted(log.number);
-        }
-        // A replay knows no windows.
-        let cutoff_ms = dates.today_ms.saturating_sub(settings.dedup_window_ms);
-        core.dedup.forget_before(log.number, cutoff_ms);
         core.add_topic(Arc::new(Topic::new(name, log, settings)));
     }
     Ok(())

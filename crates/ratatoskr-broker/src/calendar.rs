@@ -14,14 +14,12 @@
 //! on with it. Pure: time is an argument. Why: ADR 0011.
 
 use ratatoskr_log::Moment;
+use ratatoskr_state::BatchDate;
 
 /// The wall clock is believed to be right when it goes ahead, or back, by no more than this at once: clocks are adjusted.
 pub(crate) const JUMP_MS: u64 = 5 * 60 * 1000;
 /// So long a jump ahead has to last before anything is removed because of it: time to notice it, and to set the clock right.
 pub(crate) const DOUBT_MS: u64 = 60 * 60 * 1000;
-
-/// Says of a block's date that it is doubted.
-const DOUBTED: u64 = 1 << 63;
 
 /// See the file's head.
 #[derive(Clone, Copy, Debug)]
@@ -51,15 +49,9 @@ impl Dates {
         self.stamp_ms > self.today_ms
     }
 
-    /// As the journal's blocks carry it.
+    /// As the journal's batches carry it.
     pub(crate) fn of_block(self) -> u64 {
-        self.stamp_ms | if self.is_in_doubt() { DOUBTED } else { 0 }
-    }
-
-    /// What a block was stamped with, and the date if that was not doubted.
-    pub(crate) fn from_block(date: u64) -> (u64, Option<u64>) {
-        let stamp_ms = date & !DOUBTED;
-        (stamp_ms, (date == stamp_ms).then_some(stamp_ms))
+        BatchDate { stamp_ms: self.stamp_ms, is_doubted: self.is_in_doubt() }.encode()
     }
 }
 

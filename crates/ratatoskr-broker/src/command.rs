@@ -1,17 +1,15 @@
 //! What is asked of the sequencer. Each command carries the way back for its answer.
 
+use ratatoskr_state::{Change, Durability, First, TopicName, TopicSettings};
 use std::sync::Arc;
 
 use ratatoskr_log::{Placed, RecordBatch, Reserve};
 use tokio::sync::oneshot;
 
-use crate::dedup::First;
-use crate::durable::{Happening, Resolving, reserve_of};
+use crate::durable::{Resolving, reserve_of};
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::message::Terms;
-use crate::name::TopicName;
 use crate::postbox::{Return, Ticket};
-use crate::settings::{Durability, TopicSettings};
 use crate::topic::Topic;
 
 /// The way back; whoever asked may be gone.
@@ -156,7 +154,7 @@ pub(crate) enum Command {
     },
     /// What is to be written about durable subscriptions, and appended in the same step.
     Ledger {
-        happenings: Vec<Happening>,
+        changes: Vec<Change>,
         appends: Vec<Records>,
         /// What the courier knows it by.
         ticket: u64,
@@ -171,6 +169,8 @@ pub(crate) enum Command {
     Crash {
         name: TopicName,
     },
+    /// Write down what the date is: the clock is believed again.
+    TellDate,
     /// Look whether the disk, or the flusher, is in trouble or out of it.
     Check,
 }
@@ -185,7 +185,7 @@ impl Command {
         match self {
             Command::Delete { .. } | Command::Purge { .. } => Reserve::Free,
             Command::Update { .. } | Command::Trim { .. } => Reserve::Change,
-            Command::Ledger { happenings, appends, .. } if appends.is_empty() => reserve_of(happenings),
+            Command::Ledger { changes, appends, .. } if appends.is_empty() => reserve_of(changes),
             _ => Reserve::Keep,
         }
     }
@@ -193,8 +193,8 @@ impl Command {
     /// Bytes it takes in a block, or a little more.
     pub(crate) fn block_bytes(&self) -> usize {
         match self {
-            Command::Ledger { happenings, .. } => {
-                happenings.iter().map(|happening| CHANGE_BYTES + happening.encode().len()).sum()
+            Command::Ledger { changes, .. } => {
+                changes.iter().map(|change| CHANGE_BYTES + change.encode().len()).sum()
             }
             Command::Trim { trims } => CHANGE_BYTES * trims.len(),
             _ => CHANGE_BYTES,

@@ -1,5 +1,6 @@
 //! What all parts of a broker share: the topics by name, the inbox, health, and counts.
 
+use ratatoskr_state::{Ages, SubscriptionRef, TopicName, TopicSettings};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -8,20 +9,18 @@ use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::{Clock, LogCounts, Moment};
 use tokio::sync::{broadcast, watch};
 
-use crate::ages::Ages;
 use crate::broken::Broken;
 use crate::calendar::{Calendar, ClockNews, DOUBT_MS, Dates};
 use crate::command::Command;
 use crate::dedup::Dedup;
-use crate::durable::{Books, Request, ScanSlots, SubscriptionRef};
+use crate::durable::{Request, ScanSlots, SubscriptionStates};
 use crate::error::Unavailable;
 use crate::id::IdMask;
 use crate::inbox::Inbox;
 use crate::memory::Shares;
-use crate::name::TopicName;
 use crate::postbox::Postboxes;
-use crate::settings::TopicSettings;
 use crate::topic::Topic;
+use ratatoskr_state::State;
 
 /// Whether the broker can do its work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -143,8 +142,10 @@ pub(crate) struct Core {
     pub(crate) courier: Inbox<Request>,
     /// The number of the schedule's log; 0 while there is none.
     pub(crate) schedule_number: AtomicU32,
-    /// What durable subscriptions must not forget.
-    pub(crate) books: Arc<Books>,
+    /// What the journal leads to. Changed by the log alone, with each batch.
+    pub(crate) state: Arc<RwLock<State>>,
+    /// The subscriptions in it.
+    pub(crate) subscriptions: Arc<SubscriptionStates>,
     /// Tells whoever watches of subscriptions that nobody used any more.
     pub(crate) expired_subscriptions: broadcast::Sender<SubscriptionRef>,
     /// Held by whoever has a state saved.
@@ -152,7 +153,7 @@ pub(crate) struct Core {
     /// Who may look through logs now.
     pub(crate) scans: ScanSlots,
     /// Which ids publishers gave lately.
-    pub(crate) dedup: Arc<Dedup>,
+    pub(crate) dedup: Dedup,
     pub(crate) health: watch::Sender<Health>,
     pub(crate) tally: Tally,
     /// The log's own counts, as of the last commit.
@@ -161,12 +162,10 @@ pub(crate) struct Core {
     pub(crate) stopping: AtomicBool,
     pub(crate) id_mask: IdMask,
     pub(crate) clock: Arc<dyn Clock>,
-    /// How old messages are whose timestamps do not say.
-    pub(crate) ages: Arc<Ages>,
+    /// How old messages of topics kept in memory are whose timestamps do not say; the others are in the state.
+    pub(crate) memory_ages: Mutex<Ages>,
     /// The date by which things go for their age.
     pub(crate) calendar: Mutex<Calendar>,
-    /// What it showed last, for the next checkpoint.
-    pub(crate) today_ms: Arc<AtomicU64>,
     pub(crate) topic_defaults: TopicSettings,
     /// How memory is shared out.
     pub(crate) shares: Shares,
@@ -221,22 +220,12 @@ impl Core {
         }
         let dates = self.calendar.lock().look(now);
         if let Some(news) = dates.news {
-            self.tell_of_clock(news, dates);
-        }
-        self.today_ms.store(dates.today_ms, Ordering::Relaxed);
-        dates
-    }
-
-    /// The dates of the sequencer's next turn. What its last one dated in doubt may have come behind the end of the doubt.
-    pub(crate) fn dates_after(&self, last: Dates) -> Dates {
-        let dates = self.dates();
-        if last.is_in_doubt() {
-            self.settle_dates(dates);
+            self.tell_of_clock(news);
         }
         dates
     }
 
-    fn tell_of_clock(&self, news: ClockNews, dates: Dates) {
+    fn tell_of_clock(&self, news: ClockNews) {
         match news {
             ClockNews::Ahead(ms) => tracing::warn!(
                 ahead_s = ms / 1000,
@@ -249,16 +238,18 @@ impl Core {
             ),
             ClockNews::Settled => {
                 tracing::info!("the clock is believed again");
-                self.settle_dates(dates);
+                // A batch tells it to everybody who applies it. A closed inbox means the broker stops; the next start tells the date.
+                let _ = self.inbox.push(Command::TellDate);
             }
         }
     }
 
-    /// Nothing can have been taken in later than today, unless a jump ahead is doubted.
+    /// Nothing of a topic kept in memory can have been taken in later than today, unless a jump ahead is doubted. For the others the state
+    /// goes by the dates of batches.
     pub(crate) fn settle_dates(&self, dates: Dates) {
         if !dates.is_in_doubt() {
             self.dedup.lower_to(dates.today_ms);
-            self.ages.lower_to(dates.today_ms);
+            self.memory_ages.lock().lower_to(dates.today_ms);
         }
     }
 
@@ -306,7 +297,7 @@ impl Core {
             sync_micros_total: count(&self.tally.sync_micros_total),
             topics: (topics - usize::from(schedule.is_some())) as u64,
             scheduled_messages: schedule.map_or(0, |next| {
-                let over = self.books.schedule().done + count(&self.tally.scheduled_void);
+                let over = self.subscriptions.schedule().done + count(&self.tally.scheduled_void);
                 next.saturating_sub(over)
             }),
             dedup_ids: self.dedup.count() as u64,

@@ -2,17 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use ratatoskr_log::{Diagnosis, Disk, DiskSpace, Finding, RealDisk, Severity};
 
-use crate::ages::Ages;
 use crate::broken::Broken;
 use crate::broker::{BrokerConfig, log_options};
-use crate::dedup::Dedup;
-use crate::durable::Books;
 use crate::error::OpenError;
-use crate::ledger::BrokerLedger;
+use parking_lot::RwLock;
+use ratatoskr_state::State;
 
 /// Looks at everything in a data directory and says what is wrong with it; changes nothing. An error means that it could not be looked at:
 /// there is none, or a running broker has it.
@@ -43,15 +40,10 @@ fn full(data_dir: &Path, space: DiskSpace) -> Option<Finding> {
 
 /// [`examine`] on another disk, such as a simulated one.
 pub fn examine_on(data_dir: &Path, disk: &Arc<dyn Disk>) -> Result<Diagnosis, OpenError> {
-    // The books are read as at a start, so that what could not be read then is found now.
-    let ledger = BrokerLedger {
-        books: Arc::new(Books::default()),
-        dedup: Arc::new(Dedup::new(usize::MAX)),
-        ages: Arc::new(Ages::default()),
-        today_ms: Arc::new(AtomicU64::new(0)),
-    };
+    // The state is read as at a start, so that what could not be read then is found now.
+    let state: Arc<RwLock<State>> = Arc::default();
     let options = log_options(&BrokerConfig::new(data_dir));
-    let mut diagnosis = ratatoskr_log::examine(disk, options, Arc::new(ledger))?;
+    let mut diagnosis = ratatoskr_log::examine(disk, options, state)?;
     if Broken::Doctor.is_on() {
         diagnosis.findings.clear();
     }

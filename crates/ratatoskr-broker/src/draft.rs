@@ -7,15 +7,15 @@
 //! The way for whoever has messages in a buffer and answers many publishers on one thread: a front door. It takes what is plain, that is
 //! messages that are due now; everything else goes by [`Broker::publish`] and [`Broker::publish_batch`], which know all of it.
 
+use ratatoskr_state::{TopicName, TopicNameError};
 use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::command::{AppendReply, Command, Records, Target};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX};
 use crate::message::{MessageError, MessageView, Receipt, Terms};
-use crate::name::{TopicName, TopicNameError};
 use crate::postbox::{Postbox, Published, Return, Ticket};
 use ratatoskr_log::RecordBatch;
+use ratatoskr_state::limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX};
 
 /// See the file's head.
 pub struct Draft {

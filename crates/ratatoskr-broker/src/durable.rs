@@ -13,19 +13,17 @@
 //!
 //! Why it is cut this way: ADR 0007.
 
-mod book;
 mod burial;
+mod changes;
 mod courier;
 mod delivery;
 mod describe;
 mod desk;
 mod event;
-mod happening;
 mod lanes;
 mod letters;
 mod member;
 mod ownership;
-mod ranges;
 mod registration;
 mod request;
 mod resolving;
@@ -33,22 +31,22 @@ mod scan;
 mod settings;
 mod shelf;
 mod start;
+mod states;
 mod tickets;
 mod token;
 mod trace;
 mod turns;
 
-pub(crate) use book::{Books, BooksSnapshot};
 pub(crate) use burial::DEAD_PREFIX;
 pub use burial::{
     DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
     DEAD_TOPIC,
 };
+pub(crate) use changes::reserve_of;
 pub(crate) use courier::Courier;
 pub use describe::{MemberDescription, SubscriptionDescription};
 pub(crate) use desk::Facts;
 pub use event::{Outcome, OutcomeError, Window};
-pub(crate) use happening::{Happening, reserve_of};
 pub use letters::{DeadLetter, DeadLetterQuery, Listed};
 pub use member::{Delivered, Member, MemberEnd, WindowSetter};
 pub use request::{Fate, SettleError, SubscriptionError};
@@ -56,10 +54,8 @@ pub(crate) use request::{Refused, Request};
 pub use resolving::Resolution;
 pub(crate) use resolving::{NotResolved, Resolving};
 pub(crate) use scan::{ScanSlots, Scanner};
-pub use settings::{
-    DEAD_LETTERS_SUBSCRIPTION, SubscriptionName, SubscriptionNameError, SubscriptionRef,
-    SubscriptionSettings, SubscriptionSettingsError, dead_letter_topic,
-};
+pub use settings::SubscriptionSettingsError;
 pub use start::{JoinOptions, Seek};
+pub(crate) use states::SubscriptionStates;
 pub use token::{TOKEN_BYTES, Token};
 pub use trace::{Trace, TraceStep};

@@ -1,17 +1,16 @@
 //! What each operation of the broker can refuse, one small enum per operation.
 
+use ratatoskr_state::{SettingsError, TopicName};
 use std::path::PathBuf;
 
 use ratatoskr_log::LogError;
 
 use crate::command::AppendError;
-use crate::limits::{
+use crate::message::MessageError;
+use ratatoskr_state::limits::{
     BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, FILTER_ENTRIES_BYTES_MAX, FILTER_ENTRIES_MAX,
     SUBSCRIBER_ID_BYTES_MAX,
 };
-use crate::message::MessageError;
-use crate::name::TopicName;
-use crate::settings::SettingsError;
 
 /// Why a broker cannot be opened.
 #[derive(Debug, thiserror::Error)]

@@ -12,12 +12,10 @@
 //!
 //! Deliberately not here: gRPC, HTTP, configuration files, and bytes on disk.
 
-mod ages;
 mod answer;
 mod broken;
 mod broker;
 mod calendar;
-mod code;
 mod command;
 mod core;
 mod dedup;
@@ -29,19 +27,14 @@ mod filter;
 mod fullness;
 mod id;
 mod inbox;
-mod ledger;
-pub mod limits;
 mod memory;
 mod message;
-mod name;
 mod owner;
 mod postbox;
 mod publishing;
-mod quoted;
 mod retention;
 mod schedule;
 mod sequencer;
-mod settings;
 mod subscription;
 mod topic;
 
@@ -52,12 +45,10 @@ pub use broker::{Broker, BrokerConfig};
 pub use doctor::{examine, examine_on};
 pub use draft::{Draft, Refused};
 pub use durable::{
-    DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_LETTERS_SUBSCRIPTION, DEAD_OFFSET, DEAD_REASON,
-    DEAD_SUBSCRIPTION, DEAD_TOPIC, DeadLetter, DeadLetterQuery, Delivered, Fate, JoinOptions, Listed, Member,
-    MemberDescription, MemberEnd, Outcome, OutcomeError, Resolution, Seek, SettleError,
-    SubscriptionDescription, SubscriptionError, SubscriptionName, SubscriptionNameError, SubscriptionRef,
-    SubscriptionSettings, SubscriptionSettingsError, TOKEN_BYTES, Token, Trace, TraceStep, Window,
-    WindowSetter, dead_letter_topic,
+    DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
+    DEAD_TOPIC, DeadLetter, DeadLetterQuery, Delivered, Fate, JoinOptions, Listed, Member, MemberDescription,
+    MemberEnd, Outcome, OutcomeError, Resolution, Seek, SettleError, SubscriptionDescription,
+    SubscriptionError, SubscriptionSettingsError, TOKEN_BYTES, Token, Trace, TraceStep, Window, WindowSetter,
 };
 pub use error::{
     CreateTopicError, DeleteTopicError, OpenError, PublishError, PurgeTopicError, ShutdownError,
@@ -67,12 +58,13 @@ pub use filter::{Filter, FilterError, FilterFacts};
 pub use id::{IdMask, MessageId};
 pub use memory::{MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, Shares};
 pub use message::{Delivery, Message, MessageError, MessageView, NewMessage, Receipt, SCHEDULED_ID};
-pub use name::{TopicName, TopicNameError};
 pub use postbox::{Postbox, Posted, Published, Ticket};
-pub use quoted::{Quoted, SHOWN_BYTES_MAX, quoted, shortened};
 pub use ratatoskr_log::{Diagnosis, Finding, RecoveryReport, Severity};
-pub use settings::{
-    DEDUP_WINDOW_MS_DEFAULT, Durability, RETENTION_AGE_MS_DEFAULT, SettingsError, TopicSettings,
+pub use ratatoskr_state::{
+    DEAD_LETTERS_SUBSCRIPTION, DEDUP_WINDOW_MS_DEFAULT, Durability, Quoted, RETENTION_AGE_MS_DEFAULT,
+    SHOWN_BYTES_MAX, SettingsError, SubscriptionName, SubscriptionNameError, SubscriptionRef,
+    SubscriptionSettings, TopicName, TopicNameError, TopicSettings, dead_letter_topic, limits, quoted,
+    shortened,
 };
 pub use subscription::{Start, SubscribeOptions, Subscription};
 pub use topic::{TopicDescription, TopicStats};

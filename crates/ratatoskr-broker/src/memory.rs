@@ -9,7 +9,7 @@
 //! Shares are fixed, so that no use can starve another, and so that each can say by itself when it is full (ADR 0013). How many topics and
 //! durable subscriptions there may be grows with memory, too; their bytes are nobody's share: who needs many has less of the rest.
 
-use crate::limits::{SUBSCRIPTIONS_MAX, TOPICS_MAX};
+use ratatoskr_state::limits::{SUBSCRIPTIONS_MAX, TOPICS_MAX};
 
 /// Bytes a broker may use unless it is told otherwise.
 pub const MEMORY_BYTES_DEFAULT: u64 = 1 << 30;

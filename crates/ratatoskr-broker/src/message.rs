@@ -1,22 +1,19 @@
 //! What publishers hand in ([`NewMessage`]), what they get back ([`Receipt`]), and what
 //! subscribers see ([`Message`]).
 
+use ratatoskr_state::{DedupId, Durability, TopicName, quoted};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ratatoskr_log::{RECORD_HEADER_BYTES, RecordBatch, RecordFacts};
 
-use crate::dedup::DedupId;
 use crate::durable::DEAD_PREFIX;
 use crate::id::MessageId;
-use crate::limits::{
+use crate::topic::Topic;
+use ratatoskr_state::limits::{
     DEDUP_ID_BYTES_MAX, DELAY_MS_MAX, KEY_BYTES_MAX, METADATA_ENTRIES_MAX, METADATA_KEY_BYTES_MAX,
     METADATA_VALUE_BYTES_MAX,
 };
-use crate::name::TopicName;
-use crate::quoted::quoted;
-use crate::settings::Durability;
-use crate::topic::Topic;
 
 /// A message on its way in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

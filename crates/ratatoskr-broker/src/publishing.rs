@@ -7,6 +7,7 @@
 //!
 //! What has to hold beyond that (no duplicate, the expected offset) goes along as [`Terms`]: only the sequencer can tell.
 
+use ratatoskr_state::{TopicName, TopicSettings};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,11 +20,9 @@ use crate::command::{AppendReply, Appended, Command, Records, Target};
 use crate::durable::SettleError;
 use crate::error::{CreateTopicError, PublishError, Unavailable};
 use crate::id::MessageId;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, MESSAGE_BYTES_MAX};
 use crate::message::{NewMessage, Receipt, Terms};
-use crate::name::TopicName;
-use crate::settings::TopicSettings;
 use crate::topic::Topic;
+use ratatoskr_state::limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, MESSAGE_BYTES_MAX};
 
 impl Broker {
     /// Publishes a message; a missing topic is created. Returns once the topic's durability is reached.

@@ -5,11 +5,11 @@
 //! index and the newest records that are in memory only. While the journal cannot go on in another file, a trim waits until it frees
 //! a segment: each takes from what the journal keeps for settlements. All trims of a sweep are written together.
 
+use ratatoskr_state::Run;
 use std::sync::Arc;
 
 use ratatoskr_log::ReadError;
 
-use crate::ages::Run;
 use crate::command::Command;
 use crate::core::Core;
 use crate::topic::Topic;
@@ -19,9 +19,10 @@ pub(crate) fn sweep(core: &Core) {
     let dates = core.dates();
     let topics: Vec<_> = core.topics.read().values().cloned().collect();
     let mut trims = Vec::new();
+    core.dedup.forget(dates.today_ms, |number| {
+        core.topic_numbered(number).map_or(0, |topic| topic.settings().dedup_window_ms)
+    });
     for topic in topics {
-        let cutoff_ms = dates.today_ms.saturating_sub(topic.settings().dedup_window_ms);
-        core.dedup.forget_before(topic.log.number, cutoff_ms);
         note_age(core, &topic);
         match first_to_keep(core, &topic, dates.today_ms) {
             Ok(Some(first)) if may_trim(core, &topic, first) => trims.push((topic, first)),
@@ -55,7 +56,11 @@ fn first_to_keep(core: &Core, topic: &Arc<Topic>, today_ms: u64) -> Result<Optio
     }
     if let Some(age_ms) = settings.retention_age_ms {
         let cutoff_ms = today_ms.saturating_sub(age_ms);
-        let bounds = core.ages.bounds(topic.log.number, cutoff_ms);
+        let bounds = if topic.log.is_in_memory() {
+            core.memory_ages.lock().bounds(topic.log.number, cutoff_ms)
+        } else {
+            core.state.read().ages().bounds(topic.log.number, cutoff_ms)
+        };
         let mut young = extent.first;
         if !topic.log.is_younger_than(cutoff_ms) {
             let its_time_ms;
@@ -67,14 +72,18 @@ fn first_to_keep(core: &Core, topic: &Arc<Topic>, today_ms: u64) -> Result<Optio
     Ok((first > extent.first).then_some(first))
 }
 
-/// Marks of ages go with the messages; timestamps that turn out to be wrong get one.
+/// Marks of ages go with the messages; timestamps that turn out to be wrong get one. In the state, batches see to that.
 fn note_age(core: &Core, topic: &Topic) {
+    if !topic.log.is_in_memory() {
+        return;
+    }
     let extent = topic.log.extent();
     let newest = Run { first: extent.first, end: extent.next, timestamp_ms: topic.log.last_timestamp_ms() };
     // Looked at last, so that nothing of this was taken in later: a sweep may take seconds.
     let dates = core.dates();
-    core.ages.forget_before(topic.log.number, extent.first);
+    let mut ages = core.memory_ages.lock();
+    ages.forget_before(topic.log.number, extent.first);
     if !dates.is_in_doubt() && extent.first < extent.next {
-        core.ages.note_newest(topic.log.number, newest, dates.today_ms);
+        ages.note_newest(topic.log.number, newest, dates.today_ms);
     }
 }

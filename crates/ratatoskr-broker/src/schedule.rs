@@ -19,10 +19,10 @@
 //!
 //! Pure: who reads the log, and moves messages, is the courier (`durable/courier/scheduled.rs`). Why it is made this way: ADR 0009.
 
+use ratatoskr_state::{Due, Progress};
 use std::collections::{BTreeSet, BinaryHeap, HashSet};
 
-use crate::code::{Reader, put_number};
-use crate::limits::SCHEDULE_KNOWN_MAX;
+use ratatoskr_state::limits::SCHEDULE_KNOWN_MAX;
 
 /// What a scan finds at most; with what is left of the known ones the bound holds.
 const SCANNED_MAX: usize = SCHEDULE_KNOWN_MAX / 4 * 3;
@@ -35,56 +35,6 @@ const CARRIED_MAX: usize = 10_000;
 /// Waiting messages are carried forward when among so many messages of the log only one waits.
 const SPARSE: u64 = 4;
 
-/// A message of the schedule: when it is due, and where it stands. Sorted by time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Due {
-    pub(crate) at_ms: u64,
-    pub(crate) offset: u64,
-}
-
-/// How far the schedule is worked off: a function of the journal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// Everything up to here is done, as far as it stands before `seen`.
-    pub(crate) through: Due,
-    /// Messages from this offset on are not done, whenever they are due.
-    pub(crate) seen: u64,
-    /// Every lower offset is done: its message was put into its topic, or carried forward.
-    pub(crate) floor: u64,
-    /// Messages of the log that are done.
-    pub(crate) done: u64,
-}
-
-impl Progress {
-    pub(crate) fn is_done(&self, due: Due) -> bool {
-        (due <= self.through && due.offset < self.seen) || due.offset < self.floor
-    }
-
-    /// The first so many messages of a step, at least one, are done.
-    pub(crate) fn take(&mut self, step: &Step, count: usize) {
-        let last = step.dues[count - 1];
-        self.done += count as u64;
-        // Late ones come in order of offset, and those behind the last one are not done.
-        let is_cut = last <= self.through && (count < step.dues.len() || step.is_cut);
-        let seen = if is_cut { last.offset + 1 } else { step.seen };
-        assert!(seen >= self.seen, "what is done stays done: seen falls from {} to {seen}", self.seen);
-        self.seen = seen;
-        self.through = self.through.max(last);
-    }
-
-    pub(crate) fn put_into(&self, bytes: &mut Vec<u8>) {
-        for number in [self.through.at_ms, self.through.offset, self.seen, self.floor, self.done] {
-            put_number(bytes, number);
-        }
-    }
-
-    pub(crate) fn take_from(reader: &mut Reader<'_>) -> Result<Progress, String> {
-        let mut number = || reader.number();
-        let through = Due { at_ms: number()?, offset: number()? };
-        Ok(Progress { through, seen: number()?, floor: number()?, done: number()? })
-    }
-}
-
 /// Messages to be put into their topics next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
@@ -94,6 +44,24 @@ pub(crate) struct Step {
     seen: u64,
     /// There are more late ones.
     is_cut: bool,
+}
+
+impl Step {
+    /// How far the schedule is worked off once the first so many messages of the step, at least one, are done.
+    pub(crate) fn advance(&self, progress: &mut Progress, count: usize) {
+        let last = self.dues[count - 1];
+        progress.done += count as u64;
+        // Late ones come in order of offset, and those behind the last one are not done.
+        let is_cut = last <= progress.through && (count < self.dues.len() || self.is_cut);
+        let seen = if is_cut { last.offset + 1 } else { self.seen };
+        assert!(
+            seen >= progress.seen,
+            "what is done stays done: seen falls from {} to {seen}",
+            progress.seen
+        );
+        progress.seen = seen;
+        progress.through = progress.through.max(last);
+    }
 }
 
 /// See the file's head.

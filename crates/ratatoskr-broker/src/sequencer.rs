@@ -16,6 +16,7 @@ mod shortage;
 mod steps;
 mod terms;
 
+use ratatoskr_state::{Durability, TopicName, TopicSettings};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,9 +31,7 @@ use crate::core::{Alarm, Core, Tally};
 use crate::dedup::Duplicate;
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::message::Terms;
-use crate::name::TopicName;
 use crate::owner::Owner;
-use crate::settings::{Durability, TopicSettings};
 use crate::topic::Topic;
 use steps::Step;
 
@@ -93,7 +92,7 @@ impl Sequencer {
                 continue;
             }
             patience = IDLE;
-            self.dates = self.core.dates_after(self.dates);
+            self.dates = self.core.dates();
             self.log.set_date(self.dates.of_block());
             let mut staged = Reserve::Keep;
             for command in commands.drain(..) {
@@ -146,9 +145,10 @@ impl Sequencer {
                     owner.crash_next();
                 }
             }
-            Command::Ledger { happenings, appends, ticket } => self.stage_step(happenings, appends, ticket),
+            Command::Ledger { changes, appends, ticket } => self.stage_step(changes, appends, ticket),
             Command::Resolve { resolving, ticket } => self.stage_resolving(resolving, ticket),
             Command::Check => self.check(),
+            Command::TellDate => self.tell_date(),
             Command::Append { .. } => unreachable!("appends are sorted out before"),
         }
     }
@@ -242,6 +242,14 @@ impl Sequencer {
             topic.note_purge(first);
             self.log.stage_trim(&topic.log, first, Reserve::Free);
             self.wait_for(topic, Answer::Purge(first - extent.first, reply));
+        }
+    }
+
+    fn tell_date(&mut self) {
+        self.commit();
+        self.core.settle_dates(self.dates);
+        if let Err(error) = self.log.tell_date() {
+            self.note_failure(&error);
         }
     }
 
@@ -354,9 +362,8 @@ impl Sequencer {
                 return self.fail_waiting(&error);
             }
         }
+        // The log has taken the batch into the state: those who wait are answered.
         self.core.dedup.commit();
-        // In the order of the journal: what was said of a subscription, then that its topic is gone.
-        self.steps.iter().for_each(|step| step.apply(&self.core));
         self.answer(|_, _| true);
         for step in std::mem::take(&mut self.steps) {
             step.succeed(&self.core);
@@ -431,7 +438,9 @@ pub(crate) fn promise(settings: &TopicSettings) -> Promise {
         Durability::Fsync => Promise::Synced,
         Durability::Written => Promise::Written,
         Durability::Memory => Promise::Memory {
-            bytes_max: settings.retention_bytes.unwrap_or(crate::limits::MEMORY_TOPIC_BYTES_DEFAULT),
+            bytes_max: settings
+                .retention_bytes
+                .unwrap_or(ratatoskr_state::limits::MEMORY_TOPIC_BYTES_DEFAULT),
         },
     }
 }

@@ -10,6 +10,7 @@
 //! segments when it must, so a slow one costs nobody anything and never grows memory. What happens to it
 //! (credit, an unsubscribe, the topic's end) is state it looks at when woken.
 
+use ratatoskr_state::TopicName;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,10 +23,11 @@ use crate::durable::{Facts, Scanner};
 use crate::error::{SubscribeError, SubscriptionEnd};
 use crate::filter::Filter;
 use crate::id::MessageId;
-use crate::limits::{FILTER_ENTRIES_BYTES_MAX, FILTER_ENTRIES_MAX, READ_BYTES_MAX, SUBSCRIBER_ID_BYTES_MAX};
 use crate::message::Message;
-use crate::name::TopicName;
 use crate::topic::{Subscriber, Topic};
+use ratatoskr_state::limits::{
+    FILTER_ENTRIES_BYTES_MAX, FILTER_ENTRIES_MAX, READ_BYTES_MAX, SUBSCRIBER_ID_BYTES_MAX,
+};
 
 /// Where a subscription begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

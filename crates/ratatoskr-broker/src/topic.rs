@@ -4,6 +4,7 @@
 //! hold this shared side. Waking is by one [`Notify`] per topic: whatever changes for its subscribers (records,
 //! credit, an end), they are woken and look for themselves.
 
+use ratatoskr_state::{TopicName, TopicSettings};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -12,9 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use ratatoskr_log::TopicLog;
 use tokio::sync::Notify;
 
-use crate::limits::MEMORY_TOPIC_BYTES_DEFAULT;
-use crate::name::TopicName;
-use crate::settings::TopicSettings;
+use ratatoskr_state::limits::MEMORY_TOPIC_BYTES_DEFAULT;
 
 /// The shared side of a topic.
 pub(crate) struct Topic {

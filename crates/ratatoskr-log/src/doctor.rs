@@ -22,7 +22,7 @@ use crate::disk::{Disk, DiskLock};
 use crate::error::LogError;
 use crate::journal::JournalStart;
 use crate::layout::Layout;
-use crate::ledger::Ledger;
+use crate::machine::StateMachine;
 use crate::options::LogOptions;
 use crate::recovery::Replay;
 use crate::replay::Replayed;
@@ -100,7 +100,7 @@ const FROM_A_COPY: &str = "restore the data directory from a copy; keep this one
 pub fn examine(
     disk: &Arc<dyn Disk>,
     options: LogOptions,
-    ledger: Arc<dyn Ledger>,
+    machine: Arc<dyn StateMachine>,
 ) -> Result<Diagnosis, LogError> {
     let layout = Layout::new(options.folder.clone());
     let names = disk.list(&layout.root).map_err(|error| LogError::refused("list", &layout.root, error))?;
@@ -111,7 +111,7 @@ pub fn examine(
         return Ok(diagnosis);
     }
     places::examine(disk, &layout, &names, &mut diagnosis);
-    let mut replay = Replay::for_reading(disk.clone(), layout.clone(), options, ledger);
+    let mut replay = Replay::for_reading(disk.clone(), layout.clone(), options, machine);
     match checkpoint::read(disk, &layout.checkpoint(), &mut |directory, entry| {
         replay.restore(directory, &entry)
     }) {

@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use ratatoskr_state::{BatchBuilder, Position};
+use ratatoskr_state::{BatchBuilder, BatchHeader, Position};
 
 use crate::block::{self, BlockPlace, PAGE_BYTES, pages};
 use crate::disk::{Disk, DiskFile, OpenMode};
@@ -74,6 +74,8 @@ pub(crate) struct Journal {
     reserve_bytes: u64,
     /// The batch written last.
     last: Position,
+    /// What it says of itself.
+    last_header: BatchHeader,
     /// The epoch that batches are written in; see [`Position::epoch`].
     epoch: u64,
     /// Last sequence known to be durable.
@@ -135,6 +137,7 @@ impl Journal {
             file_bytes: start.file_bytes,
             reserve_bytes: start.reserve_bytes,
             last: start.last,
+            last_header: BatchHeader::default(),
             epoch: start.last.epoch + 1,
             synced_through: start.last.sequence,
             unsealed: false,
@@ -161,6 +164,11 @@ impl Journal {
     /// The batch written last.
     pub(crate) fn last(&self) -> Position {
         self.last
+    }
+
+    /// What the batch says of itself that was written last.
+    pub(crate) fn last_header(&self) -> BatchHeader {
+        self.last_header
     }
 
     /// The epoch that batches are written in: one more than the last one found when the journal was opened.
@@ -255,7 +263,7 @@ impl Journal {
             return Err(if error.is_full() { error } else { self.poisoned(&error) });
         }
         self.position += bytes.len() as u64;
-        self.last = position;
+        (self.last, self.last_header) = (position, header);
         Ok(())
     }
 
@@ -275,12 +283,14 @@ impl Journal {
 
     /// Called when there is nothing to do: syncs, and leaves a mark that everything was synced, so that
     /// damage to the last block cannot pass for a torn write. The mark itself needs no sync.
-    pub(crate) fn seal(&mut self, date: u64) -> Result<(), LogError> {
+    /// Answers whether it left one.
+    pub(crate) fn seal(&mut self, date: u64) -> Result<bool, LogError> {
         if !self.unsealed || !self.has_room(PAGE_BYTES, Reserve::Keep) {
-            return Ok(());
+            return Ok(false);
         }
         self.sync()?;
-        self.write(&mut block::batch_builder(), date)
+        self.write(&mut block::batch_builder(), date)?;
+        Ok(true)
     }
 
     /// Ends all writing for ever.

@@ -54,8 +54,8 @@ mod header;
 mod index;
 mod journal;
 mod layout;
-mod ledger;
 mod log;
+mod machine;
 mod options;
 mod recovery;
 mod replay;
@@ -72,8 +72,8 @@ pub use doctor::{Diagnosis, Finding, Severity, examine};
 pub use error::{LogError, ReadError};
 pub use flusher::Flusher;
 pub use journal::Reserve;
-pub use ledger::{Ledger, NoLedger, Snapshot};
 pub use log::{Log, Placed, Pressure};
+pub use machine::{NoState, Snapshot, StateMachine};
 pub use options::{LogCounts, LogOptions, OPEN_FILES_DEFAULT, OPEN_FILES_MIN};
 pub use ratatoskr_state::{
     Body, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordBatch, RecordChunk, RecordFacts,

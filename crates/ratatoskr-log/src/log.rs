@@ -70,7 +70,7 @@ pub struct Log {
     recent_bytes: usize,
     counts: LogCounts,
     /// See [`Log::set_date`].
-    date: Option<u64>,
+    date: u64,
     /// Set while the next journal file is needed and cannot be had.
     shortage: Option<Shortage>,
     spare_asked_for: u64,
@@ -81,7 +81,8 @@ enum Change {
     Update(Arc<TopicLog>, Bytes),
     Delete(Arc<TopicLog>),
     Trim(Arc<TopicLog>, u64),
-    Event,
+    /// Of the state alone.
+    State,
 }
 
 struct Recent {
@@ -107,7 +108,7 @@ impl Log {
             recent: VecDeque::new(),
             recent_bytes: 0,
             counts: LogCounts::default(),
-            date: None,
+            date: NO_DATE,
             shortage: None,
             spare_asked_for: 0,
         }
@@ -135,10 +136,15 @@ impl Log {
         }
         let has_room = self.journal.has_room(batch.len(), Reserve::Change);
         match has_room.then(|| self.journal.write(&mut batch, NO_DATE)) {
-            Some(Ok(())) => self.journal.sync().map(|()| self.journal.epoch()),
-            Some(Err(error)) if !error.is_full() => Err(error),
-            _ => Ok(1 << 31 | self.shared.options.entropy[1] & 0x7fff_ffff),
+            Some(Ok(())) => self.journal.sync()?,
+            Some(Err(error)) if !error.is_full() => return Err(error),
+            _ => {
+                self.shared.machine.begin_epoch(self.journal.epoch());
+                return Ok(1 << 31 | self.shared.options.entropy[1] & 0x7fff_ffff);
+            }
         }
+        self.apply_empty();
+        Ok(self.journal.epoch())
     }
 
     /// Random bits of this data directory, drawn once.
@@ -146,14 +152,9 @@ impl Log {
         self.shared.genesis.id_mask
     }
 
-    /// Sets what the blocks written from now on say of the date: for the ledger, which counts age by something else than timestamps.
-    /// Until it is set they carry the time of writing, milliseconds since the Unix epoch.
+    /// Sets what the batches written from now on say of the date: see [`ratatoskr_state::BatchDate`]. Until it is set they say nothing.
     pub fn set_date(&mut self, date: u64) {
-        self.date = Some(date);
-    }
-
-    fn date(&self) -> u64 {
-        self.date.unwrap_or_else(|| self.shared.clock.now_ms())
+        self.date = date;
     }
 
     /// Counts and sizes of this moment.
@@ -220,11 +221,10 @@ impl Log {
         self.note_change(Change::Trim(topic.clone(), first), reserve);
     }
 
-    /// Stages an event for the ledger, about a topic or (0) none; `reserve` says how far it may go while the disk is full.
-    /// Apply it once committed, before the next write.
-    pub fn stage_event(&mut self, topic: u32, content: &[u8], reserve: Reserve) {
+    /// Stages a change of state about a topic or (0) none; `reserve` says how far it may go while the disk is full.
+    pub fn stage_change(&mut self, topic: u32, content: &[u8], reserve: Reserve) {
         self.block.push(&Entry::Change { topic, content });
-        self.note_change(Change::Event, reserve);
+        self.note_change(Change::State, reserve);
     }
 
     fn note_change(&mut self, change: Change, reserve: Reserve) {
@@ -273,6 +273,9 @@ impl Log {
                 Promise::Written | Promise::Memory { .. } => self.publish(&topic, chunk),
             }
         }
+        if !self.needs_sync() {
+            self.apply_batch();
+        }
         self.evict();
         Ok(())
     }
@@ -296,8 +299,9 @@ impl Log {
         }
         self.deletes_staged = false;
         for change in std::mem::take(&mut self.changes) {
-            self.apply(change);
+            self.follow(change);
         }
+        self.apply_batch();
         self.evict();
         Ok(())
     }
@@ -308,14 +312,28 @@ impl Log {
         if self.needs_sync() { self.sync() } else { Ok(()) }
     }
 
+    /// Writes an empty batch that tells the date. It need not be synced: what follows from it is found out again.
+    pub fn tell_date(&mut self) -> Result<(), LogError> {
+        let mut batch = crate::block::batch_builder();
+        if self.date != NO_DATE && self.journal.has_room(batch.len(), Reserve::Keep) {
+            self.journal.write(&mut batch, self.date)?;
+            self.apply_empty();
+        }
+        Ok(())
+    }
+
     /// Called when there is nothing to do: syncs, and marks in the journal that everything was synced (ADR 0006).
     pub fn seal(&mut self) -> Result<(), LogError> {
-        self.journal.seal(self.date())
+        if self.journal.seal(self.date)? {
+            self.apply_empty();
+        }
+        Ok(())
     }
 
     /// Ends the log: syncs, and leaves a checkpoint so that the next start has nothing to replay. On a full disk there is none.
     pub fn close(mut self, flusher: &mut Flusher) -> Result<(), LogError> {
         self.commit()?;
+        self.tell_date()?;
         self.journal.sync()?;
         flusher.run_pending()?;
         let header = self.checkpoint_header(self.journal.number() + 1);
@@ -347,11 +365,9 @@ impl Log {
         }
         self.make_room()?;
         let block_bytes = self.block.len() as u64;
-        let date = self.date();
-        self.journal.write(&mut self.block, date)?;
+        self.journal.write(&mut self.block, self.date)?;
         self.counts.blocks += 1;
         self.counts.block_bytes += block_bytes;
-        self.block.clear();
         Ok(())
     }
 
@@ -429,7 +445,24 @@ impl Log {
         }
     }
 
-    fn apply(&mut self, change: Change) {
+    /// What was written and, where that was asked for, synced, is taken into the state.
+    fn apply_batch(&mut self) {
+        if self.block.has_entries() {
+            let header = self.journal.last_header();
+            let mut entries = self.block.entries().map(|entry| entry.expect("it was just written"));
+            let applied = self.shared.machine.apply(&header, &mut entries);
+            applied.expect("what was staged here can be applied");
+        }
+        self.block.clear();
+    }
+
+    /// The same for a batch without entries.
+    fn apply_empty(&self) {
+        let applied = self.shared.machine.apply(&self.journal.last_header(), &mut std::iter::empty());
+        applied.expect("an empty batch can be applied");
+    }
+
+    fn follow(&mut self, change: Change) {
         match change {
             Change::Create(topic) => {
                 self.shared.topics.write().insert(topic.number, topic);
@@ -443,7 +476,7 @@ impl Log {
                 }
                 self.shared.enqueue(Task::Remove(topic));
             }
-            Change::Event => {}
+            Change::State => {}
             Change::Trim(topic, first) => {
                 self.counts.memory_topic_bytes -= topic.trim(first) as u64;
                 self.shared.enqueue(Task::Trim(topic));

@@ -31,8 +31,8 @@ use crate::flush::{Flush, Flushed, SegmentWriter};
 use crate::flusher::Flusher;
 use crate::journal::{Journal, JournalStart};
 use crate::layout::Layout;
-use crate::ledger::{Ledger, NoLedger};
 use crate::log::Log;
+use crate::machine::{NoState, StateMachine};
 use crate::options::LogOptions;
 use crate::replay::{Refused, Replayed};
 use crate::shared::{Shared, Task};
@@ -87,15 +87,15 @@ pub struct RecoveryReport {
 
 /// Opens a data directory that carries topics only, or makes a new one.
 pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, options: LogOptions) -> Result<Opened, LogError> {
-    open_with(disk, clock, options, Arc::new(NoLedger))
+    open_with(disk, clock, options, Arc::new(NoState))
 }
 
-/// Opens a data directory, or makes a new one, and brings the ledger up to date.
+/// Opens a data directory, or makes a new one, and brings its state up to date.
 pub fn open_with(
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     options: LogOptions,
-    ledger: Arc<dyn Ledger>,
+    machine: Arc<dyn StateMachine>,
 ) -> Result<Opened, LogError> {
     let started = Instant::now();
     let layout = Layout::new(options.folder.clone());
@@ -103,7 +103,7 @@ pub fn open_with(
     if !exists(&disk, &layout.checkpoint())? {
         make_new(&disk, &layout, &options)?;
     }
-    let mut replay = Replay::new(disk.clone(), layout.clone(), options.clone(), ledger.clone());
+    let mut replay = Replay::new(disk.clone(), layout.clone(), options.clone(), machine.clone());
     let read = checkpoint::read(&disk, &layout.checkpoint(), &mut |directory, entry| {
         replay.restore(directory, &entry)
     })?;
@@ -127,7 +127,7 @@ pub fn open_with(
     let (topics, next_topic, unsynced) = (replay.topics, replay.next_topic, replay.unsynced);
     report.damage = files::check_segments(&disk, &topics);
 
-    let shared = Arc::new(Shared::new(disk, clock, options, ledger, (directory, header.genesis)));
+    let shared = Arc::new(Shared::new(disk, clock, options, machine, (directory, header.genesis)));
     let unflushed = topics.values().map(|topic| topic.unflushed_bytes()).sum();
     shared.unflushed_bytes.store(unflushed, Ordering::Relaxed);
     *shared.topics.write() = topics;
@@ -255,8 +255,6 @@ pub(crate) struct Replay {
     topics: BTreeMap<u32, Arc<TopicLog>>,
     next_topic: u32,
     directory: u64,
-    /// Of the block that is being replayed.
-    date: u64,
     replayed_records: u64,
     /// Topics with records replayed and not yet moved into segments, and the bytes of them.
     unflushed: BTreeSet<u32>,
@@ -266,11 +264,16 @@ pub(crate) struct Replay {
     /// What was moved into segments; the checkpoint at the end has to sync it.
     unsynced: UnsyncedSegments,
     gathered: Vec<u8>,
-    ledger: Arc<dyn Ledger>,
+    machine: Arc<dyn StateMachine>,
 }
 
 impl Replay {
-    fn new(disk: Arc<dyn Disk>, layout: Layout, options: LogOptions, ledger: Arc<dyn Ledger>) -> Replay {
+    fn new(
+        disk: Arc<dyn Disk>,
+        layout: Layout,
+        options: LogOptions,
+        machine: Arc<dyn StateMachine>,
+    ) -> Replay {
         let unsynced = UnsyncedSegments::new(options.open_files_max / FILES_PER_UNSYNCED_SEGMENT);
         Replay {
             disk,
@@ -279,14 +282,13 @@ impl Replay {
             topics: BTreeMap::new(),
             next_topic: 1,
             directory: 0,
-            date: 0,
             replayed_records: 0,
             unflushed: BTreeSet::new(),
             unflushed_bytes: 0,
             has_no_room: false,
             unsynced,
             gathered: Vec::new(),
-            ledger,
+            machine,
         }
     }
 
@@ -295,9 +297,9 @@ impl Replay {
         disk: Arc<dyn Disk>,
         layout: Layout,
         options: LogOptions,
-        ledger: Arc<dyn Ledger>,
+        machine: Arc<dyn StateMachine>,
     ) -> Replay {
-        Replay { has_no_room: true, ..Replay::new(disk, layout, options, ledger) }
+        Replay { has_no_room: true, ..Replay::new(disk, layout, options, machine) }
     }
 
     /// Takes in an entry of the checkpoint.
@@ -305,6 +307,7 @@ impl Replay {
         self.directory = directory;
         match *entry {
             CheckpointEntry::Journal(Entry::Create { topic, created_ms, name, settings }) => {
+                self.machine.restore_topic(topic, settings)?;
                 self.create(topic, created_ms, name, settings)
             }
             CheckpointEntry::Extent { topic, extent } => {
@@ -315,7 +318,7 @@ impl Replay {
                 self.topic(topic)?.restore_segment(segment);
                 Ok(())
             }
-            CheckpointEntry::State(content) => self.ledger.restore(content),
+            CheckpointEntry::State(content) => self.machine.restore(content),
             CheckpointEntry::Header(_) | CheckpointEntry::End | CheckpointEntry::Journal(_) => {
                 Err("a journal's entry stands in the checkpoint".to_owned())
             }
@@ -333,13 +336,17 @@ impl Replay {
     }
 
     pub(crate) fn apply_block(&mut self, block: &Block<'_>) -> Result<(), Refused> {
-        self.date = block.batch.header.date;
+        let mut entries = Vec::with_capacity(block.batch.count.min(1024) as usize);
         for entry in block.batch.entries() {
-            let entry = entry.map_err(|error| {
+            entries.push(entry.map_err(|error| {
                 format!("the entry {} bytes into the batch was written by a newer version", error.position)
-            })?;
-            self.apply(&entry)?;
+            })?);
         }
+        // First the records are looked at, byte by byte: what takes them in believes them.
+        for entry in &entries {
+            self.follow(entry)?;
+        }
+        self.machine.apply(&block.batch.header, &mut entries.into_iter())?;
         let bytes_max = self.options.tail_bytes_max.min(REPLAYED_BYTES_MAX);
         if self.unflushed_bytes > bytes_max && !self.has_no_room { Ok(self.flush()?) } else { Ok(()) }
     }
@@ -366,7 +373,8 @@ impl Replay {
         Ok(())
     }
 
-    fn apply(&mut self, entry: &Entry<'_>) -> Result<(), String> {
+    /// Lets topics and segments follow a change of state.
+    fn follow(&mut self, entry: &Entry<'_>) -> Result<(), String> {
         match *entry {
             Entry::Create { topic, created_ms, name, settings } => {
                 self.create(topic, created_ms, name, settings)?;
@@ -378,14 +386,12 @@ impl Replay {
             Entry::Delete { topic } => {
                 self.topic(topic)?;
                 self.topics.remove(&topic);
-                self.ledger.topic_deleted(topic);
             }
             Entry::Trim { topic, first } => {
                 self.topic(topic)?.trim(first);
             }
-            Entry::Change { content, .. } => self.ledger.replay(content)?,
-            // The checkpoint of a new data directory has it, too.
-            Entry::Genesis(_) => {}
+            // The checkpoint of a new data directory has the genesis, too.
+            Entry::Change { .. } | Entry::Genesis(_) => {}
         }
         Ok(())
     }
@@ -412,7 +418,6 @@ impl Replay {
     fn append(&mut self, topic: u32, records: &[u8]) -> Result<(), String> {
         let chunk = RecordChunk::check(Bytes::copy_from_slice(records))?;
         let topic = self.topic(topic)?;
-        self.ledger.appended(topic.number, &chunk, self.date);
         if chunk.end() <= topic.next() {
             return Ok(());
         }

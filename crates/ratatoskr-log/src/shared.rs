@@ -13,7 +13,7 @@ use crate::checkpoint::CheckpointHeader;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::layout::Layout;
-use crate::ledger::{Ledger, Snapshot};
+use crate::machine::{Snapshot, StateMachine};
 use crate::options::LogOptions;
 use crate::spares::Spares;
 use crate::topic::TopicLog;
@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) layout: Layout,
     pub(crate) options: LogOptions,
-    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) machine: Arc<dyn StateMachine>,
     pub(crate) directory: u64,
     pub(crate) genesis: Genesis,
     pub(crate) spares: Arc<Spares>,
@@ -85,7 +85,7 @@ pub(crate) enum Task {
 pub(crate) struct Boundary {
     pub(crate) header: CheckpointHeader,
     pub(crate) topics: Vec<BoundaryTopic>,
-    /// The ledger's state.
+    /// The machine's state.
     pub(crate) state: Box<dyn Snapshot>,
 }
 
@@ -101,7 +101,7 @@ impl Shared {
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
         options: LogOptions,
-        ledger: Arc<dyn Ledger>,
+        machine: Arc<dyn StateMachine>,
         identity: (u64, Genesis),
     ) -> Shared {
         let layout = Layout::new(options.folder.clone());
@@ -111,7 +111,7 @@ impl Shared {
             clock,
             layout,
             options,
-            ledger,
+            machine,
             directory: identity.0,
             genesis: identity.1,
             spares,
@@ -208,7 +208,7 @@ impl Shared {
                 next: topic.next(),
             })
             .collect();
-        Boundary { header, topics, state: self.ledger.snapshot() }
+        Boundary { header, topics, state: self.machine.snapshot() }
     }
 
     /// Moves the account of unflushed bytes up.

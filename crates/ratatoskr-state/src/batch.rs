@@ -111,6 +111,11 @@ impl BatchBuilder {
         self.entries += 1;
     }
 
+    /// The entries so far, as changes of state.
+    pub fn entries(&self) -> impl Iterator<Item = Result<Entry<'_>, EntryError>> {
+        entries_in(&self.bytes[self.start + BATCH_HEADER_BYTES..], self.entries).map(|raw| raw?.decode())
+    }
+
     /// Fills in the header. Answers the whole buffer, the bytes in front of the batch included, and the batch's place. Whatever the caller
     /// adds behind the batch is gone with [`BatchBuilder::clear`], which comes before the next entry.
     pub fn finish(&mut self, header: BatchHeader) -> (&mut Vec<u8>, Position) {
@@ -186,26 +191,30 @@ impl<'a> Batch<'a> {
 
     /// Its entries, in order. An entry that makes no sense ends them: it was written by a newer version or by a fault of ours.
     pub fn raw_entries(&self) -> impl Iterator<Item = Result<RawEntry<'a>, EntryError>> + use<'a> {
-        let (mut at, mut left, content) = (0, self.count, self.content);
-        std::iter::from_fn(move || {
-            if left == 0 {
-                return None;
-            }
-            left -= 1;
-            let position = at as u64;
-            let Some(raw) = content.get(at..).and_then(RawEntry::parse) else {
-                left = 0;
-                return Some(Err(EntryError { position }));
-            };
-            at += ENTRY_HEADER_BYTES + raw.content.len();
-            Some(Ok(RawEntry { position, ..raw }))
-        })
+        entries_in(self.content, self.count)
     }
 
     /// The same as changes of state.
     pub fn entries(&self) -> impl Iterator<Item = Result<Entry<'a>, EntryError>> + use<'a> {
         self.raw_entries().map(|raw| raw?.decode())
     }
+}
+
+fn entries_in(content: &[u8], count: u32) -> impl Iterator<Item = Result<RawEntry<'_>, EntryError>> {
+    let (mut at, mut left) = (0, count);
+    std::iter::from_fn(move || {
+        if left == 0 {
+            return None;
+        }
+        left -= 1;
+        let position = at as u64;
+        let Some(raw) = content.get(at..).and_then(RawEntry::parse) else {
+            left = 0;
+            return Some(Err(EntryError { position }));
+        };
+        at += ENTRY_HEADER_BYTES + raw.content.len();
+        Some(Ok(RawEntry { position, ..raw }))
+    })
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub const RECORD_BYTES_MAX: usize = 18 << 20;
 
 mod body;
 mod marks;
+mod records;
 
 pub use body::{Body, RecordFacts};
 
@@ -30,6 +31,7 @@ use body::{
     FLAG_ADDRESSED, FLAG_DEAD_LETTER, FLAG_DEDUP, FLAG_DELIVER_AT, FLAG_EXPIRES, FLAG_KEY, FLAG_METADATA,
 };
 pub use marks::Marks;
+pub(crate) use records::Records;
 
 /// Records on their way in: bodies encoded, places not yet known.
 #[derive(Clone, Debug, Default)]

@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ratatoskr-log", &["ratatoskr-state"]),
     ("ratatoskr-http2", &[]),
     ("ratatoskr-proto", &[]),
-    ("ratatoskr-broker", &["ratatoskr-log"]),
+    ("ratatoskr-broker", &["ratatoskr-log", "ratatoskr-state"]),
     ("ratatoskr-sim", &["ratatoskr-log"]),
     ("ratatoskr-client", &["ratatoskr-proto"]),
     ("ratatoskr-bench", &["ratatoskr-http2", "ratatoskr-proto"]),

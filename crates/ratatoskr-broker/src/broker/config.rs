@@ -1,5 +1,6 @@
 //! How a broker is set up, and what of it the log has to know.
 
+use ratatoskr_state::TopicSettings;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 
@@ -9,7 +10,6 @@ use crate::broken::Broken;
 use crate::error::OpenError;
 use crate::memory::{MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, Shares};
 use crate::sequencer::promise;
-use crate::settings::TopicSettings;
 
 /// Kept at the end of each journal file for acks, purges and deletions while the disk is full.
 const JOURNAL_RESERVE_BYTES: u64 = 8 << 20;

@@ -5,16 +5,17 @@
 //!                          └───────▶ book of billing: 41 is dead
 //! ```
 
+use ratatoskr_state::{Change, SettlementBatch, TopicName, TopicSettings, dead_letter_topic};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ratatoskr_log::{Moment, ReadError, Record, RecordBatch, RecordFacts};
 
+use super::changes::note;
 use super::courier::Courier;
 use super::desk::{Burial, Desk};
 use super::event::{Booking, Event, Spent};
-use super::happening::{Happening, Round};
 use super::request::{Fate, Request};
-use super::settings::dead_letter_topic;
+use super::settings::dead_letters;
 use super::shelf::Shelf;
 use super::tickets::{After, Booked};
 use crate::broken::Broken;
@@ -23,8 +24,6 @@ use crate::core::Core;
 use crate::error::Unavailable;
 use crate::id::MessageId;
 use crate::message::Terms;
-use crate::name::TopicName;
-use crate::settings::TopicSettings;
 
 /// Why it is dead: the reason of the last nack or reject, `lease ended`, or `member vanished`.
 pub const DEAD_REASON: &str = "ratatoskr-dead-reason";
@@ -123,22 +122,23 @@ impl Courier {
         let mut found = found.into_iter().peekable();
         while found.peek().is_some() {
             let Some(desk) = self.desks.get_mut(&number) else { return };
-            let (mut batch, mut round, mut booked) = (RecordBatch::default(), Round::default(), Vec::new());
+            let (mut batch, mut settled, mut booked) =
+                (RecordBatch::default(), SettlementBatch::default(), Vec::new());
             while let Some((Burial { offset, booking, asker }, record)) =
                 found.next_if(|_| batch.len() < BURIED_BYTES)
             {
                 let (metadata, facts) = (metadata(&self.core, desk, &booking, &record), facts(desk, &record));
                 batch.push_with(&facts, record.body.key(), &metadata, &record.body.payload());
-                round.note(offset, &booking);
+                note(&mut settled, offset, &booking);
                 booked.push(Booked { subscription: number, offset, asker });
             }
             desk.note_under_way(booked.len());
             let topic =
-                desk.settings.dead_letters(&desk.name).expect("settings were checked when they were set");
+                dead_letters(&desk.settings, &desk.name).expect("settings were checked when they were set");
             let target = place_for(desk, topic);
             let letters = Records { target, batch, terms: Terms::default() };
             let appends = if Broken::Dead.is_on() { Vec::new() } else { vec![letters] };
-            self.send(vec![Happening::Settled { number, round }], appends, booked, After::Nothing);
+            self.send(vec![Change::Settled { number, batch: settled }], appends, booked, After::Nothing);
         }
     }
 }
@@ -160,7 +160,7 @@ fn facts(desk: &Desk, record: &Record) -> RecordFacts<'static> {
 
 /// Whether the subscription looks after dead letters, and leaves them in their topic.
 fn returns(desk: &Desk) -> bool {
-    desk.settings.dead_letters(&desk.name).is_ok_and(|dead| dead == desk.topic.name)
+    dead_letters(&desk.settings, &desk.name).is_ok_and(|dead| dead == desk.topic.name)
 }
 
 /// The message's own metadata, and what happened to it.

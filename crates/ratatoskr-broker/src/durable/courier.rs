@@ -14,6 +14,7 @@ mod journal;
 mod requests;
 mod scheduled;
 
+use ratatoskr_state::{Change, SubscriptionName, SubscriptionRef, SubscriptionState};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
@@ -22,18 +23,15 @@ use std::time::{Duration, Instant};
 use ratatoskr_log::Moment;
 use uuid::Uuid;
 
-use super::book::Book;
 use super::desk::{ColdRead, Desk, Review};
 use super::event::{Event, MemberId};
-use super::happening::Happening;
 use super::member::MemberEnd;
 use super::request::{DoneReply, Request};
-use super::settings::{SubscriptionName, SubscriptionRef};
 use super::tickets::{After, Tickets};
 use super::trace::Memory;
 use crate::core::{Alarm, Core, Tally};
-use crate::limits::{READ_BYTES_MAX, UNSETTLED_BYTES_MIN};
 use crate::topic::Topic;
+use ratatoskr_state::limits::{READ_BYTES_MAX, UNSETTLED_BYTES_MIN};
 use scheduled::Scheduling;
 
 /// How often subscriptions that nobody touches are looked at.
@@ -95,7 +93,7 @@ impl Courier {
             .name("courier-reader".to_owned())
             .spawn(run)
             .expect("the system can start a thread");
-        let last_number = core.books.last_number();
+        let last_number = core.subscriptions.last_number();
         Courier {
             swept_ms: core.moment().steady_ms,
             growth_max: core.shares.unsettled,
@@ -124,7 +122,7 @@ impl Courier {
         let _alarm = Alarm::new(self.core.clone(), "courier");
         let topics: HashMap<u32, Arc<Topic>> =
             self.core.topics.read().values().map(|topic| (topic.log.number, topic.clone())).collect();
-        for (number, topic, _) in self.core.books.list() {
+        for (number, topic, _) in self.core.subscriptions.list() {
             if let Some(topic) = topics.get(&topic) {
                 self.open_desk(number, topic);
             }
@@ -168,8 +166,8 @@ impl Courier {
 
     fn open_desk(&mut self, number: u32, topic: &Arc<Topic>) {
         let (start, now) = (self.start, self.core.moment());
-        let open = |book: &Book| Box::new(Desk::open(book, topic.clone(), start, now));
-        let desk = self.core.books.with(number, open);
+        let open = |book: &SubscriptionState| Box::new(Desk::open(book, topic.clone(), start, now));
+        let desk = self.core.subscriptions.with(number, open);
         if let Some(mut desk) = desk {
             // Half of what is left: others may be opened before the next sweep.
             self.growth_max /= 2;
@@ -180,7 +178,7 @@ impl Courier {
             self.by_topic.insert((topic.log.number, number));
             self.desks.insert(number, desk);
             self.touched.insert(number);
-            self.core.books.open(number);
+            self.core.subscriptions.open(number);
         }
     }
 
@@ -282,7 +280,7 @@ impl Courier {
             }
         }
         for number in unused {
-            let deleted = vec![Happening::Deleted { number }];
+            let deleted = vec![Change::Deleted { number }];
             self.send(deleted, Vec::new(), Vec::new(), After::Expire(number));
         }
         self.send_round(true);
@@ -320,7 +318,7 @@ impl Courier {
         }
         let started = Instant::now();
         let mut waiting = std::mem::take(&mut self.touched);
-        // Round robin, and not too long at a time: requests wait, acks among them.
+        // SettlementBatch robin, and not too long at a time: requests wait, acks among them.
         let behind = waiting.split_off(&(self.last_turn.saturating_add(1)));
         let mut turns = behind.into_iter().chain(waiting);
         for number in turns.by_ref() {

@@ -37,6 +37,7 @@ mod removing;
 mod returning;
 mod settling;
 
+use ratatoskr_state::SubscriptionSettings;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -45,10 +46,9 @@ use ratatoskr_log::Moment;
 use self::removing::Expiry;
 use super::event::{Booking, Effect, Event, Fed, Letter, MemberId};
 use super::lanes::Lanes;
-use super::settings::SubscriptionSettings;
 use super::turns::Turns;
 use crate::broken::Broken;
-use crate::limits::{LEASE_MS_MAX, READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX};
+use ratatoskr_state::limits::{LEASE_MS_MAX, READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX};
 
 /// However far the wall clock went back since a message was returned, it waits no longer than this: the longest delay there is.
 const WAIT_MS_MAX: u64 = LEASE_MS_MAX;

@@ -1,12 +1,12 @@
 //! A durable subscription in figures, and in words: why nothing is being delivered.
 
+use crate::durable::states::SubscriptionStates;
 use ratatoskr_log::Moment;
+use ratatoskr_state::{SubscriptionRef, SubscriptionSettings};
 
-use super::book::Books;
 use super::desk::Desk;
 use super::event::Window;
-use super::settings::{SubscriptionRef, SubscriptionSettings};
-use crate::limits::UNSETTLED_MAX;
+use ratatoskr_state::limits::UNSETTLED_MAX;
 
 /// Members listed in a description.
 const MEMBERS_LISTED_MAX: usize = 1000;
@@ -70,13 +70,16 @@ pub struct MemberDescription {
 }
 
 /// Everything but `lag_ms`, which takes a look at the log. `None` when it is being deleted.
-pub(super) fn describe(desk: &Desk, books: &Books, now: Moment) -> Option<SubscriptionDescription> {
+pub(super) fn describe(
+    desk: &Desk,
+    books: &SubscriptionStates,
+    now: Moment,
+) -> Option<SubscriptionDescription> {
     let next = desk.topic.log.next();
     let (created_ms, floor, ahead, counts, saved) = books.with(desk.number, |book| {
-        let floor =
-            book.standing.floor().max(desk.topic.log.extent().first).min(next.max(book.standing.origin));
+        let floor = book.acks.floor().max(desk.topic.log.extent().first).min(next.max(book.acks.origin));
         let saved: Vec<String> = book.saved.keys().cloned().collect();
-        (book.created_ms, floor, book.standing.settled.count_from(floor), book.counts, saved)
+        (book.created_ms, floor, book.acks.settled.count_from(floor), book.counts, saved)
     })?;
     let census = desk.delivery.census();
     let members = desk.seats.values().take(MEMBERS_LISTED_MAX).map(|(seat, window)| MemberDescription {

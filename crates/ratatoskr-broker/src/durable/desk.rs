@@ -3,7 +3,7 @@
 //! ```text
 //!   topic's log ──records──▶ filter, time to live, address ──▶ Delivery ──parcels──▶ seats
 //!        ▲ cold: by the reading thread                             │
-//!        └─────────────────────────────────────────────────────────┴──▶ round: what the journal is to have
+//!        └─────────────────────────────────────────────────────────┴──▶ batch: what the journal is to have
 //! ```
 //!
 //! Everything in here belongs to the courier's thread. Nothing waits for the disk: what is not in memory is read by another thread
@@ -16,18 +16,17 @@ mod feeding;
 mod removed;
 mod reviewing;
 
+use ratatoskr_state::{AckState, SettlementBatch, SubscriptionRef, SubscriptionSettings, SubscriptionState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 use std::sync::Arc;
 
 use ratatoskr_log::{Moment, Record, SegmentCursor};
 
-use super::book::{Book, Standing};
+use super::changes::note;
 use super::delivery::{Delivery, give_back};
 use super::event::{Booking, Effect, Event, Leaving, MemberId, Outcome, Window};
-use super::happening::Round;
 use super::member::{MemberEnd, Parcel, Seat};
-use super::settings::{SubscriptionRef, SubscriptionSettings};
 use super::tickets::{Asker, Booked};
 use super::token::Token;
 use super::trace::{Passage, What};
@@ -53,16 +52,16 @@ pub(crate) struct Desk {
     /// Names the broker's start in tokens.
     start: u32,
     /// What the book says of messages not read yet.
-    recall: Standing,
+    recall: AckState,
     /// Where to go on in segments; away while a read is under way.
     segments: Option<SegmentCursor>,
     /// What the journal is to have next.
-    round: Round,
+    batch: SettlementBatch,
     /// True when it should not wait.
     urgent: bool,
     /// Passed over, and not written down yet.
     unwritten: u64,
-    /// Offsets whose delivery waits for the round to be committed, and who waits with it.
+    /// Offsets whose delivery waits for the batch to be committed, and who waits with it.
     booked: Vec<(u64, Option<Asker>)>,
     /// Messages to become dead letters.
     burials: Vec<Burial>,
@@ -107,7 +106,7 @@ enum Room {
 pub(crate) enum Settling {
     Done,
     Stale,
-    /// To be written with the next round.
+    /// To be written with the next batch.
     Booked,
     /// To be moved to the dead letters.
     Burying,
@@ -122,9 +121,9 @@ pub(crate) struct Burial {
 }
 
 impl Desk {
-    pub(crate) fn open(book: &Book, topic: Arc<Topic>, start: u32, now: Moment) -> Desk {
+    pub(crate) fn open(book: &SubscriptionState, topic: Arc<Topic>, start: u32, now: Moment) -> Desk {
         let name = SubscriptionRef { topic: topic.name.clone(), name: book.name.clone() };
-        let mut recall = book.standing.clone();
+        let mut recall = book.acks.clone();
         let floor = recall.floor();
         recall.settled.remove_before(floor);
         Desk {
@@ -140,7 +139,7 @@ impl Desk {
             start,
             recall,
             segments: Some(SegmentCursor::default()),
-            round: Round::default(),
+            batch: SettlementBatch::default(),
             urgent: false,
             unwritten: 0,
             booked: Vec::new(),
@@ -166,7 +165,7 @@ impl Desk {
     }
 
     /// Starts anew from the book; members stay, what they hold becomes stale. Answers who waited for what is lost by it.
-    pub(crate) fn restart(&mut self, book: &Book, now: Moment) -> Vec<Asker> {
+    pub(crate) fn restart(&mut self, book: &SubscriptionState, now: Moment) -> Vec<Asker> {
         let askers = self.take_askers();
         let next_lease = self.delivery.next_lease();
         let mut fresh = Desk::open(book, self.topic.clone(), self.start, now);
@@ -303,8 +302,8 @@ impl Desk {
         let settling = effects.first().and_then(|effect| match effect {
             Effect::Done => Some(Settling::Done),
             Effect::Stale => Some(Settling::Stale),
-            Effect::Book { booking: Booking::Buried(_), .. } => Some(Settling::Burying),
-            Effect::Book { .. } => Some(Settling::Booked),
+            Effect::Journal { booking: Booking::Buried(_), .. } => Some(Settling::Burying),
+            Effect::Journal { .. } => Some(Settling::Booked),
             Effect::Deliver { .. } | Effect::Note { .. } => None,
         });
         // What is asked for is the first effect; others are those of time that has passed.
@@ -315,7 +314,7 @@ impl Desk {
     }
 
     fn carry_out(&mut self, effect: Effect<Record>, asker: Option<Asker>, now: Moment) {
-        if let Effect::Book { offset, booking } | Effect::Note { offset, booking } = &effect {
+        if let Effect::Journal { offset, booking } | Effect::Note { offset, booking } = &effect {
             self.remember(*offset, What::Booked(booking.remembered()), now);
         }
         match effect {
@@ -327,16 +326,16 @@ impl Desk {
                 self.remember(offset, handed, now);
                 self.to_wake.insert(member);
             }
-            Effect::Book { offset, booking: booking @ Booking::Buried(_) } => {
+            Effect::Journal { offset, booking: booking @ Booking::Buried(_) } => {
                 self.burials.push(Burial { offset, booking, asker });
             }
-            Effect::Book { offset, booking } => {
-                self.round.note(offset, &booking);
+            Effect::Journal { offset, booking } => {
+                note(&mut self.batch, offset, &booking);
                 self.booked.push((offset, asker));
                 self.urgent = true;
             }
             Effect::Note { offset, booking } => {
-                self.round.note(offset, &booking);
+                note(&mut self.batch, offset, &booking);
                 self.urgent = true;
             }
             Effect::Done | Effect::Stale => {}
@@ -362,9 +361,9 @@ impl Desk {
     }
 
     /// What the journal is to have now, and what waits for it. `flush` takes also what could wait.
-    pub(crate) fn take_round(&mut self, flush: bool) -> Option<(Round, Vec<Booked>)> {
+    pub(crate) fn take_round(&mut self, flush: bool) -> Option<(SettlementBatch, Vec<Booked>)> {
         let due = self.urgent || flush;
-        if !due || !self.is_at_work() || self.round.is_empty() {
+        if !due || !self.is_at_work() || self.batch.is_empty() {
             return None;
         }
         self.urgent = false;
@@ -372,7 +371,7 @@ impl Desk {
         let (subscription, booked) = (self.number, std::mem::take(&mut self.booked));
         self.under_way += booked.len();
         let booked = booked.into_iter().map(|(offset, asker)| Booked { subscription, offset, asker });
-        Some((std::mem::take(&mut self.round), booked.collect()))
+        Some((std::mem::take(&mut self.batch), booked.collect()))
     }
 
     /// Messages to be buried now.
@@ -395,22 +394,22 @@ impl Desk {
         self.apply(event, now);
     }
 
-    /// The journal could not take a round: what nobody waits for is written with the next one.
-    pub(crate) fn take_back(&mut self, refused: Round) {
+    /// The journal could not take a batch: what nobody waits for is written with the next one.
+    pub(crate) fn take_back(&mut self, refused: SettlementBatch) {
         for (offset, returned) in refused.returned {
-            self.round.returned.entry(offset).or_insert(returned);
+            self.batch.returned.entry(offset).or_insert(returned);
         }
         refused.passed.iter().for_each(|range| {
-            self.round.passed.insert(range);
+            self.batch.passed.insert(range);
         });
         refused.expired.iter().for_each(|range| {
-            self.round.expired.insert(range);
+            self.batch.expired.insert(range);
         });
     }
 
     /// Writes down that a message is gone unsettled, for a delivery that waits to bury it.
     pub(crate) fn bury_nothing(&mut self, offset: u64, asker: Option<Asker>) {
-        self.round.note(offset, &Booking::Expired);
+        note(&mut self.batch, offset, &Booking::Expired);
         self.booked.push((offset, asker));
         self.urgent = true;
     }

@@ -1,11 +1,12 @@
 //! The words between a subscription's [`Delivery`](super::delivery::Delivery) and its surroundings: what happens to it, what it wants done.
 
+use ratatoskr_state::SubscriptionSettings;
+use ratatoskr_state::remembered;
 use std::sync::Arc;
 
 use ratatoskr_log::Moment;
 
-use super::settings::SubscriptionSettings;
-use crate::limits::{LEASE_MS_MAX, LEASE_MS_MIN, REASON_BYTES_MAX, REASON_REMEMBERED_BYTES_MAX};
+use ratatoskr_state::limits::{LEASE_MS_MAX, LEASE_MS_MIN, REASON_BYTES_MAX, REASON_REMEMBERED_BYTES_MAX};
 
 /// Names a member within the broker.
 pub(crate) type MemberId = u64;
@@ -129,11 +130,6 @@ impl Outcome {
     }
 }
 
-/// As much of a reason as is remembered of each message that comes back.
-pub(crate) fn remembered(reason: &str) -> &str {
-    cut(reason, REASON_REMEMBERED_BYTES_MAX)
-}
-
 fn cut(text: &str, bytes_max: usize) -> &str {
     let bytes = (0..=bytes_max.min(text.len())).rev().find(|&bytes| text.is_char_boundary(bytes));
     &text[..bytes.unwrap_or(0)]
@@ -255,7 +251,7 @@ pub(crate) enum Effect<Cargo> {
         cargo: Option<Cargo>,
     },
     /// Write it down and say [`Event::Committed`] or [`Event::Refused`].
-    Book { offset: u64, booking: Booking },
+    Journal { offset: u64, booking: Booking },
     /// Write it down when convenient.
     Note { offset: u64, booking: Booking },
     /// A settlement that needs no journal has been done.

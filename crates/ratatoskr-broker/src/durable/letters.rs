@@ -5,6 +5,7 @@
 //! addressed to the subscription they came from, so that no other sees them again. Several subscriptions may share such a topic: whose
 //! a letter is, its own metadata say, which count only in a record that the broker has marked as a dead letter.
 
+use ratatoskr_state::{DEAD_LETTERS_SUBSCRIPTION, SubscriptionName, SubscriptionRef};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -19,13 +20,13 @@ use super::ownership::keeping;
 use super::request::SubscriptionError;
 use super::resolving::AT_ONCE;
 use super::scan::{Found, Page, ScanError, Unsettled, scan};
-use super::settings::{DEAD_LETTERS_SUBSCRIPTION, SubscriptionName, SubscriptionRef};
+use super::settings::dead_letters;
 use crate::broker::Broker;
 use crate::filter::{Filter, FilterFacts as _};
 use crate::id::{IdMask, MessageId};
-use crate::limits::SCAN_PAGE_BYTES_MAX;
 use crate::message::Message;
 use crate::topic::Topic;
+use ratatoskr_state::limits::SCAN_PAGE_BYTES_MAX;
 
 /// Reasons told apart when dead letters are counted.
 const REASONS_MAX: usize = 1000;
@@ -79,7 +80,7 @@ pub struct DeadLetterQuery {
 
 impl Broker {
     /// The oldest unsettled messages that pass the subscription's filter, leased or not, without leasing them. At most so many, and
-    /// about [`LISTED_BYTES_MAX`](crate::limits::LISTED_BYTES_MAX); one always. Looks for them however long that takes.
+    /// about [`LISTED_BYTES_MAX`](ratatoskr_state::limits::LISTED_BYTES_MAX); one always. Looks for them however long that takes.
     pub async fn peek_subscription(
         &self,
         name: &SubscriptionRef,
@@ -88,7 +89,7 @@ impl Broker {
         Ok(self.peek(name, 0, Page::whole(messages_max)).await?.items)
     }
 
-    /// The same from an offset on. Ends early when [`SCAN_PAGE_BYTES_MAX`](crate::limits::SCAN_PAGE_BYTES_MAX) have been looked through.
+    /// The same from an offset on. Ends early when [`SCAN_PAGE_BYTES_MAX`](ratatoskr_state::limits::SCAN_PAGE_BYTES_MAX) have been looked through.
     pub async fn peek_page(
         &self,
         name: &SubscriptionRef,
@@ -105,7 +106,8 @@ impl Broker {
         page: Page,
     ) -> Result<Listed<Message>, SubscriptionError> {
         let subscription = self.find_subscription(name)?;
-        let Some(filter) = self.core().books.with(subscription, |book| book.settings.filter.clone()) else {
+        let Some(filter) = self.core().subscriptions.with(subscription, |book| book.settings.filter.clone())
+        else {
             return Err(SubscriptionError::NotFound(name.clone()));
         };
         let filter = if filter.is_empty() { None } else { Filter::parse(&filter).ok() };
@@ -121,7 +123,7 @@ impl Broker {
     }
 
     /// A subscription's dead letters that are not resolved, oldest first. At most so many, and about
-    /// [`LISTED_BYTES_MAX`](crate::limits::LISTED_BYTES_MAX); one always. The rest comes with `from_offset` after the last one's, until
+    /// [`LISTED_BYTES_MAX`](ratatoskr_state::limits::LISTED_BYTES_MAX); one always. The rest comes with `from_offset` after the last one's, until
     /// there is none. Looks for them however long that takes.
     pub async fn list_dead_letters(
         &self,
@@ -132,7 +134,7 @@ impl Broker {
         Ok(self.dead_letters(name, &query, Page::whole(letters_max)).await?.items)
     }
 
-    /// The same, but ends early when [`SCAN_PAGE_BYTES_MAX`](crate::limits::SCAN_PAGE_BYTES_MAX) have been looked through.
+    /// The same, but ends early when [`SCAN_PAGE_BYTES_MAX`](ratatoskr_state::limits::SCAN_PAGE_BYTES_MAX) have been looked through.
     pub async fn dead_letters_page(
         &self,
         name: &SubscriptionRef,
@@ -163,7 +165,7 @@ impl Broker {
         Ok(self.count(name, query, u64::MAX).await?.items)
     }
 
-    /// The same for those found in the next [`SCAN_PAGE_BYTES_MAX`](crate::limits::SCAN_PAGE_BYTES_MAX) of the topic of dead letters.
+    /// The same for those found in the next [`SCAN_PAGE_BYTES_MAX`](ratatoskr_state::limits::SCAN_PAGE_BYTES_MAX) of the topic of dead letters.
     pub async fn dead_letter_counts_page(
         &self,
         name: &SubscriptionRef,
@@ -208,9 +210,10 @@ impl Broker {
     ) -> Result<Option<Caretaker>, SubscriptionError> {
         let gone = || SubscriptionError::NotFound(owner.clone());
         let origin = self.topic_of(owner)?;
-        let owner_number = self.core().books.find(origin.log.number, &owner.name).ok_or_else(gone)?;
-        let settings = self.core().books.with(owner_number, |book| book.settings.clone()).ok_or_else(gone)?;
-        let Some(topic) = self.core().topic(&settings.dead_letters(owner)?) else { return Ok(None) };
+        let owner_number = self.core().subscriptions.find(origin.log.number, &owner.name).ok_or_else(gone)?;
+        let settings =
+            self.core().subscriptions.with(owner_number, |book| book.settings.clone()).ok_or_else(gone)?;
+        let Some(topic) = self.core().topic(&dead_letters(&settings, owner)?) else { return Ok(None) };
         let name = SubscriptionRef {
             topic: topic.name.clone(),
             name: SubscriptionName::parse(DEAD_LETTERS_SUBSCRIPTION).expect("the name is one of ours"),
@@ -307,15 +310,15 @@ fn letter(message: Message) -> DeadLetter {
 mod tests {
     use ratatoskr_log::{RecordBatch, RecordFacts};
 
-    use super::super::settings::SubscriptionSettings;
     use super::*;
     use crate::broker::BrokerConfig;
     use crate::command::{Records, Target};
     use crate::durable::Resolution;
     use crate::message::Terms;
-    use crate::name::TopicName;
-    use crate::settings::TopicSettings;
     use crate::subscription::Start;
+    use ratatoskr_state::SubscriptionSettings;
+    use ratatoskr_state::TopicName;
+    use ratatoskr_state::TopicSettings;
 
     #[tokio::test]
     async fn only_what_the_broker_has_set_aside_is_a_dead_letter() {

@@ -9,6 +9,7 @@
 //! cannot be read now goes back unharmed; only what is in the log no more is lost. A batch is bounded by what its messages really
 //! weigh, which is known once they are read; what does not fit waits for the next one.
 
+use ratatoskr_state::SubscriptionSettings;
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,15 +25,14 @@ use uuid::Uuid;
 use super::event::{Leaving, MemberId, Outcome, Window};
 use super::registration::Registration;
 use super::request::{Fate, Request, SettleError};
-use super::settings::SubscriptionSettings;
 use super::shelf::Shelf;
 use super::start::settle;
 use super::token::Token;
 use crate::core::{Core, Tally};
 use crate::id::MessageId;
-use crate::limits::READ_AHEAD_BYTES_MAX;
 use crate::message::Message;
 use crate::topic::Topic;
+use ratatoskr_state::limits::READ_AHEAD_BYTES_MAX;
 
 /// Messages one batch holds at most.
 const BATCH_MESSAGES: usize = 512;

@@ -5,11 +5,12 @@
 //! the topic is the subscription's own.
 
 use super::request::SubscriptionError;
-use super::settings::{DEAD_LETTERS_SUBSCRIPTION, SubscriptionRef, SubscriptionSettings, dead_letter_topic};
 use super::start::Creation;
 use crate::broker::Broker;
-use crate::name::TopicName;
 use crate::subscription::Start;
+use ratatoskr_state::{
+    DEAD_LETTERS_SUBSCRIPTION, SubscriptionRef, SubscriptionSettings, TopicName, dead_letter_topic,
+};
 
 /// How the subscription that knows unresolved dead letters is created, whoever makes that necessary.
 pub(super) fn keeping(topic: &TopicName) -> Creation {
@@ -43,7 +44,9 @@ impl Broker {
     fn gets_dead_letters(&self, topic: &TopicName) -> bool {
         let core = self.core();
         core.topic(topic).is_some_and(|topic| topic.settings().dead_letters_of.is_some())
-            || core.books.any(|book| book.settings.dead_letter_topic.as_deref() == Some(topic.as_str()))
+            || core
+                .subscriptions
+                .any(|book| book.settings.dead_letter_topic.as_deref() == Some(topic.as_str()))
     }
 
     /// Whether there is a subscription of this name.
@@ -67,7 +70,7 @@ impl Broker {
             return false;
         }
         let (own, dead_number) = (origin.map(|topic| topic.log.number), topic.map(|topic| topic.log.number));
-        !core.books.any(|book| {
+        !core.subscriptions.any(|book| {
             let is_itself = Some(book.topic) == own && book.name == name.name;
             // Looks after the letters there, and leaves them where they are.
             let is_caretaker =

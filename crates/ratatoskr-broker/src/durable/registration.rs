@@ -9,6 +9,7 @@
 //! Invariant: whoever asks the courier to add a member owns the value whose drop takes it away again. A caller that gives up while it is
 //! being let in leaves nobody behind that messages could be leased to.
 
+use ratatoskr_state::SubscriptionSettings;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -16,7 +17,6 @@ use tokio::sync::oneshot;
 use super::event::{Leaving, Window};
 use super::member::Seat;
 use super::request::Request;
-use super::settings::SubscriptionSettings;
 use super::token::Token;
 use crate::core::Core;
 use crate::error::Unavailable;

@@ -1,5 +1,6 @@
 //! What is asked of the courier. Each request carries the way back for its answer.
 
+use ratatoskr_state::{Change, Due, SubscriptionName, SubscriptionRef, SubscriptionSettings, quoted};
 use std::sync::Arc;
 
 use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor};
@@ -8,16 +9,14 @@ use uuid::Uuid;
 use super::describe::SubscriptionDescription;
 use super::desk::{Burial, Review};
 use super::event::{Leaving, MemberId, Outcome, OutcomeError, Window};
-use super::happening::Happening;
 use super::member::Seat;
 use super::resolving::Resolving;
-use super::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings, SubscriptionSettingsError};
+use super::settings::SubscriptionSettingsError;
 use super::token::Token;
 use super::trace::{TraceStep, Traced};
 use crate::command::{AppendError, Appended, Records, Reply};
 use crate::error::{PublishError, Unavailable};
-use crate::quoted::quoted;
-use crate::schedule::{Due, Scan, Step};
+use crate::schedule::{Scan, Step};
 use crate::topic::Topic;
 
 /// What became of one settlement.
@@ -85,7 +84,7 @@ pub enum SettleError {
 pub enum SubscriptionError {
     /// There is no such topic.
     #[error("topic {0} does not exist; create it, or publish to it, first")]
-    TopicNotFound(crate::name::TopicName),
+    TopicNotFound(ratatoskr_state::TopicName),
     /// There is no such subscription.
     #[error("topic {} has no subscription {}", .0.topic, .0.name)]
     NotFound(SubscriptionRef),
@@ -143,7 +142,7 @@ pub enum SubscriptionError {
     )]
     TooManySubscriptionsOfTopic {
         /// The topic.
-        topic: crate::name::TopicName,
+        topic: ratatoskr_state::TopicName,
         /// As many.
         subscriptions_max: usize,
     },
@@ -199,7 +198,7 @@ pub(crate) type SegmentRead = (Result<Option<RecordChunk>, ReadError>, SegmentCu
 pub(crate) struct Refused {
     pub(crate) reason: AppendError,
     /// What it would have written.
-    pub(crate) happenings: Vec<Happening>,
+    pub(crate) changes: Vec<Change>,
 }
 
 /// What was read from the schedule's log.
@@ -256,7 +255,7 @@ pub(crate) enum Request {
     },
     /// Something about a subscription that only its book has to know.
     Note {
-        happening: Happening,
+        change: Change,
         reply: DoneReply,
     },
     Describe {

@@ -9,24 +9,23 @@
 //! call may resolve the same letters, or a client tries again what it does not know to have happened. So only what the sequencer
 //! finds still to be done is done, and counted.
 
+use crate::durable::states::SubscriptionStates;
+use ratatoskr_state::{Change, SettlementBatch, SubscriptionRef, SubscriptionState};
 use std::time::{Duration, Instant};
 
 use ratatoskr_log::{Record, RecordBatch, RecordFacts};
 use tokio::sync::oneshot;
 
-use super::book::{Book, Books};
 use super::burial::DEAD_PREFIX;
 use super::courier::Courier;
-use super::happening::{Happening, Round};
 use super::letters::{Caretaker, DeadLetterQuery};
 use super::request::{Request, SettleError, SubscriptionError};
 use super::scan::Page;
-use super::settings::SubscriptionRef;
 use super::tickets::After;
 use crate::broker::Broker;
 use crate::command::{AppendError, Command, Records, Reply, Target};
-use crate::limits::SCAN_PAGE_BYTES_MAX;
 use crate::message::Terms;
+use ratatoskr_state::limits::SCAN_PAGE_BYTES_MAX;
 
 /// Dead letters resolved in one step: few enough that a step neither fills memory nor keeps others waiting for the disk.
 pub(super) const AT_ONCE: Page = Page { records: 500, bytes: 1 << 20, examined: SCAN_PAGE_BYTES_MAX };
@@ -66,12 +65,13 @@ pub(crate) enum NotResolved {
 impl Resolving {
     /// Leaves out what has been resolved before; answers what is to be written, and of how many letters. On the
     /// sequencer's thread, when nothing can come before this step any more.
-    pub(crate) fn keep_open(&mut self, books: &Books) -> Result<(Happening, u64), NotResolved> {
+    pub(crate) fn keep_open(&mut self, books: &SubscriptionStates) -> Result<(Change, u64), NotResolved> {
         if books.with(self.subscription, |_| ()).is_none() {
             return Err(NotResolved::Gone(self.subscription));
         }
-        let is_done =
-            |book: &Book, offset| offset < book.standing.origin || book.standing.settled.contains(offset);
+        let is_done = |book: &SubscriptionState, offset| {
+            offset < book.acks.origin || book.acks.settled.contains(offset)
+        };
         let done = books.with(self.caretaker, |book| -> Vec<bool> {
             self.letters.iter().map(|&offset| is_done(book, offset)).collect()
         });
@@ -88,8 +88,8 @@ impl Resolving {
             records.batch.remove(&left_out);
         }
         let count = open.len() as u64;
-        let round = Round { acked: open.into_iter().collect(), ..Round::default() };
-        Ok((Happening::Settled { number: self.caretaker, round }, count))
+        let batch = SettlementBatch { acked: open.into_iter().collect(), ..SettlementBatch::default() };
+        Ok((Change::Settled { number: self.caretaker, batch }, count))
     }
 }
 

@@ -11,16 +11,16 @@
 
 mod slots;
 
+use crate::durable::states::SubscriptionStates;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 use ratatoskr_log::{RECORD_HEADER_BYTES, ReadError, Record, RecordChunk, SegmentCursor, Tail};
 
-use super::book::Books;
 use crate::core::{Core, Tally};
-use crate::limits::{LISTED_BYTES_MAX, READ_BYTES_MAX, SCAN_PAGE_BYTES_MAX, SCAN_STEP_BYTES};
 use crate::topic::Topic;
+use ratatoskr_state::limits::{LISTED_BYTES_MAX, READ_BYTES_MAX, SCAN_PAGE_BYTES_MAX, SCAN_STEP_BYTES};
 pub(crate) use slots::{ScanSlots, Scanner};
 
 /// Bytes of an answer that a message takes besides its own: id, topic, and what a dead letter repeats of its metadata.
@@ -221,9 +221,9 @@ impl Ranges {
             if let Some(range) = self.known.front() {
                 return Ok(range.start.max(offset));
             }
-            let books: &Books = &self.core.books;
+            let books: &SubscriptionStates = &self.core.subscriptions;
             let from = offset.max(self.known_to);
-            let found = books.with(self.subscription, |book| book.standing.unsettled(from, RANGES_AT_ONCE));
+            let found = books.with(self.subscription, |book| book.acks.unsettled(from, RANGES_AT_ONCE));
             self.known = found.ok_or(ScanError::Gone)?.into();
             self.known_to = self.known.back().map_or(from, |range| range.end);
         }

@@ -2,7 +2,7 @@
 
 use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor, Tail, TopicLog};
 
-use crate::limits::READ_BYTES_MAX;
+use ratatoskr_state::limits::READ_BYTES_MAX;
 
 /// See the file's head. May block on the disk.
 pub(super) struct Shelf<'a> {

@@ -1,30 +1,31 @@
 //! Durable subscriptions as the broker's users see them: calls that ask the courier.
 
+use ratatoskr_state::{
+    Change, DEAD_LETTERS_SUBSCRIPTION, SavedState, SubscriptionRef, SubscriptionSettings, TopicName,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{broadcast, oneshot};
 use uuid::Uuid;
 
-use super::book::SavedState;
 use super::describe::SubscriptionDescription;
 use super::event::{Outcome, Window};
-use super::happening::Happening;
 use super::member::{Member, Seat};
 use super::registration::Registration;
 use super::request::{Changed, CreatedBy, DoneReply, Fate, Move, Request, SettleError, SubscriptionError};
-use super::settings::{DEAD_LETTERS_SUBSCRIPTION, SubscriptionRef, SubscriptionSettings};
+use super::settings::validate;
 use super::token::Token;
 use crate::broker::Broker;
 use crate::core::Core;
 use crate::error::Unavailable;
 use crate::id::MessageId;
-use crate::limits::{SAVED_MAX, SETTLEMENTS_MAX, STEP_ACKS_MAX, SUBSCRIBER_ID_BYTES_MAX};
 use crate::message::{NewMessage, Receipt};
-use crate::name::TopicName;
 use crate::publishing::check_size;
 use crate::subscription::{Start, place};
 use crate::topic::Topic;
+use ratatoskr_state::SubscriptionState;
+use ratatoskr_state::limits::{SAVED_MAX, SETTLEMENTS_MAX, STEP_ACKS_MAX, SUBSCRIBER_ID_BYTES_MAX};
 
 /// Members are numbered over all brokers of a process.
 static LAST_MEMBER: AtomicU64 = AtomicU64::new(0);
@@ -75,7 +76,7 @@ impl Broker {
         (start, settings): Creation,
         created_by: Option<CreatedBy>,
     ) -> Result<(), SubscriptionError> {
-        let settings = settings.validate(name)?;
+        let settings = validate(settings, name)?;
         let topic = self.topic_of(name)?;
         let origin = place(&topic, start).map_err(SubscriptionError::Start)?;
         let name_of = name.name.clone();
@@ -123,7 +124,7 @@ impl Broker {
             let found = names.get(&number).filter(|found| topic.is_none_or(|topic| topic == *found))?;
             Some(SubscriptionRef { topic: found.clone(), name })
         };
-        let mut all: Vec<_> = core.books.list().into_iter().filter_map(whole).collect();
+        let mut all: Vec<_> = core.subscriptions.list().into_iter().filter_map(whole).collect();
         all.sort_unstable();
         all
     }
@@ -132,8 +133,8 @@ impl Broker {
     pub fn count_subscriptions(&self, topic: Option<&TopicName>) -> usize {
         let core = self.core();
         match topic.map(|topic| core.topic(topic)) {
-            None => core.books.count(None),
-            Some(Some(topic)) => core.books.count(Some(topic.log.number)),
+            None => core.subscriptions.count(None),
+            Some(Some(topic)) => core.subscriptions.count(Some(topic.log.number)),
             Some(None) => 0,
         }
     }
@@ -196,33 +197,33 @@ impl Broker {
         let number = self.find_subscription(name)?;
         // One at a time: what another one saves meanwhile is not counted yet.
         let _turn = self.core().saving.lock().await;
-        let look = |book: &super::book::Book| {
+        let look = |book: &SubscriptionState| {
             let replaced = book.saved.get(saved).map(SavedState::bytes);
             let is_one_too_many = replaced.is_none() && book.saved.len() >= SAVED_MAX;
-            (is_one_too_many, SavedState::of(&book.standing).bytes(), replaced.unwrap_or(0))
+            (is_one_too_many, SavedState::of(&book.acks).bytes(), replaced.unwrap_or(0))
         };
-        let Some((is_one_too_many, bytes, replaced)) = self.core().books.with(number, look) else {
+        let Some((is_one_too_many, bytes, replaced)) = self.core().subscriptions.with(number, look) else {
             return Err(SubscriptionError::NotFound(name.clone()));
         };
         if is_one_too_many {
             return Err(SubscriptionError::TooManySaved(name.clone()));
         }
         let bytes_max = self.core().shares.saved_states;
-        if self.core().books.saved_bytes() - replaced + bytes > bytes_max {
+        if self.core().subscriptions.saved_bytes() - replaced + bytes > bytes_max {
             return Err(SubscriptionError::SavedStatesFull { name: name.clone(), bytes, bytes_max });
         }
-        let happening = Happening::Saved { number, saved: saved.to_owned() };
-        self.ask_courier(name, |reply| Request::Note { happening, reply }).await
+        let change = Change::Saved { number, saved: saved.to_owned() };
+        self.ask_courier(name, |reply| Request::Note { change, reply }).await
     }
 
     /// Forgets a saved state.
     pub async fn forget_saved(&self, name: &SubscriptionRef, saved: &str) -> Result<(), SubscriptionError> {
         let number = self.find_subscription(name)?;
-        if self.core().books.with(number, |book| book.saved.contains_key(saved)) != Some(true) {
+        if self.core().subscriptions.with(number, |book| book.saved.contains_key(saved)) != Some(true) {
             return Err(SubscriptionError::NotSaved { name: name.clone(), saved: saved.to_owned() });
         }
-        let happening = Happening::Forgotten { number, saved: saved.to_owned() };
-        self.ask_courier(name, |reply| Request::Note { happening, reply }).await
+        let change = Change::Forgotten { number, saved: saved.to_owned() };
+        self.ask_courier(name, |reply| Request::Note { change, reply }).await
     }
 
     /// Joins a subscription as one of its members. [`Member::has_created`] tells whether that has created it.
@@ -341,7 +342,7 @@ impl Broker {
     /// A subscription, by the number its tokens have; `None` if it is gone. Numbers are never given twice.
     pub fn subscription_numbered(&self, number: u32) -> Option<SubscriptionRef> {
         let core = self.core();
-        let (topic, name) = core.books.with(number, |book| (book.topic, book.name.clone()))?;
+        let (topic, name) = core.subscriptions.with(number, |book| (book.topic, book.name.clone()))?;
         core.topic_numbered(topic).map(|topic| SubscriptionRef { topic: topic.name.clone(), name })
     }
 
@@ -351,7 +352,10 @@ impl Broker {
 
     pub(super) fn find_subscription(&self, name: &SubscriptionRef) -> Result<u32, SubscriptionError> {
         let topic = self.topic_of(name)?.log.number;
-        self.core().books.find(topic, &name.name).ok_or_else(|| SubscriptionError::NotFound(name.clone()))
+        self.core()
+            .subscriptions
+            .find(topic, &name.name)
+            .ok_or_else(|| SubscriptionError::NotFound(name.clone()))
     }
 
     async fn ask_courier(

@@ -7,13 +7,12 @@
 //!
 //! Invariant: whoever holds an asker tells it, once; a desk that starts anew tells those of whatever it loses.
 
+use ratatoskr_state::{Due, SubscriptionName};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::request::{CreatedBy, DoneReply, Fate, SettleError, SettleReply};
-use super::settings::SubscriptionName;
 use crate::command::{Appended, Reply};
-use crate::schedule::Due;
 use crate::topic::Topic;
 
 /// Who waits to be told what became of a settlement.

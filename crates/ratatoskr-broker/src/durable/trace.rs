@@ -1,5 +1,7 @@
 //! The life of one message: what the log knows, what the books know, and what the courier remembers.
 
+use crate::durable::states::SubscriptionStates;
+use ratatoskr_state::{Due, SubscriptionName, TopicName};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -7,18 +9,14 @@ use std::sync::Arc;
 use ratatoskr_log::{Moment, Record};
 use tokio::sync::oneshot;
 
-use super::book::Books;
 use super::desk::Desk;
 use super::event::Booking;
 use super::request::Request;
-use super::settings::SubscriptionName;
 use crate::broker::Broker;
 use crate::error::Unavailable;
 use crate::id::MessageId;
-use crate::limits::TRACED_STEPS_MAX;
 use crate::message::SCHEDULED_ID;
-use crate::name::TopicName;
-use crate::schedule::Due;
+use ratatoskr_state::limits::TRACED_STEPS_MAX;
 
 /// Passages that are remembered, of all messages together.
 const PASSAGES_MAX: usize = 100_000;
@@ -150,7 +148,7 @@ fn sentence(what: &What) -> String {
 }
 
 /// Where a message stands with a subscription now.
-pub(super) fn standing(desk: &Desk, books: &Books, traced: &Traced, now: Moment) -> TraceStep {
+pub(super) fn standing(desk: &Desk, books: &SubscriptionStates, traced: &Traced, now: Moment) -> TraceStep {
     TraceStep {
         time_ms: 0,
         subscription: Some(desk.name.name.clone()),
@@ -158,14 +156,14 @@ pub(super) fn standing(desk: &Desk, books: &Books, traced: &Traced, now: Moment)
     }
 }
 
-fn place(desk: &Desk, books: &Books, traced: &Traced, now: Moment) -> String {
+fn place(desk: &Desk, books: &SubscriptionStates, traced: &Traced, now: Moment) -> String {
     let (offset, lane) = (traced.offset, desk.lane_of(&traced.key));
     if let Some((place, until_ms, attempts)) = desk.delivery.place_of((offset, lane), now) {
         let until = if until_ms == 0 { String::new() } else { format!(", until {until_ms} ms") };
         return format!("now {place}{until}; delivered {attempts} times");
     }
     let (before, settled) = books
-        .with(desk.number, |book| (offset < book.standing.origin, book.standing.settled.contains(offset)))
+        .with(desk.number, |book| (offset < book.acks.origin, book.acks.settled.contains(offset)))
         .unwrap_or((false, false));
     let standing = if before {
         "lies before the place the subscription began at"
@@ -219,7 +217,7 @@ impl Broker {
         let due = Due { at_ms: facts.deliver_at_ms, offset: record.offset };
         let topic = self.core().topic_numbered(facts.addressed_to)?.name.clone();
         let step = |time_ms, what| TraceStep { time_ms, subscription: None, what };
-        let standing = if self.core().books.schedule().is_done(due) {
+        let standing = if self.core().subscriptions.schedule().is_done(due) {
             format!("has been put into {topic}, with this id as metadata {SCHEDULED_ID}")
         } else {
             format!("now waits for {} ms", due.at_ms)

@@ -15,7 +15,7 @@ use super::moment::{duration_ms, timestamp_ms};
 use super::token::{Token, Tokens, too_large};
 use super::tree::{Number, Relation, Test, Text};
 use super::{DEPTH_MAX, LIST_ITEMS_MAX, NODES_MAX, SOURCE_BYTES_MAX};
-use crate::quoted::quoted;
+use ratatoskr_state::quoted;
 
 /// A part of the tree, by its type.
 enum Value {

@@ -24,7 +24,7 @@ fn feed(schedule: &mut Schedule, log: &[u64]) {
 /// Does the first so many messages of a step.
 fn advance(schedule: &mut Schedule, step: &Step, count: usize) -> Vec<Due> {
     let mut progress = schedule.progress;
-    progress.take(step, count);
+    step.advance(&mut progress, count);
     schedule.advance(progress, &step.dues[..count]);
     step.dues[..count].to_vec()
 }

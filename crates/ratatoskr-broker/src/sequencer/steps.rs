@@ -12,18 +12,19 @@
 //! What is final only here is checked here: that dead letters which are to be resolved still are open, and their subscription still
 //! there.
 
+use ratatoskr_state::Change;
 use tokio::sync::oneshot;
 
 use super::{Prepared, Sequencer};
 use crate::broken::Broken;
 use crate::command::{AppendError, AppendReply, Appended, Records, Reply};
 use crate::core::Core;
-use crate::durable::{Happening, NotResolved, Refused, Request, Resolving, reserve_of};
+use crate::durable::{NotResolved, Refused, Request, Resolving, reserve_of};
 use crate::error::Unavailable;
 
 /// A step of durable subscriptions on its way into the journal.
 pub(super) struct Step {
-    happenings: Vec<Happening>,
+    changes: Vec<Change>,
     /// Where the appends of the step went; known before the step is.
     appended: Vec<oneshot::Receiver<Result<Appended, AppendError>>>,
     /// The topics appended to.
@@ -34,15 +35,8 @@ pub(super) struct Step {
 }
 
 impl Step {
-    fn new(ticket: u64, happenings: Vec<Happening>) -> Step {
-        Step { happenings, appended: Vec::new(), topics: Vec::new(), ticket, resolved: None }
-    }
-
-    /// The block is durable: the books follow, before anybody is answered.
-    pub(super) fn apply(&self, core: &Core) {
-        for happening in &self.happenings {
-            core.books.apply(happening).expect("what was made here can be applied");
-        }
+    fn new(ticket: u64, changes: Vec<Change>) -> Step {
+        Step { changes, appended: Vec::new(), topics: Vec::new(), ticket, resolved: None }
     }
 
     /// Appends are answered: the courier is told.
@@ -65,7 +59,12 @@ impl Step {
     }
 
     pub(super) fn fail(self, core: &Core, reason: AppendError) {
-        let refused = Refused { reason: reason.clone(), happenings: self.happenings };
+        for change in &self.changes {
+            if let Change::Created(created) = change {
+                core.subscriptions.open(created.number);
+            }
+        }
+        let refused = Refused { reason: reason.clone(), changes: self.changes };
         let _ = core.courier.push(Request::Refused { ticket: self.ticket, refused });
         if let Some((_, reply)) = self.resolved {
             let _ = reply.send(Err(NotResolved::Refused(reason)));
@@ -75,21 +74,21 @@ impl Step {
 
 impl Sequencer {
     /// Stages what is to be written about durable subscriptions, and what is to be appended with it, in one block.
-    pub(super) fn stage_step(&mut self, happenings: Vec<Happening>, appends: Vec<Records>, ticket: u64) {
-        self.stage(Step::new(ticket, happenings), appends);
+    pub(super) fn stage_step(&mut self, changes: Vec<Change>, appends: Vec<Records>, ticket: u64) {
+        self.stage(Step::new(ticket, changes), appends);
     }
 
     /// Stages what is still to be done about dead letters.
     pub(super) fn stage_resolving(&mut self, mut resolving: Resolving, ticket: u64) {
         // What is staged may settle the same letters, or delete a subscription: the books have to know it.
         self.commit();
-        match resolving.keep_open(&self.core.books) {
-            Ok((happening, count)) => {
+        match resolving.keep_open(&self.core.subscriptions) {
+            Ok((change, count)) => {
                 let resolved = Some((count, resolving.reply));
                 if count == 0 {
                     return Step { resolved, ..Step::new(ticket, Vec::new()) }.succeed(&self.core);
                 }
-                let step = Step { resolved, ..Step::new(ticket, vec![happening]) };
+                let step = Step { resolved, ..Step::new(ticket, vec![change]) };
                 self.stage(step, resolving.redrive.into_iter().collect());
             }
             Err(gone) => {
@@ -100,9 +99,9 @@ impl Sequencer {
     }
 
     fn stage(&mut self, mut step: Step, appends: Vec<Records>) {
-        for happening in &step.happenings {
+        for change in &step.changes {
             // A subscription of a topic that is gone could not be replayed.
-            if let Happening::Created(created) = happening
+            if let Change::Created(created) = change
                 && !self.is_alive(created.topic)
             {
                 return step.withdraw(&self.core);
@@ -113,13 +112,16 @@ impl Sequencer {
             Err(reason) => return step.fail(&self.core, reason),
         };
         // From here on nothing can be refused: whatever fails takes the whole block with it.
-        let reserve = reserve_of(&step.happenings);
-        for happening in &step.happenings {
-            if Broken::Acks.is_on() && matches!(happening, Happening::Settled { .. }) {
+        let reserve = reserve_of(&step.changes);
+        for change in &step.changes {
+            if Broken::Acks.is_on() && matches!(change, Change::Settled { .. }) {
                 continue;
             }
-            let topic = if let Happening::Created(created) = happening { created.topic } else { 0 };
-            self.log.stage_event(topic, &happening.encode(), reserve);
+            let topic = if let Change::Created(created) = change { created.topic } else { 0 };
+            if let Change::Created(created) = change {
+                self.core.subscriptions.note_opening(created.number);
+            }
+            self.log.stage_change(topic, &change.encode(), reserve);
         }
         let mut topics_failed = Vec::new();
         for prepared in ready {

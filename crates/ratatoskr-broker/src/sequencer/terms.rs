@@ -4,6 +4,7 @@
 //! Decided here, on the sequencer's thread, because only here is it known what comes before. Duplicates are taken out first: a
 //! publisher that tries a conditional append again is told where its first try went.
 
+use ratatoskr_state::{DedupEntry, First};
 use std::sync::Arc;
 
 use ratatoskr_log::{Placed, RecordBatch};
@@ -12,7 +13,7 @@ use super::{Prepared, Sequencer};
 use crate::answer::Answer;
 use crate::broken::Broken;
 use crate::command::{AppendError, Records, Target};
-use crate::dedup::{Duplicate, Entry, First, TooManyIds};
+use crate::dedup::{Duplicate, TooManyIds};
 use crate::error::Unavailable;
 use crate::message::Terms;
 use crate::owner::Owner;
@@ -116,7 +117,8 @@ impl Sequencer {
                     let offset = placed.first + u64::from(index) - before as u64;
                     let first = First { log, offset, timestamp_ms: placed.timestamp_ms };
                     let date_ms = self.dates.stamp_ms;
-                    self.core.dedup.stage(scope, Entry { id, first, date_ms });
+                    let entry = DedupEntry { id, first, date_ms };
+                    self.core.dedup.stage(scope, entry, topic.log.is_in_memory());
                 }
             }
         }

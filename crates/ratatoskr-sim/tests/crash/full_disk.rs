@@ -206,19 +206,19 @@ fn small_changes_go_on_until_the_reserve_is_used_up_and_trims_even_then() {
 fn each_kind_of_change_goes_as_far_into_the_reserve_as_it_may_and_no_further() {
     let (disk, _, mut life) = fill_until_refused();
     fill(&disk);
-    let log = &mut life.opened.log;
-    // Of what may go less far, a block has only what the least of it may use.
-    log.stage_event(0, b"kept out", Reserve::Keep);
-    log.stage_event(0, b"with it", Reserve::Free);
+    let (topic, log) = (life.topic("orders"), &mut life.opened.log);
+    // A trim that leaves everything is a small change like any other. Of what may go less far, a block has only what the least of it may use.
+    log.stage_trim(&topic, 0, Reserve::Keep);
+    log.stage_trim(&topic, 0, Reserve::Free);
     while log.commit().is_ok() {
-        log.stage_event(0, b"ordinary room", Reserve::Keep);
+        log.stage_trim(&topic, 0, Reserve::Keep);
     }
     let pages = [Reserve::Change, Reserve::Settle, Reserve::Free].map(|reserve| {
         let mut pages = 0;
         loop {
             assert_eq!(log.has_room_for(1000, reserve), log.has_room_for(1, reserve), "a page is a page");
             let is_expected = log.has_room_for(1000, reserve);
-            log.stage_event(0, &[0; 1000], reserve);
+            log.stage_trim(&topic, 0, reserve);
             match log.commit() {
                 Ok(()) => pages += 1,
                 Err(LogError::ReserveUsed { .. }) => break,

@@ -90,6 +90,11 @@ pub(crate) fn open_log_with(
 }
 
 impl Life {
+    /// A topic there is.
+    pub(crate) fn topic(&self, name: &str) -> Arc<TopicLog> {
+        self.topics[name].clone()
+    }
+
     /// Opens the log and judges what it finds. The promises come back when the power goes meanwhile.
     pub(crate) fn begin(
         disk: &SimDisk,

@@ -71,11 +71,7 @@ impl Body {
 
     /// What it says besides key, metadata and payload.
     pub fn facts(&self) -> RecordFacts<'_> {
-        if !self.has_facts() {
-            return RecordFacts::default();
-        }
-        let mut reader = Reader { bytes: &self.bytes, at: 1 };
-        reader.facts(self.bytes[0]).unwrap_or_default()
+        facts_of(&self.bytes)
     }
 
     /// The key, empty for none.
@@ -150,6 +146,16 @@ impl Body {
         }
         let count = if self.bytes[0] & FLAG_METADATA == 0 { 0 } else { reader.u16().unwrap_or(0) };
         (reader, count)
+    }
+}
+
+/// What the body of a record says besides key, metadata and payload.
+pub(super) fn facts_of(body: &[u8]) -> RecordFacts<'_> {
+    match body.first() {
+        Some(flags) if flags & FLAGS_FACTS != 0 => {
+            Reader { bytes: body, at: 1 }.facts(*flags).unwrap_or_default()
+        }
+        _ => RecordFacts::default(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The courier's way to the journal and back: rounds, tickets, and what is done once they are through.
 
+use ratatoskr_state::{Change, SubscriptionName, SubscriptionRef};
 use std::collections::HashMap;
 
 use ratatoskr_log::Moment;
@@ -7,56 +8,54 @@ use ratatoskr_log::Moment;
 use super::Courier;
 use crate::command::{AppendError, Appended, Command, Records};
 use crate::durable::event::Event;
-use crate::durable::happening::Happening;
 use crate::durable::member::MemberEnd;
 use crate::durable::request::{Changed, CreatedBy, DoneReply, Fate, Refused, Request, SubscriptionError};
-use crate::durable::settings::{SubscriptionName, SubscriptionRef};
 use crate::durable::tickets::{After, Asker, Booked};
 use crate::error::{PublishError, Unavailable};
 
-/// While the journal may have little room left, a round that takes more bytes is divided.
+/// While the journal may have little room left, a batch that takes more bytes is divided.
 const PIECE_BYTES: usize = 1024;
 
 impl Courier {
     /// Gathers what desks want written: those that say it should not wait, or all.
-    pub(super) fn take_rounds(&mut self, flush: bool) -> (Vec<Happening>, Vec<Booked>) {
-        let (mut happenings, mut booked) = (Vec::new(), Vec::new());
+    pub(super) fn take_rounds(&mut self, flush: bool) -> (Vec<Change>, Vec<Booked>) {
+        let (mut changes, mut booked) = (Vec::new(), Vec::new());
         let urgent = std::mem::take(&mut self.urgent);
         let all: Vec<u32> = if flush { self.desks.keys().copied().collect() } else { Vec::new() };
         for number in urgent.into_iter().chain(all) {
             let Some(desk) = self.desks.get_mut(&number) else { continue };
-            let Some((round, waiting)) = desk.take_round(flush) else { continue };
-            happenings.push(Happening::Settled { number, round });
+            let Some((batch, waiting)) = desk.take_round(flush) else { continue };
+            changes.push(Change::Settled { number, batch });
             booked.extend(waiting);
         }
-        (happenings, booked)
+        (changes, booked)
     }
 
     pub(super) fn send_round(&mut self, flush: bool) {
-        let (happenings, booked) = self.take_rounds(flush);
+        let (changes, booked) = self.take_rounds(flush);
         if self.core.health.borrow().is_held_up() {
             // There may be room for some of it only.
-            for (happening, booked) in pieces(happenings, booked) {
-                self.send(vec![happening], Vec::new(), booked, After::Nothing);
+            for (change, booked) in pieces(changes, booked) {
+                self.send(vec![change], Vec::new(), booked, After::Nothing);
             }
-        } else if !happenings.is_empty() {
-            self.send(happenings, Vec::new(), booked, After::Nothing);
+        } else if !changes.is_empty() {
+            self.send(changes, Vec::new(), booked, After::Nothing);
         }
     }
 
     /// Hands something to the sequencer, to happen wholly or not at all.
     pub(in crate::durable) fn send(
         &mut self,
-        happenings: Vec<Happening>,
+        changes: Vec<Change>,
         appends: Vec<Records>,
         booked: Vec<Booked>,
         after: After,
     ) {
         let ticket = self.tickets.issue(booked, after);
-        let command = Command::Ledger { happenings, appends, ticket };
+        let command = Command::Ledger { changes, appends, ticket };
         if self.core.inbox.push(command).is_err() {
             let reason = AppendError::Unavailable(self.core.closed());
-            let refused = Request::Refused { ticket, refused: Refused { reason, happenings: Vec::new() } };
+            let refused = Request::Refused { ticket, refused: Refused { reason, changes: Vec::new() } };
             let _ = self.core.courier.push(refused);
         }
     }
@@ -88,7 +87,7 @@ impl Courier {
                 }
             }
             After::Change(number, reply) => {
-                if let Some(settings) = self.core.books.with(number, |book| book.settings.clone()) {
+                if let Some(settings) = self.core.subscriptions.with(number, |book| book.settings.clone()) {
                     self.guarded(number, now, |desk| desk.change(settings, now));
                 }
                 let _ = reply.send(Ok(Changed::Made));
@@ -117,7 +116,7 @@ impl Courier {
 
     pub(super) fn refused(&mut self, ticket: u64, refused: Refused, now: Moment) {
         let Some((booked, after)) = self.tickets.take(ticket) else { return };
-        let Refused { reason, mut happenings } = refused;
+        let Refused { reason, mut changes } = refused;
         let unavailable = match &reason {
             AppendError::Unavailable(unavailable) => unavailable.clone(),
             AppendError::TopicGone { topic } => Unavailable::TopicDeleted { topic: topic.clone() },
@@ -126,17 +125,17 @@ impl Courier {
             }
         };
         for Booked { subscription, offset, asker } in booked {
-            for happening in &mut happenings {
-                happening.forget_return(subscription, offset);
+            for change in &mut changes {
+                change.forget_return(subscription, offset);
             }
             self.guarded(subscription, now, |desk| {
                 desk.booking_is_back(Event::Refused { offset }, now);
             });
             self.tickets.tell(asker, Fate::Unavailable(unavailable.clone()));
         }
-        for happening in happenings {
-            if let Happening::Settled { number, round } = happening {
-                self.guarded(number, now, |desk| desk.take_back(round));
+        for change in changes {
+            if let Change::Settled { number, batch } = change {
+                self.guarded(number, now, |desk| desk.take_back(batch));
             }
         }
         match after {
@@ -223,7 +222,7 @@ impl Courier {
     /// Lets a desk start anew from its book. What it had not handed to the journal is lost with it, and those who wait are told so.
     pub(super) fn restart(&mut self, number: u32, now: Moment) {
         let Some(desk) = self.desks.get_mut(&number) else { return };
-        let lost = self.core.books.with(number, |book| desk.restart(book, now)).unwrap_or_default();
+        let lost = self.core.subscriptions.with(number, |book| desk.restart(book, now)).unwrap_or_default();
         self.touched.insert(number);
         self.tell_stale(lost);
     }
@@ -234,27 +233,27 @@ impl Courier {
 }
 
 /// Divides rounds into small parts, each with what waits for it.
-fn pieces(happenings: Vec<Happening>, booked: Vec<Booked>) -> Vec<(Happening, Vec<Booked>)> {
+fn pieces(changes: Vec<Change>, booked: Vec<Booked>) -> Vec<(Change, Vec<Booked>)> {
     let mut waiting: HashMap<u32, Vec<Booked>> = HashMap::new();
     for booked in booked {
         waiting.entry(booked.subscription).or_default().push(booked);
     }
     let mut pieces = Vec::new();
-    for happening in happenings {
-        let mut own = waiting.remove(&happening.number()).unwrap_or_default();
+    for change in changes {
+        let mut own = waiting.remove(&change.number()).unwrap_or_default();
         own.sort_by_key(|booked| booked.offset);
-        let mut rest = vec![(happening, own)];
-        while let Some((mut happening, mut own)) = rest.pop() {
+        let mut rest = vec![(change, own)];
+        while let Some((mut change, mut own)) = rest.pop() {
             if let Some(middle) = middle_of(&own)
-                && happening.encode().len() > PIECE_BYTES
-                && let Happening::Settled { number, round } = &mut happening
+                && change.encode().len() > PIECE_BYTES
+                && let Change::Settled { number, batch } = &mut change
             {
-                let behind = Happening::Settled { number: *number, round: round.split_off(middle) };
+                let behind = Change::Settled { number: *number, batch: batch.split_off(middle) };
                 let from = own.partition_point(|booked| booked.offset < middle);
                 rest.push((behind, own.split_off(from)));
-                rest.push((happening, own));
+                rest.push((change, own));
             } else {
-                pieces.push((happening, own));
+                pieces.push((change, own));
             }
         }
     }
@@ -272,35 +271,35 @@ fn middle_of(booked: &[Booked]) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::durable::event::Booking;
-    use crate::durable::happening::Round;
+    use ratatoskr_state::SettlementBatch;
 
     #[test]
     fn a_round_is_divided_into_parts_that_say_the_same_together() {
-        let (mut happenings, mut booked) = (Vec::new(), Vec::new());
+        let (mut changes, mut booked) = (Vec::new(), Vec::new());
         for subscription in 1..4 {
-            let mut round = Round::default();
+            let mut batch = SettlementBatch::default();
             for offset in (0..2000).step_by(subscription as usize + 1) {
-                round.note(offset, &Booking::Settled);
+                crate::durable::changes::note(&mut batch, offset, &Booking::Settled);
                 booked.push(Booked { subscription, offset, asker: None });
             }
-            happenings.push(Happening::Settled { number: subscription, round });
+            changes.push(Change::Settled { number: subscription, batch });
         }
-        let pieces = pieces(happenings.clone(), booked);
+        let pieces = pieces(changes.clone(), booked);
         assert!(pieces.len() > 3);
-        let mut together: Vec<Happening> =
-            (1..4).map(|number| Happening::Settled { number, round: Round::default() }).collect();
+        let mut together: Vec<Change> =
+            (1..4).map(|number| Change::Settled { number, batch: SettlementBatch::default() }).collect();
         let mut waiting = 0;
         for (piece, booked) in &pieces {
             assert!(piece.encode().len() <= PIECE_BYTES);
-            let Happening::Settled { number, round } = piece else { panic!("{piece:?}") };
+            let Change::Settled { number, batch } = piece else { panic!("{piece:?}") };
             assert!(booked.iter().all(|booked| booked.subscription == *number));
-            assert!(booked.iter().all(|booked| round.acked.contains(booked.offset)));
+            assert!(booked.iter().all(|booked| batch.acked.contains(booked.offset)));
             waiting += booked.len();
             let whole = together.iter_mut().find(|whole| whole.number() == *number);
-            let Some(Happening::Settled { round: whole, .. }) = whole else { panic!("{number}") };
-            round.acked.iter().for_each(|range| assert!(whole.acked.insert(range) > 0));
+            let Some(Change::Settled { batch: whole, .. }) = whole else { panic!("{number}") };
+            batch.acked.iter().for_each(|range| assert!(whole.acked.insert(range) > 0));
         }
-        assert_eq!(together, happenings);
+        assert_eq!(together, changes);
         assert_eq!(waiting, 1000 + 667 + 500);
     }
 }

@@ -1,5 +1,6 @@
 //! What the courier does when it is asked: each request in a function of its own, or handed to the desk it concerns.
 
+use ratatoskr_state::{Change, Created, SubscriptionName, SubscriptionRef, SubscriptionSettings};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,18 +12,17 @@ use crate::command::{Appended, Records, Reply};
 use crate::durable::describe::describe;
 use crate::durable::desk::Settling;
 use crate::durable::event::{Event, Leaving, Outcome};
-use crate::durable::happening::{Created, Happening};
 use crate::durable::member::MemberEnd;
 use crate::durable::request::{
     Changed, CreatedBy, DoneReply, Fate, Move, Request, SettleError, SettleReply, SubscriptionChange,
     SubscriptionError,
 };
-use crate::durable::settings::{SubscriptionName, SubscriptionRef, SubscriptionSettings};
+use crate::durable::settings::validate;
 use crate::durable::tickets::{After, Asker};
 use crate::durable::token::Token;
 use crate::durable::trace::{TraceStep, Traced, standing};
-use crate::limits::TRACED_SUBSCRIPTIONS_MAX;
 use crate::topic::Topic;
+use ratatoskr_state::limits::TRACED_SUBSCRIPTIONS_MAX;
 
 impl Courier {
     pub(super) fn handle(&mut self, request: Request, now: Moment) {
@@ -108,15 +108,15 @@ impl Courier {
             }
             Request::Delete { subscription, reply } => {
                 self.change(subscription, reply, After::Delete, |_| {
-                    Ok(Happening::Deleted { number: subscription })
+                    Ok(Change::Deleted { number: subscription })
                 });
             }
             Request::Move { subscription, to, reply } => self.move_to(subscription, to, reply),
-            Request::Note { happening, reply } => {
+            Request::Note { change, reply } => {
                 // What is booked and not yet sent comes before it.
                 self.send_round(true);
                 let tell = |_, reply| After::Tell(reply);
-                self.change(happening.number(), reply, tell, |_| Ok(happening));
+                self.change(change.number(), reply, tell, |_| Ok(change));
             }
             Request::End { topic, reference, reply } => {
                 let place = self.references.get(&reference);
@@ -130,12 +130,13 @@ impl Courier {
             }
             Request::Describe { subscription, reply } => {
                 let desk = self.desks.get(&subscription);
-                let _ = reply.send(desk.and_then(|desk| describe(desk, &self.core.books, now)));
+                let _ = reply.send(desk.and_then(|desk| describe(desk, &self.core.subscriptions, now)));
             }
             Request::Survey { subscriptions_max, reply } => {
                 let mut desks: Vec<&Desk> = self.desks.values().map(|desk| &**desk).collect();
                 desks.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-                let described = desks.into_iter().filter_map(|desk| describe(desk, &self.core.books, now));
+                let described =
+                    desks.into_iter().filter_map(|desk| describe(desk, &self.core.subscriptions, now));
                 let _ = reply.send(described.take(subscriptions_max).collect());
             }
             Request::Locate { topic, offset, reply } => {
@@ -165,14 +166,14 @@ impl Courier {
         number: u32,
         reply: DoneReply,
         after: fn(u32, DoneReply) -> After,
-        change: impl FnOnce(&mut Desk) -> Result<Happening, SubscriptionError>,
+        change: impl FnOnce(&mut Desk) -> Result<Change, SubscriptionError>,
     ) {
         let Some(desk) = self.desks.get_mut(&number) else {
             let _ = reply.send(Ok(Changed::Gone));
             return;
         };
         match change(desk) {
-            Ok(happening) => self.send(vec![happening], Vec::new(), Vec::new(), after(number, reply)),
+            Ok(change) => self.send(vec![change], Vec::new(), Vec::new(), after(number, reply)),
             Err(error) => {
                 let _ = reply.send(Err(error));
             }
@@ -191,7 +192,7 @@ impl Courier {
             // Answered when it is clear whether there is one.
             return others.push(reply);
         }
-        let refusal = if self.core.books.find(number, &name).is_some() {
+        let refusal = if self.core.subscriptions.find(number, &name).is_some() {
             SubscriptionError::AlreadyExists(name_of)
         } else if let Some(crowded) = self.crowded(&topic) {
             crowded
@@ -200,7 +201,7 @@ impl Courier {
             created.number = self.last_number;
             self.creating.insert((number, name.clone()), Vec::new());
             let after = After::Create { number: created.number, topic, name, created_by, reply };
-            return self.send(vec![Happening::Created(created)], Vec::new(), Vec::new(), after);
+            return self.send(vec![Change::Created(created)], Vec::new(), Vec::new(), after);
         };
         let _ = reply.send(Err(refusal));
     }
@@ -226,11 +227,11 @@ impl Courier {
         let mut starts_anew = false;
         self.send_round(true);
         let changed = self.desks.get_mut(&number).map(|desk| {
-            let settings = Arc::new(change(&desk.intended).validate(&desk.name)?);
+            let settings = Arc::new(validate(change(&desk.intended), &desk.name)?);
             starts_anew = begins_order(desk, &settings);
             desk.note_move(isize::from(starts_anew));
             desk.intended = settings.clone();
-            Ok(Happening::Changed { number, settings })
+            Ok(Change::Changed { number, settings })
         });
         let Some(changed) = changed else {
             let _ = reply.send(Ok(Changed::Gone));
@@ -241,22 +242,22 @@ impl Courier {
     }
 
     fn move_to(&mut self, number: u32, to: Move, reply: DoneReply) {
-        let books = self.core.books.clone();
+        let books = self.core.subscriptions.clone();
         // What is booked and not yet sent comes before the move.
         self.send_round(true);
         self.change(number, reply, After::Restart, |desk| {
-            let happening = match to {
-                Move::To(origin) => Happening::Moved { number, origin },
+            let change = match to {
+                Move::To(origin) => Change::Moved { number, origin },
                 Move::Saved(saved) => {
                     if books.with(number, |book| book.saved.contains_key(&saved)) != Some(true) {
                         return Err(SubscriptionError::NotSaved { name: desk.name.clone(), saved });
                     }
-                    Happening::Restored { number, saved }
+                    Change::Restored { number, saved }
                 }
-                Move::Skip(count) => Happening::Skipped { number, count, next: desk.topic.log.next() },
+                Move::Skip(count) => Change::Skipped { number, count, next: desk.topic.log.next() },
             };
             desk.note_move(1);
-            Ok(happening)
+            Ok(change)
         });
     }
 
@@ -322,8 +323,8 @@ impl Courier {
                 return;
             }
         }
-        let (happenings, booked) = self.take_rounds(false);
-        self.send(happenings, appends, booked, After::Append { restart: None, reply });
+        let (changes, booked) = self.take_rounds(false);
+        self.send(changes, appends, booked, After::Append { restart: None, reply });
     }
 
     /// The leases a message is out on, two at most: more tell nothing more.
@@ -349,7 +350,7 @@ impl Courier {
             self.numbers_of(traced.topic).filter(|number| !lives.contains_key(number)).take(untold).collect();
         lives.extend(others.into_iter().map(|number| (number, Vec::new())));
         for (number, steps) in &mut lives {
-            steps.push(standing(&self.desks[number], &self.core.books, traced, now));
+            steps.push(standing(&self.desks[number], &self.core.subscriptions, traced, now));
         }
         lives.into_values().flatten().collect()
     }

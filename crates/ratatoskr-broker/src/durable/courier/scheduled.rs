@@ -10,6 +10,7 @@
 //! of a topic that is restarting are postponed, so that the others do not wait for it. Messages of a topic that was deleted go with it:
 //! a scan of the log finds what can go.
 
+use ratatoskr_state::{Change, Due, Progress, TopicName};
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,18 +22,16 @@ use ratatoskr_log::{
 
 use super::Courier;
 use crate::command::{Command, Records, Target};
-use crate::durable::happening::Happening;
 use crate::durable::request::{Purpose, Request, ScheduleRead};
 use crate::durable::shelf::{Shelf, next_chunk};
 use crate::durable::tickets::After;
 use crate::error::Unavailable;
 use crate::id::{IdMask, MessageId};
-use crate::limits::READ_BYTES_MAX;
 use crate::message::{SCHEDULED_ID, Terms};
-use crate::name::TopicName;
 use crate::retention;
-use crate::schedule::{Due, Progress, Scan, Schedule};
+use crate::schedule::{Scan, Schedule};
 use crate::topic::Topic;
+use ratatoskr_state::limits::READ_BYTES_MAX;
 
 /// Messages moved in one step.
 const MOVED_AT_ONCE: usize = 1_000;
@@ -153,7 +152,7 @@ impl Scheduling {
 impl Courier {
     pub(super) fn open_schedule(&mut self) {
         if let Some(topic) = self.core.topic(&TopicName::schedule()) {
-            self.scheduling = Some(Scheduling::new(topic, self.core.books.schedule()));
+            self.scheduling = Some(Scheduling::new(topic, self.core.subscriptions.schedule()));
         }
     }
 
@@ -186,7 +185,7 @@ impl Courier {
         }
         tracing::error!("the schedule failed and starts anew from the journal's state");
         if let Some(failed) = self.scheduling.take() {
-            let fresh = Scheduling::new(failed.topic, self.core.books.schedule());
+            let fresh = Scheduling::new(failed.topic, self.core.subscriptions.schedule());
             self.scheduling = Some(Scheduling {
                 is_moving: failed.is_moving,
                 retry_ms: now.after(RETRY_MS).steady_ms,
@@ -293,7 +292,7 @@ impl Courier {
 
     fn move_fetched(&mut self, purpose: Purpose, fetched: Vec<(Due, Option<Record>)>, now: Moment) {
         let Some(scheduling) = &mut self.scheduling else { return };
-        let mut progress = self.core.books.schedule();
+        let mut progress = self.core.subscriptions.schedule();
         let mut moving = Moving { mask: self.core.id_mask, ..Moving::default() };
         let (mut moved, mut void) = (Vec::with_capacity(fetched.len()), 0);
         let topics = topics_of(&self.core.topics.read(), &fetched);
@@ -318,7 +317,7 @@ impl Courier {
             }
         }
         match &purpose {
-            Purpose::Dispatch(step) => progress.take(step, moved.len()),
+            Purpose::Dispatch(step) => step.advance(&mut progress, moved.len()),
             Purpose::Carry(_) => {
                 progress.done += moved.iter().filter(|&&due| !progress.is_done(due)).count() as u64;
                 let floor = moved.last().map_or(0, |due| due.offset + 1);
@@ -327,18 +326,13 @@ impl Courier {
         }
         scheduling.put_off(purpose, moved.len());
         let appends = moving.appends(&scheduling.topic);
-        self.send(
-            vec![Happening::Dispatched(progress)],
-            appends,
-            Vec::new(),
-            After::Dispatch { moved, void },
-        );
+        self.send(vec![Change::Dispatched(progress)], appends, Vec::new(), After::Dispatch { moved, void });
     }
 
     /// A step is through.
     pub(super) fn schedule_moved(&mut self, moved: &[Due], void: u64) {
         let Some(scheduling) = &mut self.scheduling else { return };
-        let progress = self.core.books.schedule();
+        let progress = self.core.subscriptions.schedule();
         scheduling.schedule.advance(progress, moved);
         scheduling.schedule.void_done(void);
         self.core.tally.scheduled_void.store(scheduling.schedule.void(), Ordering::Relaxed);

@@ -4,7 +4,7 @@ use ratatoskr_log::Moment;
 
 use super::{Delivery, Hold};
 use crate::durable::event::{Census, MemberId};
-use crate::limits::{UNSETTLED_MAX, UNSETTLED_MESSAGE_BYTES};
+use ratatoskr_state::limits::{UNSETTLED_MAX, UNSETTLED_MESSAGE_BYTES};
 
 impl<Cargo> Delivery<Cargo> {
     /// What is read and not settled, bytes.

@@ -9,10 +9,11 @@
 //! Whoever settles under another lease than the one that runs settles nothing. What is in the log no more can be acked, and does not come
 //! back. Leases that end without a settlement: `returning.rs`.
 
+use ratatoskr_state::remembered;
 use std::sync::Arc;
 
 use super::{Delivery, Hold, Lease};
-use crate::durable::event::{Booking, Effect, Letter, MemberId, Outcome, Spent, remembered};
+use crate::durable::event::{Booking, Effect, Letter, MemberId, Outcome, Spent};
 
 /// A burial the journal refused is tried again after so long.
 const BURIAL_RETRY_MS: u64 = 1000;
@@ -80,7 +81,7 @@ impl<Cargo> Delivery<Cargo> {
     pub(super) fn book(&mut self, offset: u64, lease: Option<Lease>, booking: Booking) {
         let (hold, _) = self.held.get_mut(&offset).expect("what is booked is held");
         *hold = Hold::Booking { lease, booking: booking.clone() };
-        self.effects.push(Effect::Book { offset, booking });
+        self.effects.push(Effect::Journal { offset, booking });
     }
 
     pub(super) fn committed(&mut self, offset: u64) {

@@ -6,7 +6,7 @@ mod returns;
 mod scripts;
 
 use super::super::event::{Fed, Letter};
-use super::super::settings::SubscriptionSettings;
+use ratatoskr_state::SubscriptionSettings;
 
 fn fed(offset: u64, letter: Letter) -> Fed<()> {
     Fed { offset, not_before_ms: 0, letter, cargo: () }

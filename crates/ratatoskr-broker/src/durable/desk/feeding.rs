@@ -3,6 +3,7 @@
 //! What is in memory is read here; what is not, by the courier's reading thread, which brings it back. What the book knows of a message
 //! that is read again (that it is settled, or has used up attempts) comes from [`Desk::recall`], which shrinks as reading goes on.
 
+use ratatoskr_state::SubscriptionSettings;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -11,10 +12,9 @@ use ratatoskr_log::{Moment, ReadError, Record, RecordChunk, SegmentCursor, Tail}
 use super::Desk;
 use crate::broken::Broken;
 use crate::durable::event::{Event, Fed, Letter};
-use crate::durable::settings::SubscriptionSettings;
 use crate::filter::{Filter, FilterFacts};
-use crate::limits::READ_BYTES_MAX;
 use crate::topic::Topic;
+use ratatoskr_state::limits::READ_BYTES_MAX;
 
 /// Chunks read in one go before other subscriptions have their turn.
 const CHUNKS_IN_A_ROW: usize = 4;
@@ -91,7 +91,7 @@ impl Desk {
                 letters.push(self.letter(record));
             } else {
                 self.passed += 1;
-                self.round.passed.insert(offset..offset + 1);
+                self.batch.passed.insert(offset..offset + 1);
                 self.unwritten += 1;
                 self.urgent |= self.unwritten >= PASSED_UNWRITTEN_MAX;
             }
@@ -148,7 +148,7 @@ impl Desk {
         };
         let to = to.max(cursor);
         for offset_range in self.recall.gaps(cursor, to) {
-            self.round.expired.insert(offset_range);
+            self.batch.expired.insert(offset_range);
         }
         self.urgent = true;
         self.read_to(to, Vec::new(), now);

@@ -42,7 +42,7 @@ impl Desk {
         }
         let counted = std::mem::replace(&mut self.known_first, first);
         // What goes by this alone.
-        let before = std::mem::take(&mut self.round.expired);
+        let before = std::mem::take(&mut self.batch.expired);
         self.apply(Event::Trimmed { first }, now);
         // Nor are those there that members have not looked at yet.
         let unseen: Vec<Token> =
@@ -53,23 +53,23 @@ impl Desk {
         let cursor = self.delivery.cursor();
         if first > cursor {
             for unread in self.recall.gaps(cursor, first) {
-                self.round.expired.insert(unread);
+                self.batch.expired.insert(unread);
             }
             self.recall.returned = self.recall.returned.split_off(&first);
             self.read_to(first, Vec::new(), now);
         }
-        let mut gone = std::mem::replace(&mut self.round.expired, before);
+        let mut gone = std::mem::replace(&mut self.batch.expired, before);
         self.urgent |= !gone.is_empty();
         let purged_before = self.topic.purged_before().min(first);
         let lost = gone.split_off(counted);
         // Only a subscription that was moved back has these open: they were gone before, and counted then if they were lost.
         for range in gone.iter() {
-            self.round.passed.insert(range);
+            self.batch.passed.insert(range);
         }
         for range in lost.iter() {
             // Beyond the first offset it was a message's own time to live.
             self.removed += range.end.min(first).saturating_sub(range.start.max(purged_before));
-            self.round.expired.insert(range);
+            self.batch.expired.insert(range);
         }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::limits::SCANS_AT_ONCE;
+use ratatoskr_state::limits::SCANS_AT_ONCE;
 
 /// Whose scans take turns as one's; `None`: the program's own.
 pub(crate) type Scanner = Option<Arc<str>>;

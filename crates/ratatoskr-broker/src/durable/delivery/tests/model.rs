@@ -13,9 +13,9 @@ use proptest::prelude::*;
 use ratatoskr_log::Moment;
 
 use super::super::super::event::{Booking, Effect, Event, Leaving, MemberId, Outcome, Window};
-use super::super::super::settings::SubscriptionSettings;
 use super::super::Delivery;
 use super::{fed, letter, settings};
+use ratatoskr_state::SubscriptionSettings;
 
 /// What the model knows of a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -274,7 +274,7 @@ impl Run {
                     let is_gone = matches!(booking, Booking::Expired | Booking::Passed);
                     self.known[offset as usize] = if is_gone { Known::Gone } else { Known::InPlay };
                 }
-                Effect::Book { offset, .. } => self.known[offset as usize] = Known::Booking,
+                Effect::Journal { offset, .. } => self.known[offset as usize] = Known::Booking,
                 Effect::Done | Effect::Stale => {}
             }
         }

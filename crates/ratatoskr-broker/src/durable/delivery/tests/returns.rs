@@ -5,11 +5,11 @@ use std::sync::Arc;
 use ratatoskr_log::Moment;
 
 use super::super::super::event::{Booking, Effect, Event, Leaving, Window};
-use super::super::super::settings::SubscriptionSettings;
 use super::super::Delivery;
 use super::scripts::check;
 use super::{fed, letter, settings};
-use crate::limits::{READ_AHEAD_MAX, UNSETTLED_MESSAGE_BYTES};
+use ratatoskr_state::SubscriptionSettings;
+use ratatoskr_state::limits::{READ_AHEAD_MAX, UNSETTLED_MESSAGE_BYTES};
 
 #[test]
 fn messages_of_a_member_that_vanishes_come_alone_and_only_the_one_that_ends_its_members_becomes_a_dead_letter()
@@ -111,7 +111,7 @@ fn what_closed_streams_give_back_costs_nothing_ten_times_and_then_attempts() {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Deliver { attempt, .. } => attempts.push(attempt),
-                Effect::Book { booking: Booking::Buried(spent), .. } => {
+                Effect::Journal { booking: Booking::Buried(spent), .. } => {
                     assert_eq!(&*spent.reason, "its stream was closed 12 times without a settlement");
                     assert_eq!(attempts, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2]);
                     return;

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use ratatoskr_log::Moment;
 
 use super::super::super::event::{Booking, Effect, Event, Fed, Leaving, Outcome, Window};
-use super::super::super::settings::SubscriptionSettings;
 use super::super::Delivery;
 use super::{fed, letter, settings};
+use ratatoskr_state::SubscriptionSettings;
 
 /// What a script's events lead to, written as a script.
 fn play(settings: &SubscriptionSettings, script: &str) -> String {
@@ -129,7 +129,7 @@ fn sentence(effect: &Effect<()>) -> String {
             let from = if cargo.is_some() { "" } else { ", to be read again" };
             format!("deliver {offset} to {member}: lease {lease} until {until_ms}, attempt {attempt}{from}")
         }
-        Effect::Book { offset, booking: what } => format!("book {offset}: {}", booking(what)),
+        Effect::Journal { offset, booking: what } => format!("book {offset}: {}", booking(what)),
         Effect::Note { offset, booking: what } => format!("note {offset}: {}", booking(what)),
         Effect::Done => "done".to_owned(),
         Effect::Stale => "stale".to_owned(),

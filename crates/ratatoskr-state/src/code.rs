@@ -17,20 +17,23 @@ pub(crate) fn put_text(bytes: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// Reads what was put, in the same order.
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
+    /// Reads from the first byte on.
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { bytes }
     }
 
-    pub(crate) fn is_at_end(&self) -> bool {
+    /// True when everything was read.
+    pub fn is_at_end(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    pub(crate) fn number(&mut self) -> Result<u64, String> {
+    /// The next number.
+    pub fn number(&mut self) -> Result<u64, String> {
         let mut number = 0;
         for place in 0..10 {
             let (&byte, rest) = self.bytes.split_first().ok_or("a number ends too early")?;
@@ -43,7 +46,8 @@ impl<'a> Reader<'a> {
         Err("a number has more than ten bytes".to_owned())
     }
 
-    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], String> {
+    /// The next bytes that were put with their length.
+    pub fn bytes(&mut self) -> Result<&'a [u8], String> {
         let length = self.number()? as usize;
         let split = self.bytes.split_at_checked(length);
         assert!(split.is_some() || !Broken::Ends.is_on(), "this panic was asked for");
@@ -52,7 +56,8 @@ impl<'a> Reader<'a> {
         Ok(text)
     }
 
-    pub(crate) fn text(&mut self) -> Result<&'a str, String> {
+    /// The same as text.
+    pub fn text(&mut self) -> Result<&'a str, String> {
         std::str::from_utf8(self.bytes()?).map_err(|error| error.to_string())
     }
 }

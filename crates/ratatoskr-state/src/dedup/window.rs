@@ -19,18 +19,20 @@ const CHUNK_ENTRIES: usize = 1024;
 
 /// An id, where the first message with it is, and the date its window begins.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
-    pub(crate) id: DedupId,
-    pub(crate) first: First,
+pub struct Entry {
+    /// The id.
+    pub id: DedupId,
+    /// The first message with it.
+    pub first: First,
     /// See [`crate::calendar`].
-    pub(crate) date_ms: u64,
+    pub date_ms: u64,
 }
 
 type Chunk = Arc<Vec<Entry>>;
 
 /// See the file's head.
 #[derive(Debug, Default)]
-pub(super) struct Window {
+pub struct Window {
     /// Places are counted from the first entry there ever was.
     places: HashMap<DedupId, u64>,
     chunks: VecDeque<Chunk>,
@@ -42,21 +44,22 @@ pub(super) struct Window {
 
 impl Window {
     /// Ids that are known.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.places.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// True when no id is known.
+    pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// Where the first message with an id is.
-    pub(super) fn first(&self, id: DedupId) -> Option<First> {
-        self.places.get(&id).map(|&place| self.entry(place).first)
+    /// What is known of an id.
+    pub fn find(&self, id: DedupId) -> Option<Entry> {
+        self.places.get(&id).map(|&place| self.entry(place))
     }
 
     /// Takes in an id; one that is known counts anew. True when it was not known.
-    pub(super) fn learn(&mut self, entry: Entry) -> bool {
+    pub fn learn(&mut self, entry: Entry) -> bool {
         if self.chunks.back().is_none_or(|last| last.len() == CHUNK_ENTRIES) {
             self.chunks.push_back(Chunk::default());
         }
@@ -68,7 +71,7 @@ impl Window {
     }
 
     /// Forgets the ids whose window began before a date. Answers how many.
-    pub(super) fn forget_before(&mut self, cutoff_ms: u64) -> usize {
+    pub fn forget_before(&mut self, cutoff_ms: u64) -> usize {
         let known = self.places.len();
         while !self.places.is_empty() {
             let entry = self.entry(self.oldest);
@@ -88,7 +91,7 @@ impl Window {
     }
 
     /// No id was taken in later than this.
-    pub(super) fn lower_to(&mut self, today_ms: u64) {
+    pub fn lower_to(&mut self, today_ms: u64) {
         for chunk in &mut self.chunks {
             if chunk.iter().any(|entry| entry.date_ms > today_ms) {
                 let entries = Arc::make_mut(chunk).iter_mut();
@@ -98,7 +101,7 @@ impl Window {
     }
 
     /// All entries that are not forgotten, without copying them.
-    pub(super) fn share(&self) -> SharedEntries {
+    pub fn share(&self) -> SharedEntries {
         SharedEntries {
             chunks: self.chunks.iter().cloned().collect(),
             skip: (self.oldest - self.base) as usize,
@@ -112,13 +115,13 @@ impl Window {
 }
 
 /// Entries of a window as they were when they were shared.
-pub(super) struct SharedEntries {
+pub struct SharedEntries {
     chunks: Vec<Chunk>,
     skip: usize,
 }
 
 impl SharedEntries {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.chunks.iter().flat_map(|chunk| &**chunk).skip(self.skip)
     }
 }
@@ -160,8 +163,8 @@ mod tests {
                     prop_assert_eq!(is_new, plain.insert(id, now).is_none());
                 }
                 prop_assert_eq!(window.len(), plain.len());
-                let first = window.first(DedupId { low: id, high: 0 });
-                prop_assert_eq!(first.map(|first| first.offset), plain.get(&id).copied());
+                let found = window.find(DedupId { low: id, high: 0 });
+                prop_assert_eq!(found.map(|entry| entry.first.offset), plain.get(&id).copied());
             }
         }
     }

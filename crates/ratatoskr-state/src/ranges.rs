@@ -9,14 +9,14 @@ use std::ops::Range;
 
 /// See the file's head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ranges {
+pub struct Ranges {
     /// Ends by start; no two overlap or touch.
     ends: BTreeMap<u64, u64>,
 }
 
 impl Ranges {
     /// Adds a range; answers how many offsets are new.
-    pub(crate) fn insert(&mut self, range: Range<u64>) -> u64 {
+    pub fn insert(&mut self, range: Range<u64>) -> u64 {
         if range.is_empty() {
             return 0;
         }
@@ -41,17 +41,18 @@ impl Ranges {
         range.end - range.start - had
     }
 
-    pub(crate) fn contains(&self, offset: u64) -> bool {
+    /// True when an offset is in one of them.
+    pub fn contains(&self, offset: u64) -> bool {
         self.end_of(offset).is_some()
     }
 
     /// The end of the range an offset lies in.
-    pub(crate) fn end_of(&self, offset: u64) -> Option<u64> {
+    pub fn end_of(&self, offset: u64) -> Option<u64> {
         self.ends.range(..=offset).next_back().map(|(_, &end)| end).filter(|&end| end > offset)
     }
 
     /// Ranges from an offset on that are not in the set, the first `count` of them. The last one there is has no end.
-    pub(crate) fn gaps(&self, from: u64, count: usize) -> Vec<Range<u64>> {
+    pub fn gaps(&self, from: u64, count: usize) -> Vec<Range<u64>> {
         let mut at = self.end_of(from).unwrap_or(from);
         let mut gaps = Vec::new();
         for (&start, &end) in self.ends.range(at..) {
@@ -68,13 +69,13 @@ impl Ranges {
     }
 
     /// Offsets in the set from `from` on.
-    pub(crate) fn count_from(&self, from: u64) -> u64 {
+    pub fn count_from(&self, from: u64) -> u64 {
         let inside = self.end_of(from).map_or(0, |end| end - from);
         inside + self.ends.range(from.saturating_add(1)..).map(|(start, end)| end - start).sum::<u64>()
     }
 
     /// Forgets everything before an offset.
-    pub(crate) fn remove_before(&mut self, offset: u64) {
+    pub fn remove_before(&mut self, offset: u64) {
         let reach = self.end_of(offset);
         self.ends = self.ends.split_off(&offset);
         if let Some(end) = reach {
@@ -83,7 +84,8 @@ impl Ranges {
     }
 
     /// Takes out everything from an offset on.
-    pub(crate) fn split_off(&mut self, at: u64) -> Ranges {
+    #[must_use]
+    pub fn split_off(&mut self, at: u64) -> Ranges {
         let mut behind = self.ends.split_off(&at);
         if let Some(mut last) = self.ends.last_entry()
             && *last.get() > at
@@ -93,11 +95,13 @@ impl Ranges {
         Ranges { ends: behind }
     }
 
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = Range<u64>> {
+    /// The ranges, ascending; no two touch.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Range<u64>> {
         self.ends.iter().map(|(&start, &end)| start..end)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 }

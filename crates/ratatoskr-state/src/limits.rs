@@ -1,5 +1,5 @@
 //! Every limit of the broker, by name. Each is enforced in one place and named in the error. What grows with the memory it may use is in
-//! [`crate::Shares`].
+//! the broker's `Shares`.
 
 /// Bytes of a topic name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 255;
@@ -75,7 +75,7 @@ pub const SCANS_AT_ONCE: usize = 2;
 /// Durable subscriptions that may exist at a time.
 pub const SUBSCRIPTIONS_MAX: usize = 100_000;
 /// Expired subscriptions that somebody who watches for them need not have looked at yet.
-pub(crate) const EXPIRED_UNSEEN_MAX: usize = 1000;
+pub const EXPIRED_UNSEEN_MAX: usize = 1000;
 /// States of one subscription that can be saved.
 pub const SAVED_MAX: usize = 16;
 /// Bytes of a publisher's own id of a message.

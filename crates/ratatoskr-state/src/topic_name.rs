@@ -10,7 +10,7 @@ use crate::quoted::quoted;
 /// A valid topic name: 1 to 255 bytes of ASCII letters, digits, `.`, `_` and `-`. Cheap to clone.
 ///
 /// ```
-/// use ratatoskr_broker::TopicName;
+/// use ratatoskr_state::TopicName;
 /// assert!(TopicName::parse("orders.eu-1").is_ok());
 /// let error = TopicName::parse("a b").unwrap_err();
 /// assert_eq!(
@@ -67,16 +67,17 @@ impl TopicName {
     }
 
     /// Reads a name from the journal, where the schedule's may stand too.
-    pub(crate) fn parse_stored(text: &str) -> Result<TopicName, TopicNameError> {
+    pub fn parse_stored(text: &str) -> Result<TopicName, TopicNameError> {
         if text == SCHEDULE { Ok(TopicName::schedule()) } else { TopicName::parse(text) }
     }
 
     /// The name of the log that holds what is not due yet. Nobody else can ask for it: it is no valid name.
-    pub(crate) fn schedule() -> TopicName {
+    pub fn schedule() -> TopicName {
         TopicName(SCHEDULE.into())
     }
 
-    pub(crate) fn is_schedule(&self) -> bool {
+    /// True for the log of what is not due yet.
+    pub fn is_schedule(&self) -> bool {
         &*self.0 == SCHEDULE
     }
 

@@ -151,11 +151,12 @@ impl TopicSettings {
     }
 
     /// The form kept in the journal: JSON, so that settings can be added without a new format.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("settings are plain numbers and words")
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<TopicSettings, serde_json::Error> {
+    /// Reads that form.
+    pub fn decode(bytes: &[u8]) -> Result<TopicSettings, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
 }

@@ -21,7 +21,7 @@ pub struct Quoted<'a>(&'a str);
 /// Quotes a text of any length for an error: as much of it as fits, and how long it is if that is not all.
 ///
 /// ```
-/// use ratatoskr_broker::quoted;
+/// use ratatoskr_state::quoted;
 /// assert_eq!(quoted("a\nb").to_string(), r#""a\nb""#);
 /// let long = quoted(&"a".repeat(70_000)).to_string();
 /// assert!(long.starts_with("\"aaa") && long.ends_with("a…\" (70000 bytes)") && long.len() < 200);

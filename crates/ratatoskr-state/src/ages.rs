@@ -12,9 +12,7 @@
 //! offsets, and the dates they were taken in between. Marks err on the side of keeping: with [`MARKS_MAX`] a topic, messages may stay
 //! an eighth longer than they should. A function of the journal, but for what a jump dated that was taken back: that ages from then on.
 
-use std::collections::HashMap;
-
-use parking_lot::Mutex;
+use std::collections::BTreeMap;
 
 use crate::code::{Reader, put_number};
 
@@ -24,26 +22,29 @@ const NEAR_MS: u64 = 1_000;
 const MARKS_MAX: usize = 32;
 
 /// See the file's head.
-#[derive(Debug, Default)]
-pub(crate) struct Ages {
-    topics: Mutex<HashMap<u32, Marks>>,
+#[derive(Clone, Debug, Default)]
+pub struct Ages {
+    topics: BTreeMap<u32, Marks>,
 }
 
 /// Offsets that were taken in together, with one timestamp.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
-    pub(crate) first: u64,
-    pub(crate) end: u64,
-    pub(crate) timestamp_ms: u64,
+pub struct Run {
+    /// The offset of the first.
+    pub first: u64,
+    /// The offset after the last.
+    pub end: u64,
+    /// Their timestamp, milliseconds since the Unix epoch.
+    pub timestamp_ms: u64,
 }
 
 /// What marks know of a topic's messages and a date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     /// Everything before this offset is older.
-    pub(crate) old_before: u64,
+    pub old_before: u64,
     /// Nothing from this offset on is.
-    pub(crate) young_from: u64,
+    pub young_from: u64,
 }
 
 /// Of one topic, ascending.
@@ -64,61 +65,58 @@ struct Mark {
 
 impl Ages {
     /// Messages were taken in on a date.
-    pub(crate) fn appended(&self, topic: u32, run: Run, date_ms: u64) {
+    pub fn appended(&mut self, topic: u32, run: Run, date_ms: u64) {
         if run.first < run.end && run.timestamp_ms.abs_diff(date_ms) > NEAR_MS {
             let mark = Mark { first: run.first, end: run.end, from_ms: date_ms, to_ms: date_ms };
-            self.topics.lock().entry(topic).or_default().push(mark);
+            self.topics.entry(topic).or_default().push(mark);
         }
     }
 
     /// No message of a topic is younger than a date, though the newest one's timestamp says so.
-    pub(crate) fn note_newest(&self, topic: u32, newest: Run, date_ms: u64) {
+    pub fn note_newest(&mut self, topic: u32, newest: Run, date_ms: u64) {
         let is_ahead = newest.timestamp_ms > date_ms.saturating_add(NEAR_MS);
         if !is_ahead || newest.end == 0 {
             return;
         }
-        let mut topics = self.topics.lock();
-        let known = topics.entry(topic).or_default();
+        let known = self.topics.entry(topic).or_default();
         if known.marks.last().is_none_or(|last| last.end < newest.end) {
             known.push(Mark { first: newest.end, end: newest.end, from_ms: date_ms, to_ms: date_ms });
         }
     }
 
     /// What is known of a topic's messages and a date. Nothing, in a topic whose timestamps are right.
-    pub(crate) fn bounds(&self, topic: u32, cutoff_ms: u64) -> Bounds {
-        let topics = self.topics.lock();
-        let marks = topics.get(&topic).map_or(&[][..], |known| &known.marks);
+    pub fn bounds(&self, topic: u32, cutoff_ms: u64) -> Bounds {
+        let marks = self.topics.get(&topic).map_or(&[][..], |known| &known.marks);
         let old = marks.iter().filter(|mark| mark.to_ms < cutoff_ms).map(|mark| mark.end).max();
         let young = marks.iter().filter(|mark| mark.from_ms >= cutoff_ms).map(|mark| mark.first).min();
         Bounds { old_before: old.unwrap_or(0), young_from: young.unwrap_or(u64::MAX) }
     }
 
     /// Nothing was taken in later than today.
-    pub(crate) fn lower_to(&self, today_ms: u64) {
-        for mark in self.topics.lock().values_mut().flat_map(|known| &mut known.marks) {
+    pub fn lower_to(&mut self, today_ms: u64) {
+        for mark in self.topics.values_mut().flat_map(|known| &mut known.marks) {
             mark.from_ms = mark.from_ms.min(today_ms);
             mark.to_ms = mark.to_ms.min(today_ms);
         }
     }
 
     /// Messages before an offset are gone.
-    pub(crate) fn forget_before(&self, topic: u32, first: u64) {
-        let mut topics = self.topics.lock();
-        let Some(known) = topics.get_mut(&topic) else { return };
+    pub fn forget_before(&mut self, topic: u32, first: u64) {
+        let Some(known) = self.topics.get_mut(&topic) else { return };
         known.marks.retain(|mark| mark.end > first);
         if known.marks.is_empty() {
-            topics.remove(&topic);
+            self.topics.remove(&topic);
         }
     }
 
-    pub(crate) fn topic_deleted(&self, topic: u32) {
-        self.topics.lock().remove(&topic);
+    /// A topic is gone.
+    pub fn topic_deleted(&mut self, topic: u32) {
+        self.topics.remove(&topic);
     }
 
     /// One part of a snapshot.
-    pub(crate) fn restore(&self, reader: &mut Reader<'_>) -> Result<(), String> {
-        let mut topics = self.topics.lock();
-        let known = topics.entry(reader.number()? as u32).or_default();
+    pub fn restore(&mut self, reader: &mut Reader<'_>) -> Result<(), String> {
+        let known = self.topics.entry(reader.number()? as u32).or_default();
         known.span_ms = reader.number()?;
         while !reader.is_at_end() {
             let mut number = || reader.number();
@@ -128,14 +126,9 @@ impl Ages {
         Ok(())
     }
 
-    /// The marks of this moment: few and small.
-    pub(crate) fn copy(&self) -> Ages {
-        Ages { topics: Mutex::new(self.topics.lock().clone()) }
-    }
-
     /// All marks, a part for each topic, which begins with `head`.
-    pub(crate) fn encode(&self, head: u64, push: &mut dyn FnMut(Vec<u8>)) {
-        for (&topic, known) in &*self.topics.lock() {
+    pub fn encode(&self, head: u64, push: &mut dyn FnMut(Vec<u8>)) {
+        for (&topic, known) in &self.topics {
             let mut part = Vec::new();
             let numbers = [head, topic.into(), known.span_ms];
             let marks = known.marks.iter().flat_map(|mark| [mark.first, mark.end, mark.from_ms, mark.to_ms]);
@@ -183,7 +176,7 @@ mod tests {
 
     /// One message a minute, with a timestamp that stands still.
     fn hours_of_messages(hours: u64) -> Ages {
-        let ages = Ages::default();
+        let mut ages = Ages::default();
         for minute in 0..hours * 60 {
             let run = Run { first: minute, end: minute + 1, timestamp_ms: AHEAD_MS };
             ages.appended(1, run, minute * 60_000);
@@ -192,12 +185,12 @@ mod tests {
     }
 
     fn marks(ages: &Ages) -> usize {
-        ages.topics.lock().get(&1).map_or(0, |known| known.marks.len())
+        ages.topics.get(&1).map_or(0, |known| known.marks.len())
     }
 
     #[test]
     fn timestamps_that_are_right_need_no_marks() {
-        let ages = Ages::default();
+        let mut ages = Ages::default();
         ages.appended(1, Run { first: 0, end: 9, timestamp_ms: 5_000 }, 5_000 + NEAR_MS);
         assert_eq!(marks(&ages), 0);
         assert_eq!(ages.bounds(1, u64::MAX), Bounds { old_before: 0, young_from: u64::MAX });
@@ -218,16 +211,16 @@ mod tests {
 
     #[test]
     fn marks_of_messages_that_are_gone_go() {
-        let ages = hours_of_messages(100);
+        let mut ages = hours_of_messages(100);
         ages.forget_before(1, 99 * 60);
         assert!(marks(&ages) < 3);
         ages.forget_before(1, 100 * 60);
-        assert!(ages.topics.lock().is_empty());
+        assert!(ages.topics.is_empty());
     }
 
     #[test]
     fn what_a_jump_dated_ages_from_when_it_is_taken_back() {
-        let ages = Ages::default();
+        let mut ages = Ages::default();
         let newest = Run { first: 6, end: 7, timestamp_ms: AHEAD_MS };
         ages.note_newest(1, newest, 10 * HOUR_MS);
         ages.note_newest(1, newest, 20 * HOUR_MS);
@@ -241,7 +234,7 @@ mod tests {
     #[test]
     fn a_snapshot_brings_back_what_is_known() {
         let ages = hours_of_messages(30);
-        let restored = Ages::default();
+        let mut restored = Ages::default();
         ages.encode(5, &mut |part| {
             let mut reader = Reader::new(&part);
             assert_eq!(reader.number(), Ok(5));
