@@ -19,6 +19,8 @@ use ratatoskr_state::{RecordChunk, read_u32, read_u64};
 const READ_BYTES: usize = 1 << 20;
 
 pub(super) fn examine(disk: &Arc<dyn Disk>, topic: &Arc<TopicLog>, diagnosis: &mut Diagnosis) {
+    // What the journal trims behind the checkpoint may be gone already.
+    topic.take_trimmed();
     let segments = topic.segments();
     for segment in &segments {
         diagnosis.segments += 1;
