@@ -79,4 +79,5 @@ pub use ratatoskr_state::{
     Body, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordBatch, RecordChunk, RecordFacts,
 };
 pub use recovery::{Opened, RecoveryReport, open, open_with};
+pub use replay::read_batches;
 pub use topic::{Promise, SegmentCursor, Tail, TopicExtent, TopicLog};

@@ -14,9 +14,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ratatoskr_state::{Position, read_u32};
+use ratatoskr_state::{Batch, Position, read_u32};
 
 use crate::block::{BLOCK_HEADER_BYTES, Block, PAGE_BYTES, pages};
+use crate::checkpoint;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::LogError;
 use crate::header::{FileHeader, FileKind};
@@ -71,6 +72,28 @@ const MISSING_FILE: &str =
     "this journal file is missing while a later one exists; restore the data directory from a copy";
 const DAMAGED_BLOCK: &str =
     "an acknowledged block does not match its checksum; restore the data directory from a copy";
+
+/// Reads the batches that a data directory's journal has since its checkpoint, in order, and changes nothing. They may begin before whatever the
+/// caller knows already: a batch's header says which one it follows.
+pub fn read_batches(
+    disk: &Arc<dyn Disk>,
+    folder: &Path,
+    apply: &mut dyn FnMut(&Batch<'_>) -> Result<(), String>,
+) -> Result<(), LogError> {
+    let layout = Layout::new(folder.to_owned());
+    let Some(head) = checkpoint::read(disk, &layout.checkpoint(), &mut |_, _| Ok(()))? else {
+        let hint = "there is no checkpoint, so this is no data directory".to_owned();
+        return Err(LogError::Foreign { path: layout.checkpoint(), hint });
+    };
+    let start = JournalStart {
+        directory: head.directory,
+        number: head.header.journal_start,
+        last: head.header.position,
+        file_bytes: 0,
+        reserve_bytes: 0,
+    };
+    read(disk, &layout, start, &mut |block| Ok(apply(&block.batch)?)).map(|_| ())
+}
 
 /// Reads every block from a boundary on, hands it to `apply`, in order, and syncs what was read.
 pub(crate) fn replay(

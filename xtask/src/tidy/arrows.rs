@@ -34,7 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// What the tests of a crate may depend on beyond [`ARROWS`].
 const TEST_ARROWS: &[(&str, &[&str])] = &[
     ("ratatoskr-broker", &["ratatoskr-sim"]),
-    ("ratatoskr-sim", &["ratatoskr-broker"]),
+    ("ratatoskr-sim", &["ratatoskr-broker", "ratatoskr-state"]),
     ("ratatoskr-server", &["ratatoskr-client", "ratatoskr-sim"]),
     ("ratatoskr-client", &["ratatoskr-broker", "ratatoskr-server"]),
 ];
