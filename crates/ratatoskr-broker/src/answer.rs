@@ -67,7 +67,7 @@ impl Waiting {
                 Tally::add(&core.tally.published_bytes, bytes);
                 topic.changed.notify_waiters();
                 if topic.must_tell_growth() {
-                    let _ = core.courier.push(Request::TopicGrew { topic: topic.log.number });
+                    let _ = core.dispatcher.push(Request::TopicGrew { topic: topic.log.number });
                 }
                 reply.send(Ok(appended));
             }
@@ -88,7 +88,7 @@ impl Waiting {
                 core.remove_topic(&topic);
                 core.dedup.topic_deleted(topic.log.number);
                 core.memory_ages.lock().topic_deleted(topic.log.number);
-                let _ = core.courier.push(Request::TopicDeleted { topic: topic.log.number });
+                let _ = core.dispatcher.push(Request::TopicDeleted { topic: topic.log.number });
                 topic.changed.notify_waiters();
                 let _ = reply.send(Ok(()));
             }
@@ -130,6 +130,6 @@ impl Waiting {
 /// Durable subscriptions wait for nothing that is gone.
 fn tell_trimmed(core: &Core, topic: &Topic) {
     if topic.has_durable() {
-        let _ = core.courier.push(Request::TopicTrimmed { topic: topic.log.number });
+        let _ = core.dispatcher.push(Request::TopicTrimmed { topic: topic.log.number });
     }
 }

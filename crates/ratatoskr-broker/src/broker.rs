@@ -30,7 +30,7 @@ use crate::calendar::Calendar;
 use crate::command::Command;
 use crate::core::{Alarm, Core, Counters, Health, Tally};
 use crate::dedup::Dedup;
-use crate::durable::{Courier, Request, ScanSlots, Scanner, SubscriptionStates};
+use crate::durable::{Dispatcher, Request, ScanSlots, Scanner, SubscriptionStates};
 use crate::error::{
     CreateTopicError, DeleteTopicError, OpenError, PurgeTopicError, ShutdownError, SubscribeError,
     Unavailable, UpdateTopicError,
@@ -90,7 +90,7 @@ struct Inner {
 }
 
 struct Running {
-    courier: JoinHandle<()>,
+    dispatcher: JoinHandle<()>,
     sequencer: JoinHandle<Log>,
     flusher: JoinHandle<Flusher>,
     flusher_stop: Arc<AtomicBool>,
@@ -132,7 +132,7 @@ impl Broker {
             topics_by_number: RwLock::default(),
             inbox: Inbox::new(shares.inbox),
             postboxes: Postboxes::default(),
-            courier: Inbox::new(shares.inbox),
+            dispatcher: Inbox::new(shares.inbox),
             schedule_number: AtomicU32::new(0),
             subscriptions: Arc::new(SubscriptionStates::new(state.clone())),
             expired_subscriptions: broadcast::Sender::new(EXPIRED_UNSEEN_MAX),
@@ -348,9 +348,9 @@ impl Inner {
         let Some(running) = self.running.lock().take() else { return Ok(()) };
         self.core.stopping.store(true, Ordering::Release);
         self.core.topics.read().values().for_each(|topic| topic.changed.notify_waiters());
-        // The courier waits for what it has under way, so it goes first.
-        let _ = self.core.courier.push(Request::Stop);
-        let courier = running.courier.join();
+        // The dispatcher waits for what it has under way, so it goes first.
+        let _ = self.core.dispatcher.push(Request::Stop);
+        let dispatcher = running.dispatcher.join();
         self.core.inbox.close();
         let log = running.sequencer.join();
         running.flusher_stop.store(true, Ordering::Release);
@@ -361,7 +361,7 @@ impl Inner {
         };
         log.stop_flusher();
         let mut flusher = running.flusher.join().map_err(|_| failed("flusher"))?;
-        courier.map_err(|_| failed("courier"))?;
+        dispatcher.map_err(|_| failed("dispatcher"))?;
         if matches!(&*self.core.health.borrow(), Health::Failed { .. }) || Broken::Drain.is_on() {
             return Ok(());
         }
@@ -395,10 +395,10 @@ fn add_topics(
 
 fn start(core: &Arc<Core>, opened: Opened, data_dir: PathBuf) -> Running {
     let Opened { log, mut flusher, start, lock, .. } = opened;
-    let courier = Courier::new(core.clone(), start);
+    let dispatcher = Dispatcher::new(core.clone(), start);
     let sequencer = Sequencer::new(core.clone(), log);
     let sequencer = spawn("sequencer", move || sequencer.run());
-    let courier = spawn("courier", move || courier.run());
+    let dispatcher = spawn("dispatcher", move || dispatcher.run());
     let flusher_stop = Arc::new(AtomicBool::new(false));
     let (stop, core) = (flusher_stop.clone(), core.clone());
     let mut swept_ms = core.clock.steady_ms();
@@ -435,7 +435,7 @@ fn start(core: &Arc<Core>, opened: Opened, data_dir: PathBuf) -> Running {
         }
         flusher
     });
-    Running { courier, sequencer, flusher, flusher_stop, _lock: lock }
+    Running { dispatcher, sequencer, flusher, flusher_stop, _lock: lock }
 }
 
 fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {

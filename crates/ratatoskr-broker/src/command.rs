@@ -156,13 +156,13 @@ pub(crate) enum Command {
     Ledger {
         changes: Vec<Change>,
         appends: Vec<Records>,
-        /// What the courier knows it by.
+        /// What the dispatcher knows it by.
         ticket: u64,
     },
     /// Dead letters are resolved, as far as nobody did so before.
     Resolve {
         resolving: Resolving,
-        /// What the courier knows it by.
+        /// What the dispatcher knows it by.
         ticket: u64,
     },
     /// The next append to the topic fails in the middle, to show that the others do not notice.

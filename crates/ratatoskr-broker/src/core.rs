@@ -138,8 +138,8 @@ pub(crate) struct Core {
     pub(crate) inbox: Inbox<Command>,
     /// Where threads find what became of their submissions.
     pub(crate) postboxes: Postboxes,
-    /// The way to the courier.
-    pub(crate) courier: Inbox<Request>,
+    /// The way to the dispatcher.
+    pub(crate) dispatcher: Inbox<Request>,
     /// The number of the schedule's log; 0 while there is none.
     pub(crate) schedule_number: AtomicU32,
     /// What the journal leads to. Changed by the log alone, with each batch.
@@ -335,7 +335,7 @@ impl Drop for Alarm {
                 format!("the {} failed; restart the broker: what was acknowledged is on disk", self.thread);
             self.core.set_health(Health::Failed { reason });
             self.core.inbox.abandon();
-            self.core.courier.abandon();
+            self.core.dispatcher.abandon();
         }
     }
 }

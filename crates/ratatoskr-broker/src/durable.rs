@@ -1,9 +1,9 @@
 //! Durable subscriptions: named, shared by members, settled message by message.
 //!
 //! ```text
-//!   start     calls of the broker's users ──▶ courier   one thread, owns all that follows
+//!   start     calls of the broker's users ──▶ dispatcher   one thread, owns all that follows
 //!   member    one consumer, and its seat  ◀──   │
-//!                                               ├── desk      one subscription at work
+//!                                               ├── active subscription      one subscription at work
 //!                                               │     └── delivery   the life cycle, a pure machine
 //!                                               ├── burial    dead letters
 //!                                               ├── resolving what is done about them
@@ -13,12 +13,12 @@
 //!
 //! Why it is cut this way: ADR 0007.
 
+mod active;
 mod burial;
 mod changes;
-mod courier;
 mod delivery;
 mod describe;
-mod desk;
+mod dispatcher;
 mod event;
 mod lanes;
 mod letters;
@@ -37,15 +37,15 @@ mod token;
 mod trace;
 mod turns;
 
+pub(crate) use active::Facts;
 pub(crate) use burial::DEAD_PREFIX;
 pub use burial::{
     DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
     DEAD_TOPIC,
 };
 pub(crate) use changes::reserve_of;
-pub(crate) use courier::Courier;
 pub use describe::{MemberDescription, SubscriptionDescription};
-pub(crate) use desk::Facts;
+pub(crate) use dispatcher::Dispatcher;
 pub use event::{Outcome, OutcomeError, Window};
 pub use letters::{DeadLetter, DeadLetterQuery, Listed};
 pub use member::{Delivered, Member, MemberEnd, WindowSetter};

@@ -1,4 +1,4 @@
-//! The way to the sequencer, and to the courier: a queue that many fill and one thread empties in one go.
+//! The way to the sequencer, and to the dispatcher: a queue that many fill and one thread empties in one go.
 //!
 //! ```text
 //!   publishers ──push──▶ [ c c c c c c ] ──take all──▶ sequencer

@@ -17,7 +17,7 @@
 //! Messages for a topic that is gone are void: a scan passes them over, so that they are neither counted nor kept. Nothing is written of
 //! that; that the topic is gone is in the journal.
 //!
-//! Pure: who reads the log, and moves messages, is the courier (`durable/courier/scheduled.rs`). Why it is made this way: ADR 0009.
+//! Pure: who reads the log, and moves messages, is the dispatcher (`durable/dispatcher/scheduled.rs`). Why it is made this way: ADR 0009.
 
 use ratatoskr_state::{Due, Progress};
 use std::collections::{BTreeSet, BinaryHeap, HashSet};

@@ -24,9 +24,9 @@ pub(crate) struct Topic {
     purged_before: AtomicU64,
     /// Wakes every subscriber.
     pub(crate) changed: Notify,
-    /// Those at work on it that the courier looks after: durable subscriptions.
+    /// Those at work on it that the dispatcher looks after: durable subscriptions.
     durable: AtomicUsize,
-    /// True while the courier has been told that the topic grew and has not looked yet.
+    /// True while the dispatcher has been told that the topic grew and has not looked yet.
     growth_told: AtomicBool,
     /// Open subscriptions by reference.
     subscribers: Mutex<BTreeMap<Arc<str>, Arc<Subscriber>>>,
@@ -80,7 +80,7 @@ pub struct TopicStats {
 
 impl Topic {
     pub(crate) fn new(name: TopicName, log: Arc<TopicLog>, settings: TopicSettings) -> Topic {
-        // The courier works off the schedule as it does subscriptions.
+        // The dispatcher works off the schedule as it does subscriptions.
         let durable = AtomicUsize::new(usize::from(name.is_schedule()));
         let topic = Topic {
             name,
@@ -168,17 +168,17 @@ impl Topic {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// True when the courier looks after something on it.
+    /// True when the dispatcher looks after something on it.
     pub(crate) fn has_durable(&self) -> bool {
         self.durable.load(Ordering::Acquire) > 0
     }
 
-    /// True when the courier is to be told that the topic grew.
+    /// True when the dispatcher is to be told that the topic grew.
     pub(crate) fn must_tell_growth(&self) -> bool {
         self.durable.load(Ordering::Acquire) > 0 && !self.growth_told.swap(true, Ordering::AcqRel)
     }
 
-    /// The courier looks now: what comes later it is to be told again.
+    /// The dispatcher looks now: what comes later it is to be told again.
     pub(crate) fn growth_is_seen(&self) {
         self.growth_told.store(false, Ordering::Release);
     }

@@ -36,7 +36,7 @@ async fn join_with(broker: &Broker, subscription: &str, window: Window) -> Membe
     broker.join(&name(subscription), JoinOptions { member: "worker".into(), window, create }).await.unwrap()
 }
 
-/// What is delivered until nothing more comes for two seconds, which is two of the courier's sweeps.
+/// What is delivered until nothing more comes for two seconds, which is two of the dispatcher's sweeps.
 async fn all_there_is(member: &mut Member) -> Vec<Delivered> {
     let mut delivered = Vec::new();
     while let Ok(batch) = tokio::time::timeout(Duration::from_secs(2), member.next_batch()).await {

@@ -10,9 +10,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ratatoskr_log::{Moment, ReadError, Record, RecordBatch, RecordFacts};
 
+use super::active::{ActiveSubscription, Burial};
 use super::changes::note;
-use super::courier::Courier;
-use super::desk::{Burial, Desk};
+use super::dispatcher::Dispatcher;
 use super::event::{Booking, Event, Spent};
 use super::request::{Fate, Request};
 use super::settings::dead_letters;
@@ -46,13 +46,15 @@ const BURIED_BYTES: usize = 1 << 20;
 /// Metadata of dead letters begin with this.
 pub(crate) const DEAD_PREFIX: &str = "ratatoskr-dead-";
 
-impl Courier {
+impl Dispatcher {
     /// Moves messages of a subscription to its dead letters; those that are not in memory are read first.
     pub(super) fn bury(&mut self, number: u32, burials: Vec<Burial>) {
-        let Some(desk) = self.desks.get(&number).filter(|_| !burials.is_empty()) else { return };
+        let Some(active) = self.active_subscriptions.get(&number).filter(|_| !burials.is_empty()) else {
+            return;
+        };
         let (mut found, mut to_read) = (Vec::new(), Vec::new());
         for burial in burials {
-            match desk.topic.log.read_from_memory(burial.offset) {
+            match active.topic.log.read_from_memory(burial.offset) {
                 Some(record) => found.push((burial, record)),
                 None => to_read.push(burial),
             }
@@ -64,8 +66,8 @@ impl Courier {
     }
 
     fn exhume(&self, subscription: u32, mut burials: Vec<Burial>) {
-        let desk = &self.desks[&subscription];
-        let (core, topic, generation) = (self.core.clone(), desk.topic.clone(), desk.generation);
+        let active = &self.active_subscriptions[&subscription];
+        let (core, topic, generation) = (self.core.clone(), active.topic.clone(), active.generation);
         self.read(Box::new(move || {
             burials.sort_unstable_by_key(|burial| burial.offset);
             let mut reader = Shelf::new(&topic.log);
@@ -79,7 +81,7 @@ impl Courier {
                 (burial, read)
             });
             let exhumed = exhumed.collect();
-            let _ = core.courier.push(Request::Exhumed { subscription, generation, exhumed });
+            let _ = core.dispatcher.push(Request::Exhumed { subscription, generation, exhumed });
         }));
     }
 
@@ -91,28 +93,29 @@ impl Courier {
         exhumed: Vec<(Burial, Result<Option<Record>, ReadError>)>,
         now: Moment,
     ) {
-        let is_known = self.desks.get(&number).is_some_and(|desk| desk.generation == generation);
+        let is_known =
+            self.active_subscriptions.get(&number).is_some_and(|active| active.generation == generation);
         let (mut found, mut put_off) = (Vec::new(), Vec::new());
         for (burial, read) in exhumed {
             let (offset, asker) = (burial.offset, burial.asker);
             match read {
                 _ if !is_known => self.tell_stale(asker),
-                _ if !self.desks[&number].is_at_work() => put_off.push(burial),
+                _ if !self.active_subscriptions[&number].is_at_work() => put_off.push(burial),
                 Ok(Some(record)) => found.push((burial, record)),
                 Err(error @ ReadError::Io { .. }) => {
                     tracing::error!(offset, %error, "a message to become a dead letter cannot be read now");
-                    self.guarded(number, now, |desk| desk.apply(Event::Refused { offset }, now));
+                    self.guarded(number, now, |active| active.apply(Event::Refused { offset }, now));
                     let reason = Unavailable::ReadFailed { reason: error.to_string() };
                     self.tickets.tell(asker, Fate::Unavailable(reason));
                 }
                 Ok(None) | Err(_) => {
                     tracing::error!(offset, "a message that no member could settle is in the log no more");
-                    self.guarded(number, now, |desk| desk.bury_nothing(offset, asker));
+                    self.guarded(number, now, |active| active.bury_nothing(offset, asker));
                 }
             }
         }
-        if let Some(desk) = self.desks.get_mut(&number) {
-            desk.put_off(put_off);
+        if let Some(active) = self.active_subscriptions.get_mut(&number) {
+            active.put_off(put_off);
         }
         self.bury_all(number, found);
     }
@@ -121,21 +124,22 @@ impl Courier {
     fn bury_all(&mut self, number: u32, found: Vec<(Burial, Record)>) {
         let mut found = found.into_iter().peekable();
         while found.peek().is_some() {
-            let Some(desk) = self.desks.get_mut(&number) else { return };
+            let Some(active) = self.active_subscriptions.get_mut(&number) else { return };
             let (mut batch, mut settled, mut booked) =
                 (RecordBatch::default(), SettlementBatch::default(), Vec::new());
             while let Some((Burial { offset, booking, asker }, record)) =
                 found.next_if(|_| batch.len() < BURIED_BYTES)
             {
-                let (metadata, facts) = (metadata(&self.core, desk, &booking, &record), facts(desk, &record));
+                let (metadata, facts) =
+                    (metadata(&self.core, active, &booking, &record), facts(active, &record));
                 batch.push_with(&facts, record.body.key(), &metadata, &record.body.payload());
                 note(&mut settled, offset, &booking);
                 booked.push(Booked { subscription: number, offset, asker });
             }
-            desk.note_under_way(booked.len());
-            let topic =
-                dead_letters(&desk.settings, &desk.name).expect("settings were checked when they were set");
-            let target = place_for(desk, topic);
+            active.note_under_way(booked.len());
+            let topic = dead_letters(&active.settings, &active.name)
+                .expect("settings were checked when they were set");
+            let target = place_for(active, topic);
             let letters = Records { target, batch, terms: Terms::default() };
             let appends = if Broken::Dead.is_on() { Vec::new() } else { vec![letters] };
             self.send(vec![Change::Settled { number, batch: settled }], appends, booked, After::Nothing);
@@ -145,35 +149,45 @@ impl Courier {
 
 /// The topic of dead letters, whatever becomes of it until they are appended. One that is made for them loses nothing by age, and is marked
 /// as this subscription's if it has the name that nobody chose; one in memory takes only what was promised no more.
-fn place_for(desk: &Desk, name: TopicName) -> Target {
-    let is_default = *name.as_str() == *dead_letter_topic(desk.name.topic.as_str(), desk.name.name.as_str());
-    let dead_letters_of = is_default.then(|| desk.name.to_string());
+fn place_for(active: &ActiveSubscription, name: TopicName) -> Target {
+    let is_default =
+        *name.as_str() == *dead_letter_topic(active.name.topic.as_str(), active.name.name.as_str());
+    let dead_letters_of = is_default.then(|| active.name.to_string());
     let settings = TopicSettings { retention_age_ms: None, dead_letters_of, ..TopicSettings::default() };
-    if desk.topic.log.is_in_memory() { Target::Name(name, settings) } else { Target::Lasting(name, settings) }
+    if active.topic.log.is_in_memory() {
+        Target::Name(name, settings)
+    } else {
+        Target::Lasting(name, settings)
+    }
 }
 
 /// A message that is set aside says so in a way that no publisher can. What returns to its own topic stays what it was.
-fn facts(desk: &Desk, record: &Record) -> RecordFacts<'static> {
-    let is_dead_letter = !returns(desk) || record.body.facts().is_dead_letter;
+fn facts(active: &ActiveSubscription, record: &Record) -> RecordFacts<'static> {
+    let is_dead_letter = !returns(active) || record.body.facts().is_dead_letter;
     RecordFacts { is_dead_letter, ..RecordFacts::default() }
 }
 
 /// Whether the subscription looks after dead letters, and leaves them in their topic.
-fn returns(desk: &Desk) -> bool {
-    dead_letters(&desk.settings, &desk.name).is_ok_and(|dead| dead == desk.topic.name)
+fn returns(active: &ActiveSubscription) -> bool {
+    dead_letters(&active.settings, &active.name).is_ok_and(|dead| dead == active.topic.name)
 }
 
 /// The message's own metadata, and what happened to it.
-fn metadata(core: &Core, desk: &Desk, booking: &Booking, record: &Record) -> Vec<(String, String)> {
+fn metadata(
+    core: &Core,
+    active: &ActiveSubscription,
+    booking: &Booking,
+    record: &Record,
+) -> Vec<(String, String)> {
     let Booking::Buried(spent) = booking else { unreachable!("only burials are buried") };
     let Spent { attempts, first_ms, last_ms, reason } = &**spent;
-    if returns(desk) {
+    if returns(active) {
         // It is a dead letter already and stays one: whose, and since when, holds. Only the reason is new.
         let facts = record.body.metadata().filter(|(name, _)| *name != DEAD_REASON);
         let reason = std::iter::once((DEAD_REASON, &**reason));
         return facts.chain(reason).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     }
-    let id = MessageId::new(core.id_mask, desk.topic.log.number, record.offset, record.timestamp_ms);
+    let id = MessageId::new(core.id_mask, active.topic.log.number, record.offset, record.timestamp_ms);
     let own = record.body.metadata().filter(|(name, _)| !name.starts_with(DEAD_PREFIX));
     let mut metadata: Vec<_> = own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let facts = [
@@ -181,10 +195,10 @@ fn metadata(core: &Core, desk: &Desk, booking: &Booking, record: &Record) -> Vec
         (DEAD_ATTEMPTS, attempts.to_string()),
         (DEAD_FIRST_MS, first_ms.to_string()),
         (DEAD_LAST_MS, last_ms.to_string()),
-        (DEAD_TOPIC, desk.topic.name.to_string()),
+        (DEAD_TOPIC, active.topic.name.to_string()),
         (DEAD_OFFSET, record.offset.to_string()),
         (DEAD_ID, id.to_string()),
-        (DEAD_SUBSCRIPTION, desk.name.name.to_string()),
+        (DEAD_SUBSCRIPTION, active.name.name.to_string()),
     ];
     metadata.extend(facts.map(|(name, value)| (name.to_owned(), value)));
     metadata

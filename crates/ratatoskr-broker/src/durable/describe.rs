@@ -4,7 +4,7 @@ use crate::durable::states::SubscriptionStates;
 use ratatoskr_log::Moment;
 use ratatoskr_state::{SubscriptionRef, SubscriptionSettings};
 
-use super::desk::Desk;
+use super::active::ActiveSubscription;
 use super::event::Window;
 use ratatoskr_state::limits::UNSETTLED_MAX;
 
@@ -71,27 +71,27 @@ pub struct MemberDescription {
 
 /// Everything but `lag_ms`, which takes a look at the log. `None` when it is being deleted.
 pub(super) fn describe(
-    desk: &Desk,
+    active: &ActiveSubscription,
     books: &SubscriptionStates,
     now: Moment,
 ) -> Option<SubscriptionDescription> {
-    let next = desk.topic.log.next();
-    let (created_ms, floor, ahead, counts, saved) = books.with(desk.number, |book| {
-        let floor = book.acks.floor().max(desk.topic.log.extent().first).min(next.max(book.acks.origin));
+    let next = active.topic.log.next();
+    let (created_ms, floor, ahead, counts, saved) = books.with(active.number, |book| {
+        let floor = book.acks.floor().max(active.topic.log.extent().first).min(next.max(book.acks.origin));
         let saved: Vec<String> = book.saved.keys().cloned().collect();
         (book.created_ms, floor, book.acks.settled.count_from(floor), book.counts, saved)
     })?;
-    let census = desk.delivery.census();
-    let members = desk.seats.values().take(MEMBERS_LISTED_MAX).map(|(seat, window)| MemberDescription {
+    let census = active.delivery.census();
+    let members = active.seats.values().take(MEMBERS_LISTED_MAX).map(|(seat, window)| MemberDescription {
         name: seat.name.to_string(),
-        leased: desk.delivery.held_by(seat.id) as u32,
+        leased: active.delivery.held_by(seat.id) as u32,
         window: *window,
         joined_ms: seat.joined_ms,
     });
     Some(SubscriptionDescription {
-        name: desk.name.clone(),
-        number: desk.number,
-        settings: SubscriptionSettings::clone(&desk.settings),
+        name: active.name.clone(),
+        number: active.number,
+        settings: SubscriptionSettings::clone(&active.settings),
         created_ms,
         lag_messages: next.saturating_sub(floor).saturating_sub(ahead),
         lag_ms: 0,
@@ -104,10 +104,10 @@ pub(super) fn describe(
         dead: counts.dead,
         expired: counts.expired,
         passed: counts.passed,
-        redelivered: desk.delivery.redelivered(),
+        redelivered: active.delivery.redelivered(),
         members: members.collect(),
-        member_count: desk.seats.len() as u32,
-        why: and_expired(why(desk, next, now), counts.expired),
+        member_count: active.seats.len() as u32,
+        why: and_expired(why(active, next, now), counts.expired),
         saved,
     })
 }
@@ -123,37 +123,37 @@ fn and_expired(why: String, expired: u64) -> String {
 }
 
 /// Why no member is given what is ready.
-fn why_no_room(desk: &Desk, ready: usize) -> String {
-    let mut seats = desk.seats.values().map(|(seat, _)| seat);
-    if let Some(stalled) = seats.find(|seat| desk.delivery.is_stalled(seat.id)) {
+fn why_no_room(active: &ActiveSubscription, ready: usize) -> String {
+    let mut seats = active.seats.values().map(|(seat, _)| seat);
+    if let Some(stalled) = seats.find(|seat| active.delivery.is_stalled(seat.id)) {
         return format!(
             "stalled: member {:?} has settled nothing for the whole of a lease, so it is tried with one message in a lease's time; it goes \
              on once it settles one, or joins again",
             stalled.name
         );
     }
-    if desk.delivery.suspects() > 0 {
+    if active.delivery.suspects() > 0 {
         return format!(
             "suspects: {} messages came back unsettled from members that vanished, let leases end or left; each is delivered alone, \
              once a member holds nothing else",
-            desk.delivery.suspects()
+            active.delivery.suspects()
         );
     }
     format!("no_credit: {ready} messages are ready, and every member holds as many as its window allows")
 }
 
 /// Why nothing is being delivered at this moment; the first reason that holds.
-fn why(desk: &Desk, next: u64, now: Moment) -> String {
-    let census = desk.delivery.census();
-    let at_end = desk.delivery.cursor() >= next;
-    let settings = &desk.settings;
+fn why(active: &ActiveSubscription, next: u64, now: Moment) -> String {
+    let census = active.delivery.census();
+    let at_end = active.delivery.cursor() >= next;
+    let settings = &active.settings;
     if settings.paused {
         return "paused: the subscription is paused; resume it".to_owned();
     }
-    if desk.seats.is_empty() {
+    if active.seats.is_empty() {
         return "no_members: nobody consumes from it".to_owned();
     }
-    if desk.delivery.is_under_review() {
+    if active.delivery.is_under_review() {
         return "filter_review: the filter was changed, and what was read before is matched against it; delivery goes on after that"
             .to_owned();
     }
@@ -163,12 +163,12 @@ fn why(desk: &Desk, next: u64, now: Moment) -> String {
             census.leased
         );
     }
-    let is_held_back = desk.delivery.suspects() > 0
-        || desk.seats.values().any(|(seat, _)| desk.delivery.is_stalled(seat.id));
-    if census.ready > 0 && (is_held_back || !desk.delivery.has_room()) {
-        return why_no_room(desk, census.ready);
+    let is_held_back = active.delivery.suspects() > 0
+        || active.seats.values().any(|(seat, _)| active.delivery.is_stalled(seat.id));
+    if census.ready > 0 && (is_held_back || !active.delivery.has_room()) {
+        return why_no_room(active, census.ready);
     }
-    if desk.delivery.is_full() {
+    if active.delivery.is_full() {
         let unsettled = census.leased + census.waiting + census.parked;
         return format!(
             "unsettled_max: {unsettled} messages are leased, waiting or parked, as many as memory and the limit of {UNSETTLED_MAX} allow; \
@@ -178,7 +178,7 @@ fn why(desk: &Desk, next: u64, now: Moment) -> String {
     if !at_end || census.ready > 0 {
         return String::new();
     }
-    let (retry_ms, obstacle) = desk.delivery.obstacles();
+    let (retry_ms, obstacle) = active.delivery.obstacles();
     if let Some(offset) = obstacle.filter(|_| census.parked > 0) {
         return format!(
             "key_parked: {} messages of {} keys wait behind earlier ones of their key, the first behind the message at offset {offset}",
@@ -199,7 +199,7 @@ fn why(desk: &Desk, next: u64, now: Moment) -> String {
             census.leased
         );
     }
-    if desk.filter_matches_nothing() {
+    if active.filter_matches_nothing() {
         return "filter_matches_nothing: the filter has passed over every message since the broker started or the subscription moved".to_owned();
     }
     "caught_up: every message is settled".to_owned()

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use ratatoskr_log::Record;
 
+use super::active::{Facts, passes};
 use super::burial::{
     DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
     DEAD_TOPIC,
 };
-use super::desk::{Facts, passes};
 use super::ownership::keeping;
 use super::request::SubscriptionError;
 use super::resolving::AT_ONCE;

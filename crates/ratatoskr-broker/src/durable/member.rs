@@ -1,11 +1,11 @@
-//! [`Member`]: one consumer of a durable subscription, and the seat through which the courier reaches it.
+//! [`Member`]: one consumer of a durable subscription, and the seat through which the dispatcher reaches it.
 //!
 //! ```text
-//!   courier ──parcels──▶ seat (outbox) ──wake──▶ Member::next_batch ──▶ the consumer
+//!   dispatcher ──parcels──▶ seat (outbox) ──wake──▶ Member::next_batch ──▶ the consumer
 //! ```
 //!
 //! A parcel that is delivered again carries no message: the member reads it from the log itself, so that old messages
-//! cost the courier nothing; those that are not in memory any more are read together, by a thread that may wait for the disk. A message that
+//! cost the dispatcher nothing; those that are not in memory any more are read together, by a thread that may wait for the disk. A message that
 //! cannot be read now goes back unharmed; only what is in the log no more is lost. A batch is bounded by what its messages really
 //! weigh, which is known once they are read; what does not fit waits for the next one.
 
@@ -102,17 +102,17 @@ impl WindowSetter {
     /// Changes what the member may hold.
     pub fn set(&self, window: Window) {
         let (subscription, member) = (self.subscription, self.member);
-        let _ = self.core.courier.push(Request::Widen { subscription, member, window });
+        let _ = self.core.dispatcher.push(Request::Widen { subscription, member, window });
     }
 
     /// Says that the member is alive. Settlements say so by themselves; this is for those that are refused before they reach it.
     pub fn keep_alive(&self) {
         let (subscription, member) = (self.subscription, self.member);
-        let _ = self.core.courier.push(Request::Heard { subscription, member });
+        let _ = self.core.dispatcher.push(Request::Heard { subscription, member });
     }
 }
 
-/// How the courier reaches a member.
+/// How the dispatcher reaches a member.
 pub(crate) struct Seat {
     pub(crate) id: MemberId,
     pub(crate) name: Arc<str>,
@@ -395,12 +395,12 @@ impl Member {
         Delivered { message, token, attempt, lease_until_ms }
     }
 
-    /// Tells the courier that a message is in the log no more, or will never be readable.
+    /// Tells the dispatcher that a message is in the log no more, or will never be readable.
     fn give_up(&self, token: Token, gone: &Found) {
         if let Err(error @ ReadError::Damaged { .. }) = gone {
             tracing::error!(topic = %self.topic.name, offset = token.offset, %error, "a message cannot be delivered any more");
         }
-        let _ = self.core.courier.push(Request::Lost { token });
+        let _ = self.core.dispatcher.push(Request::Lost { token });
     }
 
     /// Gives back, after a pause and while they are still leased, messages that cannot be read now.
@@ -417,7 +417,7 @@ impl Member {
         let task = tokio::spawn(async move {
             tokio::time::sleep(pause).await;
             let (reply, _) = tokio::sync::oneshot::channel();
-            let _ = core.courier.push(Request::Settle { settlements, reply });
+            let _ = core.dispatcher.push(Request::Settle { settlements, reply });
         });
         self.put_off.retain(|(task, _)| !task.is_finished());
         self.put_off.push((task, tokens));

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   Registration::new ──ask──▶ Join ─┐
-//!                                    ├─▶ courier, in this order
+//!                                    ├─▶ dispatcher, in this order
 //!   drop, at whatever point ─▶ Leave ┘
 //! ```
 //!
-//! Invariant: whoever asks the courier to add a member owns the value whose drop takes it away again. A caller that gives up while it is
+//! Invariant: whoever asks the dispatcher to add a member owns the value whose drop takes it away again. A caller that gives up while it is
 //! being let in leaves nobody behind that messages could be leased to.
 
 use ratatoskr_state::SubscriptionSettings;
@@ -43,7 +43,7 @@ impl Registration {
         let Registration { core, subscription, seat, .. } = self;
         let (reply, answer) = oneshot::channel();
         let request = Request::Join { subscription: *subscription, seat: seat.clone(), window, reply };
-        core.courier.push(request).map_err(|_| core.closed())?;
+        core.dispatcher.push(request).map_err(|_| core.closed())?;
         answer.await.map_err(|_| core.closed())
     }
 }
@@ -53,6 +53,6 @@ impl Drop for Registration {
         let (subscription, member, leaving) = (self.subscription, self.seat.id, self.leaving);
         let unseen = std::mem::take(&mut self.unseen);
         // A closed inbox means the broker stops: nobody holds anything any more.
-        let _ = self.core.courier.push(Request::Leave { subscription, member, leaving, unseen });
+        let _ = self.core.dispatcher.push(Request::Leave { subscription, member, leaving, unseen });
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked of the courier. Each request carries the way back for its answer.
+//! What is asked of the dispatcher. Each request carries the way back for its answer.
 
 use ratatoskr_state::{Change, Due, SubscriptionName, SubscriptionRef, SubscriptionSettings, quoted};
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor};
 use uuid::Uuid;
 
+use super::active::{Burial, Review};
 use super::describe::SubscriptionDescription;
-use super::desk::{Burial, Review};
 use super::event::{Leaving, MemberId, Outcome, OutcomeError, Window};
 use super::member::Seat;
 use super::resolving::Resolving;

@@ -1,7 +1,7 @@
 //! What is done about dead letters: redriven, dropped, or counted, a step at a time.
 //!
 //! ```text
-//!   letters that were read ──step──▶ courier ──▶ sequencer: who of us is still there? which letters are still open?
+//!   letters that were read ──step──▶ dispatcher ──▶ sequencer: who of us is still there? which letters are still open?
 //!                                                   └── one block: settled in the dead letters' topic, appended to their own
 //! ```
 //!
@@ -17,7 +17,7 @@ use ratatoskr_log::{Record, RecordBatch, RecordFacts};
 use tokio::sync::oneshot;
 
 use super::burial::DEAD_PREFIX;
-use super::courier::Courier;
+use super::dispatcher::Dispatcher;
 use super::letters::{Caretaker, DeadLetterQuery};
 use super::request::{Request, SettleError, SubscriptionError};
 use super::scan::Page;
@@ -93,7 +93,7 @@ impl Resolving {
     }
 }
 
-impl Courier {
+impl Dispatcher {
     /// Sends a step on its way. The sequencer answers it; what the caretaker hands out starts anew when it is through.
     pub(super) fn resolve(&mut self, resolving: Resolving) {
         let (reply, _) = oneshot::channel();
@@ -162,7 +162,7 @@ impl Broker {
             redrive,
             reply,
         };
-        core.courier.push(Request::Resolve(resolving)).map_err(|_| core.closed())?;
+        core.dispatcher.push(Request::Resolve(resolving)).map_err(|_| core.closed())?;
         answer.await.map_err(|_| core.closed())?.map_err(|refusal| match refusal {
             NotResolved::Gone(number) if number == place.owner_number => {
                 SubscriptionError::NotFound(place.owner.clone()).into()

@@ -1,4 +1,4 @@
-//! Durable subscriptions as the broker's users see them: calls that ask the courier.
+//! Durable subscriptions as the broker's users see them: calls that ask the dispatcher.
 
 use ratatoskr_state::{
     Change, DEAD_LETTERS_SUBSCRIPTION, SavedState, SubscriptionRef, SubscriptionSettings, TopicName,
@@ -80,7 +80,7 @@ impl Broker {
         let topic = self.topic_of(name)?;
         let origin = place(&topic, start).map_err(SubscriptionError::Start)?;
         let name_of = name.name.clone();
-        self.ask_courier(name, |reply| Request::Create {
+        self.ask_dispatcher(name, |reply| Request::Create {
             topic,
             name: name_of,
             origin,
@@ -99,7 +99,7 @@ impl Broker {
     ) -> Result<SubscriptionDescription, SubscriptionError> {
         let subscription = self.find_subscription(name)?;
         let change = Box::new(change);
-        self.ask_courier(name, |reply| Request::Change { subscription, change, reply }).await?;
+        self.ask_dispatcher(name, |reply| Request::Change { subscription, change, reply }).await?;
         self.describe_subscription(name).await
     }
 
@@ -112,7 +112,7 @@ impl Broker {
     /// Deletes a subscription with all it remembers; its members end. Returns once this is on disk.
     pub async fn delete_subscription(&self, name: &SubscriptionRef) -> Result<(), SubscriptionError> {
         let subscription = self.find_subscription(name)?;
-        self.ask_courier(name, |reply| Request::Delete { subscription, reply }).await
+        self.ask_dispatcher(name, |reply| Request::Delete { subscription, reply }).await
     }
 
     /// All durable subscriptions, or those of one topic, sorted.
@@ -147,7 +147,7 @@ impl Broker {
         let (core, topic) = (self.core(), self.topic_of(name)?);
         let subscription = self.find_subscription(name)?;
         let (reply, answer) = oneshot::channel();
-        core.courier.push(Request::Describe { subscription, reply }).map_err(|_| core.closed())?;
+        core.dispatcher.push(Request::Describe { subscription, reply }).map_err(|_| core.closed())?;
         let described = answer.await.map_err(|_| core.closed())?;
         let mut described = described.ok_or_else(|| SubscriptionError::NotFound(name.clone()))?;
         let oldest = described.oldest_unsettled_offset;
@@ -165,7 +165,7 @@ impl Broker {
     ) -> Result<Vec<SubscriptionDescription>, SubscriptionError> {
         let core = self.core();
         let (reply, answer) = oneshot::channel();
-        core.courier.push(Request::Survey { subscriptions_max, reply }).map_err(|_| core.closed())?;
+        core.dispatcher.push(Request::Survey { subscriptions_max, reply }).map_err(|_| core.closed())?;
         Ok(answer.await.map_err(|_| core.closed())?)
     }
 
@@ -184,7 +184,7 @@ impl Broker {
             Seek::Saved(saved) => Move::Saved(saved),
             Seek::Skip(count) => Move::Skip(count),
         };
-        self.ask_courier(name, |reply| Request::Move { subscription, to, reply }).await?;
+        self.ask_dispatcher(name, |reply| Request::Move { subscription, to, reply }).await?;
         self.describe_subscription(name).await
     }
 
@@ -213,7 +213,7 @@ impl Broker {
             return Err(SubscriptionError::SavedStatesFull { name: name.clone(), bytes, bytes_max });
         }
         let change = Change::Saved { number, saved: saved.to_owned() };
-        self.ask_courier(name, |reply| Request::Note { change, reply }).await
+        self.ask_dispatcher(name, |reply| Request::Note { change, reply }).await
     }
 
     /// Forgets a saved state.
@@ -223,7 +223,7 @@ impl Broker {
             return Err(SubscriptionError::NotSaved { name: name.clone(), saved: saved.to_owned() });
         }
         let change = Change::Forgotten { number, saved: saved.to_owned() };
-        self.ask_courier(name, |reply| Request::Note { change, reply }).await
+        self.ask_dispatcher(name, |reply| Request::Note { change, reply }).await
     }
 
     /// Joins a subscription as one of its members. [`Member::has_created`] tells whether that has created it.
@@ -283,7 +283,7 @@ impl Broker {
         };
         let (reply, answer) = oneshot::channel();
         let request = Request::End { topic: topic.log.number, reference, reply };
-        core.courier.push(request).map_err(|_| core.closed())?;
+        core.dispatcher.push(request).map_err(|_| core.closed())?;
         answer.await.map_err(|_| core.closed())
     }
 
@@ -309,10 +309,12 @@ impl Broker {
         let core = self.core();
         // As with publishing, what waits for the journal is bounded.
         let bytes = messages.iter().map(|(_, message)| message.size_bytes()).sum();
-        let _room = core.courier.room(bytes).await.map_err(|_| core.closed())?;
+        let _room = core.dispatcher.room(bytes).await.map_err(|_| core.closed())?;
         let (places, appends) = self.gather(&messages).await?;
         let (reply, answer) = oneshot::channel();
-        core.courier.push(Request::SettleAndPublish { acks, appends, reply }).map_err(|_| core.closed())?;
+        core.dispatcher
+            .push(Request::SettleAndPublish { acks, appends, reply })
+            .map_err(|_| core.closed())?;
         let appended = answer.await.map_err(|_| core.closed())??;
         Ok(places.into_iter().map(|(at, index)| self.receipt(&appended[at], index)).collect())
     }
@@ -331,7 +333,7 @@ impl Broker {
         let core = self.core();
         let (topic, offset) = id.place(core.id_mask);
         let (reply, answer) = oneshot::channel();
-        core.courier.push(Request::Locate { topic, offset, reply }).map_err(|_| core.closed())?;
+        core.dispatcher.push(Request::Locate { topic, offset, reply }).map_err(|_| core.closed())?;
         let tokens = answer.await.map_err(|_| core.closed())?;
         if tokens.len() > 1 {
             return Err(SettleError::Ambiguous);
@@ -358,14 +360,14 @@ impl Broker {
             .ok_or_else(|| SubscriptionError::NotFound(name.clone()))
     }
 
-    async fn ask_courier(
+    async fn ask_dispatcher(
         &self,
         name: &SubscriptionRef,
         request: impl FnOnce(DoneReply) -> Request,
     ) -> Result<(), SubscriptionError> {
         let core = self.core();
         let (reply, answer) = oneshot::channel();
-        core.courier.push(request(reply)).map_err(|_| core.closed())?;
+        core.dispatcher.push(request(reply)).map_err(|_| core.closed())?;
         match answer.await.map_err(|_| core.closed())?? {
             Changed::Made => Ok(()),
             Changed::Gone => Err(SubscriptionError::NotFound(name.clone())),
@@ -388,7 +390,7 @@ pub(super) fn settle(
     }
     let count = settlements.len();
     let (reply, answer) = oneshot::channel();
-    core.courier.push(Request::Settle { settlements, reply }).map_err(|_| core.closed())?;
+    core.dispatcher.push(Request::Settle { settlements, reply }).map_err(|_| core.closed())?;
     let core = core.clone();
     Ok(async move { answer.await.unwrap_or_else(|_| vec![Fate::Unavailable(core.closed()); count]) })
 }

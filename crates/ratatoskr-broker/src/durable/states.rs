@@ -12,7 +12,7 @@ const LOOK_STEP: usize = 256;
 /// See the file's head. Nothing here changes a subscription: that is done by batches of the journal alone.
 pub(crate) struct SubscriptionStates {
     state: Arc<RwLock<State>>,
-    /// Numbers of those that are in the journal and that the courier is not at work on yet: nobody finds them.
+    /// Numbers of those that are in the journal and that the dispatcher is not at work on yet: nobody finds them.
     opening: Mutex<HashSet<u32>>,
 }
 
@@ -26,7 +26,7 @@ impl SubscriptionStates {
         self.opening.lock().insert(number);
     }
 
-    /// The courier is at work on it, or it was not created after all.
+    /// The dispatcher is at work on it, or it was not created after all.
     pub(crate) fn open(&self, number: u32) {
         self.opening.lock().remove(&number);
     }

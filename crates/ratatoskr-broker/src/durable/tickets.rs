@@ -1,11 +1,11 @@
-//! What the courier waits for: steps on their way through the journal, and the members to be told their fates.
+//! What the dispatcher waits for: steps on their way through the journal, and the members to be told their fates.
 //!
 //! ```text
 //!   settle call ──▶ answer: a fate each, open until all are known
-//!                      ▲ asker (answer, index) goes along with the booking: desk ▸ ticket ▸ journal ▸ told
+//!                      ▲ asker (answer, index) goes along with the booking: active subscription ▸ ticket ▸ journal ▸ told
 //! ```
 //!
-//! Invariant: whoever holds an asker tells it, once; a desk that starts anew tells those of whatever it loses.
+//! Invariant: whoever holds an asker tells it, once; an active subscription that starts anew tells those of whatever it loses.
 
 use ratatoskr_state::{Due, SubscriptionName};
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! The life of one message: what the log knows, what the books know, and what the courier remembers.
+//! The life of one message: what the log knows, what the books know, and what the dispatcher remembers.
 
 use crate::durable::states::SubscriptionStates;
 use ratatoskr_state::{Due, SubscriptionName, TopicName};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ratatoskr_log::{Moment, Record};
 use tokio::sync::oneshot;
 
-use super::desk::Desk;
+use super::active::ActiveSubscription;
 use super::event::Booking;
 use super::request::Request;
 use crate::broker::Broker;
@@ -123,8 +123,8 @@ impl Memory {
 }
 
 impl Passage {
-    pub(super) fn step(&self, desk: &Desk) -> TraceStep {
-        let subscription = Some(desk.name.name.clone());
+    pub(super) fn step(&self, active: &ActiveSubscription) -> TraceStep {
+        let subscription = Some(active.name.name.clone());
         TraceStep { time_ms: self.time_ms, subscription, what: sentence(&self.what) }
     }
 }
@@ -148,22 +148,27 @@ fn sentence(what: &What) -> String {
 }
 
 /// Where a message stands with a subscription now.
-pub(super) fn standing(desk: &Desk, books: &SubscriptionStates, traced: &Traced, now: Moment) -> TraceStep {
+pub(super) fn standing(
+    active: &ActiveSubscription,
+    books: &SubscriptionStates,
+    traced: &Traced,
+    now: Moment,
+) -> TraceStep {
     TraceStep {
         time_ms: 0,
-        subscription: Some(desk.name.name.clone()),
-        what: place(desk, books, traced, now),
+        subscription: Some(active.name.name.clone()),
+        what: place(active, books, traced, now),
     }
 }
 
-fn place(desk: &Desk, books: &SubscriptionStates, traced: &Traced, now: Moment) -> String {
-    let (offset, lane) = (traced.offset, desk.lane_of(&traced.key));
-    if let Some((place, until_ms, attempts)) = desk.delivery.place_of((offset, lane), now) {
+fn place(active: &ActiveSubscription, books: &SubscriptionStates, traced: &Traced, now: Moment) -> String {
+    let (offset, lane) = (traced.offset, active.lane_of(&traced.key));
+    if let Some((place, until_ms, attempts)) = active.delivery.place_of((offset, lane), now) {
         let until = if until_ms == 0 { String::new() } else { format!(", until {until_ms} ms") };
         return format!("now {place}{until}; delivered {attempts} times");
     }
     let (before, settled) = books
-        .with(desk.number, |book| (offset < book.acks.origin, book.acks.settled.contains(offset)))
+        .with(active.number, |book| (offset < book.acks.origin, book.acks.settled.contains(offset)))
         .unwrap_or((false, false));
     let standing = if before {
         "lies before the place the subscription began at"
@@ -205,7 +210,7 @@ impl Broker {
         };
         let name = topic.name.clone();
         let (reply, answer) = oneshot::channel();
-        core.courier.push(Request::Trace { traced, reply }).map_err(|_| core.closed())?;
+        core.dispatcher.push(Request::Trace { traced, reply }).map_err(|_| core.closed())?;
         let mut steps = vec![published];
         steps.extend(answer.await.map_err(|_| core.closed())?);
         Ok(Some(Trace { topic: name, offset, steps }))

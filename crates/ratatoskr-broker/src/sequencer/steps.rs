@@ -1,8 +1,8 @@
 //! Steps of durable subscriptions: what is written about them, and appended with it, in one block.
 //!
 //! ```text
-//!   courier ──step──▶ appends looked at ──▶ events and appends staged ──block──▶ books follow ──▶ courier: committed
-//!                            └── refused ──▶ courier: refused           └── an owner panics: the block is given up
+//!   dispatcher ──step──▶ appends looked at ──▶ events and appends staged ──block──▶ books follow ──▶ dispatcher: committed
+//!                            └── refused ──▶ dispatcher: refused           └── an owner panics: the block is given up
 //! ```
 //!
 //! Many steps share a block. All that can be refused is found out before anything is staged; a panic of an owner amid a step is the one
@@ -39,11 +39,11 @@ impl Step {
         Step { changes, appended: Vec::new(), topics: Vec::new(), ticket, resolved: None }
     }
 
-    /// Appends are answered: the courier is told.
+    /// Appends are answered: the dispatcher is told.
     pub(super) fn succeed(self, core: &Core) {
         let appended =
             self.appended.into_iter().filter_map(|mut appended| appended.try_recv().ok()?.ok()).collect();
-        let _ = core.courier.push(Request::Committed { ticket: self.ticket, appended });
+        let _ = core.dispatcher.push(Request::Committed { ticket: self.ticket, appended });
         if let Some((count, reply)) = self.resolved {
             let _ = reply.send(Ok(count));
         }
@@ -55,7 +55,7 @@ impl Step {
 
     /// What it is about has been deleted.
     fn withdraw(self, core: &Core) {
-        let _ = core.courier.push(Request::TargetGone { ticket: self.ticket });
+        let _ = core.dispatcher.push(Request::TargetGone { ticket: self.ticket });
     }
 
     pub(super) fn fail(self, core: &Core, reason: AppendError) {
@@ -65,7 +65,7 @@ impl Step {
             }
         }
         let refused = Refused { reason: reason.clone(), changes: self.changes };
-        let _ = core.courier.push(Request::Refused { ticket: self.ticket, refused });
+        let _ = core.dispatcher.push(Request::Refused { ticket: self.ticket, refused });
         if let Some((_, reply)) = self.resolved {
             let _ = reply.send(Err(NotResolved::Refused(reason)));
         }

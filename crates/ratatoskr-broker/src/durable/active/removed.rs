@@ -13,12 +13,12 @@
 
 use ratatoskr_log::Moment;
 
-use super::Desk;
+use super::ActiveSubscription;
 use crate::durable::event::Event;
 use crate::durable::token::Token;
 
-impl Desk {
-    /// The topic may begin later than before, or later than the book says: to be looked at in this desk's next turn.
+impl ActiveSubscription {
+    /// The topic may begin later than before, or later than the book says: to be looked at in this active subscription's next turn.
     pub(crate) fn must_look_for_removed(&mut self) {
         self.looks_for_removed = true;
     }

@@ -1,4 +1,4 @@
-//! What the courier does when it is asked: each request in a function of its own, or handed to the desk it concerns.
+//! What the dispatcher does when it is asked: each request in a function of its own, or handed to the active subscription it concerns.
 
 use ratatoskr_state::{Change, Created, SubscriptionName, SubscriptionRef, SubscriptionSettings};
 use std::collections::{BTreeMap, HashSet};
@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use ratatoskr_log::Moment;
 
-use super::{Courier, Desk};
+use super::{ActiveSubscription, Dispatcher};
 use crate::command::{Appended, Records, Reply};
+use crate::durable::active::Settling;
 use crate::durable::describe::describe;
-use crate::durable::desk::Settling;
 use crate::durable::event::{Event, Leaving, Outcome};
 use crate::durable::member::MemberEnd;
 use crate::durable::request::{
@@ -24,33 +24,33 @@ use crate::durable::trace::{TraceStep, Traced, standing};
 use crate::topic::Topic;
 use ratatoskr_state::limits::TRACED_SUBSCRIPTIONS_MAX;
 
-impl Courier {
+impl Dispatcher {
     pub(super) fn handle(&mut self, request: Request, now: Moment) {
         match request {
             Request::Join { subscription, seat, window, reply } => {
                 let place = (seat.reference, (subscription, seat.id));
-                let settings = self.guarded(subscription, now, |desk| {
-                    desk.join(seat, window, now);
-                    desk.settings.clone()
+                let settings = self.guarded(subscription, now, |active| {
+                    active.join(seat, window, now);
+                    active.settings.clone()
                 });
                 self.references.extend(settings.is_some().then_some(place));
                 let _ = reply.send(settings);
             }
             Request::Widen { subscription, member, window } => {
-                self.guarded(subscription, now, |desk| desk.widen(member, window, now));
+                self.guarded(subscription, now, |active| active.widen(member, window, now));
             }
             Request::Heard { subscription, member } => {
-                self.guarded(subscription, now, |desk| desk.hear(member, now));
+                self.guarded(subscription, now, |active| active.hear(member, now));
             }
             Request::Leave { subscription, member, leaving, unseen } => {
                 // The broker's own end is no fault of a member's: nothing it holds has used up an attempt.
                 let leaving = if self.stopping_since.is_some() { Leaving::Detached } else { leaving };
                 if let Some((seat, _)) =
-                    self.desks.get(&subscription).and_then(|desk| desk.seats.get(&member))
+                    self.active_subscriptions.get(&subscription).and_then(|active| active.seats.get(&member))
                 {
                     self.references.remove(&seat.reference);
                 }
-                self.guarded(subscription, now, |desk| desk.leave(member, leaving, unseen, now));
+                self.guarded(subscription, now, |active| active.leave(member, leaving, unseen, now));
             }
             Request::Settle { settlements, reply } => self.settle(settlements, reply, now),
             Request::SettleAndPublish { acks, appends, reply } => {
@@ -58,21 +58,21 @@ impl Courier {
             }
             Request::Lost { token } => {
                 let (offset, lease) = (token.offset, token.lease);
-                self.guarded(token.subscription, now, |desk| {
-                    desk.apply(Event::Lost { offset, lease }, now);
+                self.guarded(token.subscription, now, |active| {
+                    active.apply(Event::Lost { offset, lease }, now);
                 });
             }
             Request::TopicGrew { topic } => self.touch_topic(topic),
             Request::Read { subscription, generation, read } => {
-                self.guarded(subscription, now, |desk| {
-                    if desk.generation == generation {
-                        desk.take_cold(read.0, read.1, now);
+                self.guarded(subscription, now, |active| {
+                    if active.generation == generation {
+                        active.take_cold(read.0, read.1, now);
                     }
                 });
             }
             Request::Reviewed { generation, review } => {
-                let next = self.guarded(review.subscription, now, |desk| {
-                    if desk.generation == generation { desk.review_stepped(review, now) } else { None }
+                let next = self.guarded(review.subscription, now, |active| {
+                    if active.generation == generation { active.review_stepped(review, now) } else { None }
                 });
                 if let Some(review) = next.flatten() {
                     self.review(review);
@@ -120,23 +120,26 @@ impl Courier {
             }
             Request::End { topic, reference, reply } => {
                 let place = self.references.get(&reference);
-                let desk = place.and_then(|&(number, member)| Some((self.desks.get(&number)?, member)));
-                let desk = desk.filter(|(desk, _)| desk.topic.log.number == topic);
-                let seat = desk.and_then(|(desk, member)| desk.seats.get(&member));
+                let active = place
+                    .and_then(|&(number, member)| Some((self.active_subscriptions.get(&number)?, member)));
+                let active = active.filter(|(active, _)| active.topic.log.number == topic);
+                let seat = active.and_then(|(active, member)| active.seats.get(&member));
                 if let Some((seat, _)) = seat {
                     seat.end(MemberEnd::Unsubscribed);
                 }
                 let _ = reply.send(seat.is_some());
             }
             Request::Describe { subscription, reply } => {
-                let desk = self.desks.get(&subscription);
-                let _ = reply.send(desk.and_then(|desk| describe(desk, &self.core.subscriptions, now)));
+                let active = self.active_subscriptions.get(&subscription);
+                let _ = reply.send(active.and_then(|active| describe(active, &self.core.subscriptions, now)));
             }
             Request::Survey { subscriptions_max, reply } => {
-                let mut desks: Vec<&Desk> = self.desks.values().map(|desk| &**desk).collect();
-                desks.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-                let described =
-                    desks.into_iter().filter_map(|desk| describe(desk, &self.core.subscriptions, now));
+                let mut active_subscriptions: Vec<&ActiveSubscription> =
+                    self.active_subscriptions.values().map(|active| &**active).collect();
+                active_subscriptions.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+                let described = active_subscriptions
+                    .into_iter()
+                    .filter_map(|active| describe(active, &self.core.subscriptions, now));
                 let _ = reply.send(described.take(subscriptions_max).collect());
             }
             Request::Locate { topic, offset, reply } => {
@@ -153,7 +156,7 @@ impl Courier {
             }
             Request::Stop => {
                 self.stopping_since = Some(Instant::now());
-                self.desks.values().for_each(|desk| desk.end(MemberEnd::ShuttingDown));
+                self.active_subscriptions.values().for_each(|active| active.end(MemberEnd::ShuttingDown));
                 self.send_round(true);
             }
             _ => unreachable!("handled before"),
@@ -166,13 +169,13 @@ impl Courier {
         number: u32,
         reply: DoneReply,
         after: fn(u32, DoneReply) -> After,
-        change: impl FnOnce(&mut Desk) -> Result<Change, SubscriptionError>,
+        change: impl FnOnce(&mut ActiveSubscription) -> Result<Change, SubscriptionError>,
     ) {
-        let Some(desk) = self.desks.get_mut(&number) else {
+        let Some(active) = self.active_subscriptions.get_mut(&number) else {
             let _ = reply.send(Ok(Changed::Gone));
             return;
         };
-        match change(desk) {
+        match change(active) {
             Ok(change) => self.send(vec![change], Vec::new(), Vec::new(), after(number, reply)),
             Err(error) => {
                 let _ = reply.send(Err(error));
@@ -209,7 +212,7 @@ impl Courier {
     /// Why there cannot be one more on a topic. One topic never uses up what all share.
     fn crowded(&self, topic: &Topic) -> Option<SubscriptionError> {
         let subscriptions_max = self.core.shares.subscriptions;
-        if self.desks.len() + self.creating.len() >= subscriptions_max {
+        if self.active_subscriptions.len() + self.creating.len() >= subscriptions_max {
             return Some(SubscriptionError::TooManySubscriptions { subscriptions_max });
         }
         let subscriptions_max = subscriptions_max / 4;
@@ -222,15 +225,16 @@ impl Courier {
 
     fn change_settings(&mut self, number: u32, change: SubscriptionChange, reply: DoneReply) {
         // Messages that were read without their keys have no order: read anew, they have.
-        let begins_order =
-            |desk: &Desk, settings: &SubscriptionSettings| settings.ordered && !desk.intended.ordered;
+        let begins_order = |active: &ActiveSubscription, settings: &SubscriptionSettings| {
+            settings.ordered && !active.intended.ordered
+        };
         let mut starts_anew = false;
         self.send_round(true);
-        let changed = self.desks.get_mut(&number).map(|desk| {
-            let settings = Arc::new(validate(change(&desk.intended), &desk.name)?);
-            starts_anew = begins_order(desk, &settings);
-            desk.note_move(isize::from(starts_anew));
-            desk.intended = settings.clone();
+        let changed = self.active_subscriptions.get_mut(&number).map(|active| {
+            let settings = Arc::new(validate(change(&active.intended), &active.name)?);
+            starts_anew = begins_order(active, &settings);
+            active.note_move(isize::from(starts_anew));
+            active.intended = settings.clone();
             Ok(Change::Changed { number, settings })
         });
         let Some(changed) = changed else {
@@ -245,18 +249,18 @@ impl Courier {
         let books = self.core.subscriptions.clone();
         // What is booked and not yet sent comes before the move.
         self.send_round(true);
-        self.change(number, reply, After::Restart, |desk| {
+        self.change(number, reply, After::Restart, |active| {
             let change = match to {
                 Move::To(origin) => Change::Moved { number, origin },
                 Move::Saved(saved) => {
                     if books.with(number, |book| book.saved.contains_key(&saved)) != Some(true) {
-                        return Err(SubscriptionError::NotSaved { name: desk.name.clone(), saved });
+                        return Err(SubscriptionError::NotSaved { name: active.name.clone(), saved });
                     }
                     Change::Restored { number, saved }
                 }
-                Move::Skip(count) => Change::Skipped { number, count, next: desk.topic.log.next() },
+                Move::Skip(count) => Change::Skipped { number, count, next: active.topic.log.next() },
             };
-            desk.note_move(1);
+            active.note_move(1);
             Ok(change)
         });
     }
@@ -281,13 +285,14 @@ impl Courier {
         asker: Option<Asker>,
         now: Moment,
     ) -> Option<Settling> {
-        let desk = self.desks.get_mut(&token.subscription)?;
-        desk.used_ms = now.steady_ms;
+        let active = self.active_subscriptions.get_mut(&token.subscription)?;
+        active.used_ms = now.steady_ms;
         if token.start != self.start {
             // Of an earlier start: its leases are all over.
             return Some(Settling::Stale);
         }
-        let settled = self.guarded(token.subscription, now, |desk| desk.settle(token, outcome, asker, now));
+        let settled =
+            self.guarded(token.subscription, now, |active| active.settle(token, outcome, asker, now));
         Some(settled.unwrap_or(Settling::Stale))
     }
 
@@ -299,9 +304,10 @@ impl Courier {
         now: Moment,
     ) {
         let is_leased = |token: &Token| {
-            let desk = self.desks.get(&token.subscription).filter(|_| token.start == self.start);
-            desk.is_some_and(|desk| {
-                desk.is_at_work() && desk.delivery.lease_of(token.offset, now) == Some(token.lease)
+            let active =
+                self.active_subscriptions.get(&token.subscription).filter(|_| token.start == self.start);
+            active.is_some_and(|active| {
+                active.is_at_work() && active.delivery.lease_of(token.offset, now) == Some(token.lease)
             })
         };
         // The second time it is named a token is stale.
@@ -317,8 +323,8 @@ impl Courier {
         self.send_round(false);
         for (index, token) in acks.iter().enumerate() {
             if self.settle_one(*token, Outcome::Ack, None, now) != Some(Settling::Booked) {
-                // Its desk has failed. The others must not be acked alone: they start anew.
-                acks[..index].iter().for_each(|token| self.break_desk(token.subscription, now));
+                // Its active subscription has failed. The others must not be acked alone: they start anew.
+                acks[..index].iter().for_each(|token| self.break_active(token.subscription, now));
                 let _ = reply.send(Err(SettleError::Stale { stale: vec![index] }));
                 return;
             }
@@ -329,20 +335,20 @@ impl Courier {
 
     /// The leases a message is out on, two at most: more tell nothing more.
     fn locate(&self, topic: u32, offset: u64, now: Moment) -> Vec<Token> {
-        let token = |desk: &Desk| {
-            let lease = desk.delivery.lease_of(offset, now)?;
-            Some(Token { subscription: desk.number, start: self.start, offset, lease })
+        let token = |active: &ActiveSubscription| {
+            let lease = active.delivery.lease_of(offset, now)?;
+            Some(Token { subscription: active.number, start: self.start, offset, lease })
         };
-        self.desks_of(topic).filter_map(token).take(2).collect()
+        self.active_subscriptions_of(topic).filter_map(token).take(2).collect()
     }
 
     /// What is known of a message with the subscriptions of its topic.
     fn trace(&self, traced: &Traced, now: Moment) -> Vec<TraceStep> {
         let mut lives: BTreeMap<u32, Vec<TraceStep>> = BTreeMap::new();
         for passage in self.memory.of(traced) {
-            let desk = self.desks.get(&passage.subscription);
-            if let Some(desk) = desk.filter(|desk| desk.topic.log.number == traced.topic) {
-                lives.entry(desk.number).or_default().push(passage.step(desk));
+            let active = self.active_subscriptions.get(&passage.subscription);
+            if let Some(active) = active.filter(|active| active.topic.log.number == traced.topic) {
+                lives.entry(active.number).or_default().push(passage.step(active));
             }
         }
         let untold = TRACED_SUBSCRIPTIONS_MAX.saturating_sub(lives.len());
@@ -350,7 +356,7 @@ impl Courier {
             self.numbers_of(traced.topic).filter(|number| !lives.contains_key(number)).take(untold).collect();
         lives.extend(others.into_iter().map(|number| (number, Vec::new())));
         for (number, steps) in &mut lives {
-            steps.push(standing(&self.desks[number], &self.core.subscriptions, traced, now));
+            steps.push(standing(&self.active_subscriptions[number], &self.core.subscriptions, traced, now));
         }
         lives.into_values().flatten().collect()
     }
@@ -358,8 +364,8 @@ impl Courier {
     fn touch_topic(&mut self, topic: u32) {
         self.schedule_grew(topic);
         let mut of_topic = self.by_topic.range((topic, 0)..=(topic, u32::MAX)).peekable();
-        if let Some(desk) = of_topic.peek().and_then(|(_, number)| self.desks.get(number)) {
-            desk.topic.growth_is_seen();
+        if let Some(active) = of_topic.peek().and_then(|(_, number)| self.active_subscriptions.get(number)) {
+            active.topic.growth_is_seen();
         }
         self.touched.extend(of_topic.map(|&(_, number)| number));
     }
@@ -367,14 +373,14 @@ impl Courier {
     fn topic_trimmed(&mut self, topic: u32, now: Moment) {
         let of_topic: Vec<u32> = self.numbers_of(topic).collect();
         for number in of_topic {
-            self.guarded(number, now, |desk| desk.messages_removed(now));
+            self.guarded(number, now, |active| active.messages_removed(now));
         }
     }
 
     fn forget_topic(&mut self, topic: u32) {
         let gone: Vec<u32> = self.numbers_of(topic).collect();
         for number in gone {
-            self.close_desk(number, MemberEnd::TopicDeleted);
+            self.close_active(number, MemberEnd::TopicDeleted);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The courier and the schedule: messages are put into their topics when they are due.
+//! The dispatcher and the schedule: messages are put into their topics when they are due.
 //!
 //! ```text
 //!   schedule's log ──times──▶ Schedule ──due──▶ fetch (reader thread) ──▶ one step: appended to their topics,
@@ -20,7 +20,7 @@ use ratatoskr_log::{
     Moment, ReadError, Record, RecordBatch, RecordChunk, RecordFacts, SegmentCursor, Tail, TopicLog,
 };
 
-use super::Courier;
+use super::Dispatcher;
 use crate::command::{Command, Records, Target};
 use crate::durable::request::{Purpose, Request, ScheduleRead};
 use crate::durable::shelf::{Shelf, next_chunk};
@@ -47,7 +47,7 @@ const SCAN_SLICE_BYTES: usize = 4 << 20;
 const RETRY_MS: u64 = 1_000;
 const POSTPONED_MS: u64 = 5_000;
 
-/// What the courier knows of the schedule.
+/// What the dispatcher knows of the schedule.
 pub(super) struct Scheduling {
     topic: Arc<Topic>,
     schedule: Schedule,
@@ -149,7 +149,7 @@ impl Scheduling {
     }
 }
 
-impl Courier {
+impl Dispatcher {
     pub(super) fn open_schedule(&mut self) {
         if let Some(topic) = self.core.topic(&TopicName::schedule()) {
             self.scheduling = Some(Scheduling::new(topic, self.core.subscriptions.schedule()));
@@ -240,7 +240,7 @@ impl Courier {
     fn read_schedule(&self, read: impl FnOnce() -> ScheduleRead + Send + 'static) {
         let core = self.core.clone();
         self.read(Box::new(move || {
-            let _ = core.courier.push(Request::Schedule(read()));
+            let _ = core.dispatcher.push(Request::Schedule(read()));
         }));
     }
 

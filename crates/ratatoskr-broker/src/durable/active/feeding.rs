@@ -1,7 +1,7 @@
-//! Feeding a desk: the topic's log is read on, filtered, and handed to the delivery.
+//! Feeding an active subscription: the topic's log is read on, filtered, and handed to the delivery.
 //!
-//! What is in memory is read here; what is not, by the courier's reading thread, which brings it back. What the book knows of a message
-//! that is read again (that it is settled, or has used up attempts) comes from [`Desk::recall`], which shrinks as reading goes on.
+//! What is in memory is read here; what is not, by the dispatcher's reading thread, which brings it back. What the book knows of a message
+//! that is read again (that it is settled, or has used up attempts) comes from [`ActiveSubscription::recall`], which shrinks as reading goes on.
 
 use ratatoskr_state::SubscriptionSettings;
 use std::hash::BuildHasher;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ratatoskr_log::{Moment, ReadError, Record, RecordChunk, SegmentCursor, Tail};
 
-use super::Desk;
+use super::ActiveSubscription;
 use crate::broken::Broken;
 use crate::durable::event::{Event, Fed, Letter};
 use crate::filter::{Filter, FilterFacts};
@@ -28,7 +28,7 @@ pub(crate) struct ColdRead {
     pub(crate) segments: SegmentCursor,
 }
 
-impl Desk {
+impl ActiveSubscription {
     /// Reads on while the delivery wants more. Answers a read that another thread has to do, and whether there may be more at once.
     pub(crate) fn feed(&mut self, now: Moment) -> (Option<ColdRead>, bool) {
         if self.is_broken {

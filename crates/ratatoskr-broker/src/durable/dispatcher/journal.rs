@@ -1,11 +1,11 @@
-//! The courier's way to the journal and back: rounds, tickets, and what is done once they are through.
+//! The dispatcher's way to the journal and back: rounds, tickets, and what is done once they are through.
 
 use ratatoskr_state::{Change, SubscriptionName, SubscriptionRef};
 use std::collections::HashMap;
 
 use ratatoskr_log::Moment;
 
-use super::Courier;
+use super::Dispatcher;
 use crate::command::{AppendError, Appended, Command, Records};
 use crate::durable::event::Event;
 use crate::durable::member::MemberEnd;
@@ -16,15 +16,16 @@ use crate::error::{PublishError, Unavailable};
 /// While the journal may have little room left, a batch that takes more bytes is divided.
 const PIECE_BYTES: usize = 1024;
 
-impl Courier {
-    /// Gathers what desks want written: those that say it should not wait, or all.
+impl Dispatcher {
+    /// Gathers what active subscriptions want written: those that say it should not wait, or all.
     pub(super) fn take_rounds(&mut self, flush: bool) -> (Vec<Change>, Vec<Booked>) {
         let (mut changes, mut booked) = (Vec::new(), Vec::new());
         let urgent = std::mem::take(&mut self.urgent);
-        let all: Vec<u32> = if flush { self.desks.keys().copied().collect() } else { Vec::new() };
+        let all: Vec<u32> =
+            if flush { self.active_subscriptions.keys().copied().collect() } else { Vec::new() };
         for number in urgent.into_iter().chain(all) {
-            let Some(desk) = self.desks.get_mut(&number) else { continue };
-            let Some((batch, waiting)) = desk.take_round(flush) else { continue };
+            let Some(active) = self.active_subscriptions.get_mut(&number) else { continue };
+            let Some((batch, waiting)) = active.take_round(flush) else { continue };
             changes.push(Change::Settled { number, batch });
             booked.extend(waiting);
         }
@@ -56,24 +57,24 @@ impl Courier {
         if self.core.inbox.push(command).is_err() {
             let reason = AppendError::Unavailable(self.core.closed());
             let refused = Request::Refused { ticket, refused: Refused { reason, changes: Vec::new() } };
-            let _ = self.core.courier.push(refused);
+            let _ = self.core.dispatcher.push(refused);
         }
     }
 
     pub(super) fn committed(&mut self, ticket: u64, appended: Vec<Appended>, now: Moment) {
         let Some((booked, after)) = self.tickets.take(ticket) else { return };
         for Booked { subscription, offset, asker } in booked {
-            self.guarded(subscription, now, |desk| {
-                desk.booking_is_back(Event::Committed { offset }, now);
+            self.guarded(subscription, now, |active| {
+                active.booking_is_back(Event::Committed { offset }, now);
             });
             self.tickets.tell(asker, Fate::Settled);
         }
         match after {
             After::Nothing => {}
             After::Create { number, topic, name, created_by, reply } => {
-                self.open_desk(number, &topic);
+                self.open_active(number, &topic);
                 // Its topic may have been deleted in the very same block.
-                let is_there = self.desks.contains_key(&number);
+                let is_there = self.active_subscriptions.contains_key(&number);
                 if let Some(CreatedBy { member, note }) = created_by.filter(|_| is_there) {
                     tracing::info!(topic = %topic.name, subscription = %name, member, "a subscription was created because a member joined and there was none");
                     note();
@@ -88,12 +89,12 @@ impl Courier {
             }
             After::Change(number, reply) => {
                 if let Some(settings) = self.core.subscriptions.with(number, |book| book.settings.clone()) {
-                    self.guarded(number, now, |desk| desk.change(settings, now));
+                    self.guarded(number, now, |active| active.change(settings, now));
                 }
                 let _ = reply.send(Ok(Changed::Made));
             }
             After::Delete(number, reply) => {
-                self.close_desk(number, MemberEnd::SubscriptionDeleted);
+                self.close_active(number, MemberEnd::SubscriptionDeleted);
                 let _ = reply.send(Ok(Changed::Made));
             }
             After::Expire(number) => self.expired(number),
@@ -128,14 +129,14 @@ impl Courier {
             for change in &mut changes {
                 change.forget_return(subscription, offset);
             }
-            self.guarded(subscription, now, |desk| {
-                desk.booking_is_back(Event::Refused { offset }, now);
+            self.guarded(subscription, now, |active| {
+                active.booking_is_back(Event::Refused { offset }, now);
             });
             self.tickets.tell(asker, Fate::Unavailable(unavailable.clone()));
         }
         for change in changes {
             if let Change::Settled { number, batch } = change {
-                self.guarded(number, now, |desk| desk.take_back(batch));
+                self.guarded(number, now, |active| active.take_back(batch));
             }
         }
         match after {
@@ -150,15 +151,15 @@ impl Courier {
                 self.refuse_creation(&(topic.log.number, name), reply, &error);
             }
             After::Change(number, reply) => {
-                if let Some(desk) = self.desks.get_mut(&number) {
-                    desk.intended = desk.settings.clone();
+                if let Some(active) = self.active_subscriptions.get_mut(&number) {
+                    active.intended = active.settings.clone();
                 }
                 let _ = reply.send(Err(unavailable.into()));
             }
             After::Restart(number, reply) => {
                 self.note_move(number, -1);
-                if let Some(desk) = self.desks.get_mut(&number) {
-                    desk.intended = desk.settings.clone();
+                if let Some(active) = self.active_subscriptions.get_mut(&number) {
+                    active.intended = active.settings.clone();
                 }
                 let _ = reply.send(Err(unavailable.into()));
             }
@@ -208,8 +209,8 @@ impl Courier {
 
     /// A move of a subscription is on its way through the journal, or (with -1) could not be made.
     pub(in crate::durable) fn note_move(&mut self, number: u32, change: isize) {
-        if let Some(desk) = self.desks.get_mut(&number) {
-            desk.note_move(change);
+        if let Some(active) = self.active_subscriptions.get_mut(&number) {
+            active.note_move(change);
             self.touched.insert(number);
         }
     }
@@ -219,10 +220,10 @@ impl Courier {
         self.restart(number, now);
     }
 
-    /// Lets a desk start anew from its book. What it had not handed to the journal is lost with it, and those who wait are told so.
+    /// Lets an active subscription start anew from its book. What it had not handed to the journal is lost with it, and those who wait are told so.
     pub(super) fn restart(&mut self, number: u32, now: Moment) {
-        let Some(desk) = self.desks.get_mut(&number) else { return };
-        let lost = self.core.subscriptions.with(number, |book| desk.restart(book, now)).unwrap_or_default();
+        let Some(active) = self.active_subscriptions.get_mut(&number) else { return };
+        let lost = self.core.subscriptions.with(number, |book| active.restart(book, now)).unwrap_or_default();
         self.touched.insert(number);
         self.tell_stale(lost);
     }

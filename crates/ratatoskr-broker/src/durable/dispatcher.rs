@@ -1,14 +1,14 @@
-//! The courier: one thread that owns every durable subscription at work.
+//! The dispatcher: one thread that owns every durable subscription at work.
 //!
 //! ```text
-//!   members, broker ──requests──▶ courier ──rounds (one ticket)──▶ sequencer ──▶ journal
+//!   members, broker ──requests──▶ dispatcher ──rounds (one ticket)──▶ sequencer ──▶ journal
 //!          ▲                        │ ▲                                │
 //!          └── parcels, fates ──────┘ └───── committed, refused ──────┘
 //! ```
 //!
 //! Requests are worked off as they came; then each subscription touched has its turn (time passes, messages are fed), and what
 //! all of them want written goes to the sequencer as one command under one ticket. Fates are told when the ticket comes
-//! back. A panic in one subscription's logic reaches no other: its desk starts anew from its book. See ADR 0007.
+//! back. A panic in one subscription's logic reaches no other: its active subscription starts anew from its book. See ADR 0007.
 
 mod journal;
 mod requests;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use ratatoskr_log::Moment;
 use uuid::Uuid;
 
-use super::desk::{ColdRead, Desk, Review};
+use super::active::{ActiveSubscription, ColdRead, Review};
 use super::event::{Event, MemberId};
 use super::member::MemberEnd;
 use super::request::{DoneReply, Request};
@@ -45,11 +45,11 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
 /// See the file's head.
-pub(crate) struct Courier {
+pub(crate) struct Dispatcher {
     pub(super) core: Arc<Core>,
     /// Names this start of the broker in tokens.
     start: u32,
-    pub(super) desks: HashMap<u32, Box<Desk>>,
+    pub(super) active_subscriptions: HashMap<u32, Box<ActiveSubscription>>,
     /// The same ones by topic: the topic's number, the subscription's.
     by_topic: BTreeSet<(u32, u32)>,
     /// Members by what ends them: their subscriptions, and what they are called there.
@@ -78,8 +78,8 @@ pub(crate) struct Courier {
     stopping_since: Option<Instant>,
 }
 
-impl Courier {
-    pub(crate) fn new(core: Arc<Core>, start: u64) -> Courier {
+impl Dispatcher {
+    pub(crate) fn new(core: Arc<Core>, start: u64) -> Dispatcher {
         let (reader, jobs) = mpsc::channel::<Job>();
         // A read that panics must not take the thread along, for the reads of all others come here, too.
         let run = move || {
@@ -90,16 +90,16 @@ impl Courier {
             }
         };
         std::thread::Builder::new()
-            .name("courier-reader".to_owned())
+            .name("dispatch-reader".to_owned())
             .spawn(run)
             .expect("the system can start a thread");
         let last_number = core.subscriptions.last_number();
-        Courier {
+        Dispatcher {
             swept_ms: core.moment().steady_ms,
             growth_max: core.shares.unsettled,
             core,
             start: start as u32,
-            desks: HashMap::new(),
+            active_subscriptions: HashMap::new(),
             by_topic: BTreeSet::new(),
             references: HashMap::new(),
             touched: BTreeSet::new(),
@@ -119,20 +119,20 @@ impl Courier {
 
     /// Works until told to stop, and until the journal has answered.
     pub(crate) fn run(mut self) {
-        let _alarm = Alarm::new(self.core.clone(), "courier");
+        let _alarm = Alarm::new(self.core.clone(), "dispatcher");
         let topics: HashMap<u32, Arc<Topic>> =
             self.core.topics.read().values().map(|topic| (topic.log.number, topic.clone())).collect();
         for (number, topic, _) in self.core.subscriptions.list() {
             if let Some(topic) = topics.get(&topic) {
-                self.open_desk(number, topic);
+                self.open_active(number, topic);
             }
         }
         self.open_schedule();
         let mut requests = Vec::new();
-        while self.core.courier.take(&mut requests, self.patience()).is_ok() {
+        while self.core.dispatcher.take(&mut requests, self.patience()).is_ok() {
             let now = self.core.moment();
             for request in requests.drain(..) {
-                // What is not a desk's own logic is not expected to panic; should it, only this request is lost.
+                // What is not an active subscription's own logic is not expected to panic; should it, only this request is lost.
                 if catch_unwind(AssertUnwindSafe(|| self.handle(request, now))).is_err() {
                     tracing::error!("a request about subscriptions failed");
                     self.schedule_failed();
@@ -149,7 +149,7 @@ impl Courier {
                 break;
             }
         }
-        self.core.courier.abandon();
+        self.core.dispatcher.abandon();
     }
 
     fn patience(&self) -> Duration {
@@ -157,40 +157,41 @@ impl Courier {
             return Duration::ZERO;
         }
         let now = self.core.moment();
-        let desks_ms = self.due.first().map(|&(at_ms, _)| at_ms.saturating_sub(now.steady_ms));
+        let active_subscriptions_ms = self.due.first().map(|&(at_ms, _)| at_ms.saturating_sub(now.steady_ms));
         let scheduling = self.scheduling.as_ref().filter(|_| self.stopping_since.is_none());
         let schedule_ms = scheduling.and_then(|scheduling| scheduling.patience_ms(now));
         // No longer than a sweep: a jump of the wall clock wakes nobody.
-        Duration::from_millis(desks_ms.into_iter().chain(schedule_ms).fold(SWEEP_MS, u64::min))
+        Duration::from_millis(active_subscriptions_ms.into_iter().chain(schedule_ms).fold(SWEEP_MS, u64::min))
     }
 
-    fn open_desk(&mut self, number: u32, topic: &Arc<Topic>) {
+    fn open_active(&mut self, number: u32, topic: &Arc<Topic>) {
         let (start, now) = (self.start, self.core.moment());
-        let open = |book: &SubscriptionState| Box::new(Desk::open(book, topic.clone(), start, now));
-        let desk = self.core.subscriptions.with(number, open);
-        if let Some(mut desk) = desk {
+        let open =
+            |book: &SubscriptionState| Box::new(ActiveSubscription::open(book, topic.clone(), start, now));
+        let active = self.core.subscriptions.with(number, open);
+        if let Some(mut active) = active {
             // Half of what is left: others may be opened before the next sweep.
             self.growth_max /= 2;
-            desk.delivery.allow(self.growth_max.max(UNSETTLED_BYTES_MIN));
+            active.delivery.allow(self.growth_max.max(UNSETTLED_BYTES_MIN));
             topic.note_durable(1);
             // Whoever was told before looks no more.
             topic.growth_is_seen();
             self.by_topic.insert((topic.log.number, number));
-            self.desks.insert(number, desk);
+            self.active_subscriptions.insert(number, active);
             self.touched.insert(number);
             self.core.subscriptions.open(number);
         }
     }
 
-    fn close_desk(&mut self, number: u32, end: MemberEnd) {
-        if let Some(mut desk) = self.desks.remove(&number) {
-            desk.topic.note_durable(-1);
-            self.by_topic.remove(&(desk.topic.log.number, number));
-            for (seat, _) in desk.seats.values() {
+    fn close_active(&mut self, number: u32, end: MemberEnd) {
+        if let Some(mut active) = self.active_subscriptions.remove(&number) {
+            active.topic.note_durable(-1);
+            self.by_topic.remove(&(active.topic.log.number, number));
+            for (seat, _) in active.seats.values() {
                 self.references.remove(&seat.reference);
             }
-            desk.end(end);
-            self.tell_stale(desk.take_askers());
+            active.end(end);
+            self.tell_stale(active.take_askers());
         }
         if let Some(at_ms) = self.due_at.remove(&number) {
             self.due.remove(&(at_ms, number));
@@ -203,43 +204,50 @@ impl Courier {
     }
 
     /// Subscriptions of a topic at work.
-    fn desks_of(&self, topic: u32) -> impl Iterator<Item = &Desk> {
-        self.numbers_of(topic).filter_map(|number| self.desks.get(&number)).map(|desk| &**desk)
+    fn active_subscriptions_of(&self, topic: u32) -> impl Iterator<Item = &ActiveSubscription> {
+        self.numbers_of(topic)
+            .filter_map(|number| self.active_subscriptions.get(&number))
+            .map(|active| &**active)
     }
 
-    /// Lets a desk do something, and have its turn then. Behind a wall: if it panics, it starts anew from its book.
+    /// Lets an active subscription do something, and have its turn then. Behind a wall: if it panics, it starts anew from its book.
     pub(super) fn guarded<T>(
         &mut self,
         number: u32,
         now: Moment,
-        act: impl FnOnce(&mut Desk) -> T,
+        act: impl FnOnce(&mut ActiveSubscription) -> T,
     ) -> Option<T> {
         self.touched.insert(number);
         self.behind_wall(number, now, act)
     }
 
-    fn behind_wall<T>(&mut self, number: u32, now: Moment, act: impl FnOnce(&mut Desk) -> T) -> Option<T> {
-        let desk = self.desks.get_mut(&number)?;
-        let done = catch_unwind(AssertUnwindSafe(|| act(desk)));
+    fn behind_wall<T>(
+        &mut self,
+        number: u32,
+        now: Moment,
+        act: impl FnOnce(&mut ActiveSubscription) -> T,
+    ) -> Option<T> {
+        let active = self.active_subscriptions.get_mut(&number)?;
+        let done = catch_unwind(AssertUnwindSafe(|| act(active)));
         if done.is_err() {
             Tally::add(&self.core.tally.topic_restarts, 1);
-            tracing::error!(subscription = %desk.name, "a subscription failed and starts anew from the journal's state");
-            self.break_desk(number, now);
+            tracing::error!(subscription = %active.name, "a subscription failed and starts anew from the journal's state");
+            self.break_active(number, now);
             return None;
         }
-        if desk.awaits_restart() {
+        if active.awaits_restart() {
             self.restart(number, now);
-        } else if desk.has_round() {
+        } else if active.has_round() {
             self.urgent.insert(number);
         }
         done.ok()
     }
 
-    /// Has a desk start anew as soon as the journal has, or has refused, what it was given.
-    fn break_desk(&mut self, number: u32, now: Moment) {
-        let Some(desk) = self.desks.get_mut(&number) else { return };
-        desk.note_panic();
-        if desk.awaits_restart() {
+    /// Has an active subscription start anew as soon as the journal has, or has refused, what it was given.
+    fn break_active(&mut self, number: u32, now: Moment) {
+        let Some(active) = self.active_subscriptions.get_mut(&number) else { return };
+        active.note_panic();
+        if active.awaits_restart() {
             self.restart(number, now);
         }
     }
@@ -254,29 +262,29 @@ impl Courier {
         self.swept_ms = now.steady_ms;
         self.share_memory();
         let mut unused = Vec::new();
-        for desk in self.desks.values_mut() {
-            if desk.topic.log.is_in_memory() {
+        for active in self.active_subscriptions.values_mut() {
+            if active.topic.log.is_in_memory() {
                 // It removes the oldest messages by itself, with each one it takes.
-                desk.must_look_for_removed();
-                self.touched.insert(desk.number);
+                active.must_look_for_removed();
+                self.touched.insert(active.number);
             }
-            if desk.seats.is_empty() {
-                desk.give_back_room();
+            if active.seats.is_empty() {
+                active.give_back_room();
             }
-            if !desk.seats.is_empty() {
-                desk.used_ms = now.steady_ms;
-                self.touched.insert(desk.number);
-            } else if desk.delivery.census().leased > 0 {
+            if !active.seats.is_empty() {
+                active.used_ms = now.steady_ms;
+                self.touched.insert(active.number);
+            } else if active.delivery.census().leased > 0 {
                 // Somebody works on what a member fetched before it left.
-                desk.used_ms = now.steady_ms;
-            } else if desk
+                active.used_ms = now.steady_ms;
+            } else if active
                 .settings
                 .expiry_ms
-                .is_some_and(|expiry| desk.used_ms.saturating_add(expiry) < now.steady_ms)
+                .is_some_and(|expiry| active.used_ms.saturating_add(expiry) < now.steady_ms)
             {
                 // Not asked for again while this is on its way.
-                desk.used_ms = now.steady_ms;
-                unused.push(desk.number);
+                active.used_ms = now.steady_ms;
+                unused.push(active.number);
             }
         }
         for number in unused {
@@ -288,22 +296,23 @@ impl Courier {
 
     /// A subscription that nobody used is gone: said in the log, and to whoever watches.
     fn expired(&mut self, number: u32) {
-        let Some(desk) = self.desks.get(&number) else { return };
-        let (name, expiry_ms) = (desk.name.clone(), desk.settings.expiry_ms);
+        let Some(active) = self.active_subscriptions.get(&number) else { return };
+        let (name, expiry_ms) = (active.name.clone(), active.settings.expiry_ms);
         tracing::info!(topic = %name.topic, subscription = %name.name, expiry_ms, "a subscription was deleted: nobody used it for as long as its expiry says");
-        self.close_desk(number, MemberEnd::SubscriptionDeleted);
+        self.close_active(number, MemberEnd::SubscriptionDeleted);
         // An error means that nobody watches.
         let _ = self.core.expired_subscriptions.send(name);
     }
 
     /// Gives each subscription that is worked through an equal part of what is left; it keeps what it has.
     fn share_memory(&mut self) {
-        let held: u64 = self.desks.values().map(|desk| desk.delivery.memory()).sum();
-        let at_work = self.desks.values().filter(|desk| !desk.seats.is_empty()).count() as u64;
+        let held: u64 = self.active_subscriptions.values().map(|active| active.delivery.memory()).sum();
+        let at_work =
+            self.active_subscriptions.values().filter(|active| !active.seats.is_empty()).count() as u64;
         self.growth_max = self.core.shares.unsettled.saturating_sub(held) / at_work.max(1);
-        for desk in self.desks.values_mut() {
-            let memory_max = desk.delivery.memory() + self.growth_max;
-            desk.delivery.allow(memory_max.max(UNSETTLED_BYTES_MIN));
+        for active in self.active_subscriptions.values_mut() {
+            let memory_max = active.delivery.memory() + self.growth_max;
+            active.delivery.allow(memory_max.max(UNSETTLED_BYTES_MIN));
         }
     }
 
@@ -332,12 +341,12 @@ impl Courier {
     }
 
     fn take_turn(&mut self, number: u32, now: Moment) {
-        let turn = self.behind_wall(number, now, |desk| {
-            desk.apply(Event::Tick, now);
-            let removed = desk.take_removed(now);
-            let (cold, more) = desk.feed(now);
-            desk.wake();
-            (cold, more, desk.take_burials(), (desk.take_review(), removed))
+        let turn = self.behind_wall(number, now, |active| {
+            active.apply(Event::Tick, now);
+            let removed = active.take_removed(now);
+            let (cold, more) = active.feed(now);
+            active.wake();
+            (cold, more, active.take_burials(), (active.take_review(), removed))
         });
         let Some((cold, more, burials, (review, removed))) = turn else { return };
         self.note_removed(number, removed);
@@ -347,21 +356,21 @@ impl Courier {
         if let Some(review) = review {
             self.review(review);
         }
-        if let Some(desk) = self.desks.get_mut(&number) {
-            self.memory.take_in(desk.topic.log.number, &mut desk.passages);
+        if let Some(active) = self.active_subscriptions.get_mut(&number) {
+            self.memory.take_in(active.topic.log.number, &mut active.passages);
         }
         self.bury(number, burials);
         if more {
             self.touched.insert(number);
         }
-        let due_ms = self.desks.get(&number).and_then(|desk| desk.delivery.next_due_ms());
+        let due_ms = self.active_subscriptions.get(&number).and_then(|active| active.delivery.next_due_ms());
         self.schedule(number, due_ms);
     }
 
     /// Says that retention was faster than a subscription: nobody else would.
     fn note_removed(&self, number: u32, messages: u64) {
-        let Some(desk) = self.desks.get(&number).filter(|_| messages > 0) else { return };
-        let SubscriptionRef { topic, name } = &desk.name;
+        let Some(active) = self.active_subscriptions.get(&number).filter(|_| messages > 0) else { return };
+        let SubscriptionRef { topic, name } = &active.name;
         tracing::warn!(%topic, subscription = %name, messages, "retention removed messages before the subscription had settled them");
         Tally::add(&self.core.tally.retention_unsettled_messages, messages);
     }
@@ -377,25 +386,27 @@ impl Courier {
     }
 
     fn read_cold(&self, subscription: u32, read: ColdRead) {
-        let (core, generation) = (self.core.clone(), self.desks[&subscription].generation);
+        let (core, generation) = (self.core.clone(), self.active_subscriptions[&subscription].generation);
         self.read(Box::new(move || {
             let ColdRead { topic, cursor, mut segments } = read;
             let result = topic.log.read_segments(cursor, &mut segments, READ_BYTES_MAX);
-            let _ = core.courier.push(Request::Read { subscription, generation, read: (result, segments) });
+            let _ =
+                core.dispatcher.push(Request::Read { subscription, generation, read: (result, segments) });
         }));
     }
 
     /// Some of what was read under an earlier filter is matched against the new one.
     fn review(&self, mut review: Review) {
-        let (core, generation) = (self.core.clone(), self.desks[&review.subscription].generation);
+        let (core, generation) =
+            (self.core.clone(), self.active_subscriptions[&review.subscription].generation);
         self.read(Box::new(move || {
             review.step();
-            let _ = core.courier.push(Request::Reviewed { generation, review });
+            let _ = core.dispatcher.push(Request::Reviewed { generation, review });
         }));
     }
 
     pub(super) fn read(&self, job: Job) {
-        // The thread lives as long as the courier.
+        // The thread lives as long as the dispatcher.
         let _ = self.reader.send(job);
     }
 }

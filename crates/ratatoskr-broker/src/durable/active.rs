@@ -6,10 +6,10 @@
 //!        └─────────────────────────────────────────────────────────┴──▶ batch: what the journal is to have
 //! ```
 //!
-//! Everything in here belongs to the courier's thread. Nothing waits for the disk: what is not in memory is read by another thread
+//! Everything in here belongs to the dispatcher's thread. Nothing waits for the disk: what is not in memory is read by another thread
 //! and comes back as a request. `generation` changes whenever the delivery starts anew, so that what belongs to an earlier one is known.
 //!
-//! A desk starts anew from its book when its subscription is moved, and when its logic has panicked. Until then nothing of it may be on
+//! An active subscription starts anew from its book when its subscription is moved, and when its logic has panicked. Until then nothing of it may be on
 //! its way through the journal that the book does not show yet, so meanwhile it settles nothing (tokens are stale) and books nothing.
 
 mod feeding;
@@ -38,7 +38,7 @@ pub(crate) use reviewing::Review;
 use reviewing::Reviewing;
 
 /// See the file's head.
-pub(crate) struct Desk {
+pub(crate) struct ActiveSubscription {
     pub(crate) number: u32,
     pub(crate) topic: Arc<Topic>,
     pub(crate) name: SubscriptionRef,
@@ -74,7 +74,7 @@ pub(crate) struct Desk {
     reviewing: Reviewing,
     /// Its logic has panicked: it starts anew as soon as nothing is under way.
     is_broken: bool,
-    /// What happened since the courier last asked.
+    /// What happened since the dispatcher last asked.
     pub(super) passages: Vec<Passage>,
     to_wake: BTreeSet<MemberId>,
     effects: Vec<Effect<Record>>,
@@ -82,7 +82,7 @@ pub(crate) struct Desk {
     looks_for_removed: bool,
     /// The topic's first offset when it was looked at last.
     known_first: u64,
-    /// Unsettled messages that retention has removed, since the courier last asked.
+    /// Unsettled messages that retention has removed, since the dispatcher last asked.
     removed: u64,
     /// Passed over since it was opened, and looked at.
     looked_at: u64,
@@ -120,13 +120,18 @@ pub(crate) struct Burial {
     pub(crate) asker: Option<Asker>,
 }
 
-impl Desk {
-    pub(crate) fn open(book: &SubscriptionState, topic: Arc<Topic>, start: u32, now: Moment) -> Desk {
+impl ActiveSubscription {
+    pub(crate) fn open(
+        book: &SubscriptionState,
+        topic: Arc<Topic>,
+        start: u32,
+        now: Moment,
+    ) -> ActiveSubscription {
         let name = SubscriptionRef { topic: topic.name.clone(), name: book.name.clone() };
         let mut recall = book.acks.clone();
         let floor = recall.floor();
         recall.settled.remove_before(floor);
-        Desk {
+        ActiveSubscription {
             number: book.number,
             topic,
             name,
@@ -168,7 +173,7 @@ impl Desk {
     pub(crate) fn restart(&mut self, book: &SubscriptionState, now: Moment) -> Vec<Asker> {
         let askers = self.take_askers();
         let next_lease = self.delivery.next_lease();
-        let mut fresh = Desk::open(book, self.topic.clone(), self.start, now);
+        let mut fresh = ActiveSubscription::open(book, self.topic.clone(), self.start, now);
         fresh.delivery = Delivery::new(book.settings.clone(), fresh.delivery.cursor(), next_lease);
         fresh.delivery.allow(self.delivery.memory_max());
         fresh.generation = self.generation + 1;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use ratatoskr_log::{Moment, ReadError};
 
 use super::feeding::{filter_of, passes};
-use super::{Desk, Event, Outcome, Token};
+use super::{ActiveSubscription, Event, Outcome, Token};
 use crate::durable::shelf::Shelf;
 use crate::filter::Filter;
 use crate::topic::Topic;
@@ -31,7 +31,7 @@ const FAILURES_MAX: usize = 16;
 pub(super) enum Reviewing {
     #[default]
     No,
-    /// To begin with the desk's next turn.
+    /// To begin with the active subscription's next turn.
     Due,
     /// Its next step is under way, of which there is only one at a time.
     UnderWay,
@@ -110,7 +110,7 @@ impl Progress {
     }
 }
 
-impl Desk {
+impl ActiveSubscription {
     /// The filter is another one now.
     pub(super) fn filter_changed(&mut self) {
         self.filter_changes += 1;
