@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ratatoskr_log::Placed;
 
 use crate::command::{AppendError, AppendReply, Appended, Reply};
-use crate::core::{Core, Tally};
+use crate::core::{Core, LiveCounters};
 use crate::durable::Request;
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::topic::Topic;
@@ -62,9 +62,9 @@ impl Waiting {
                 }
                 // What is scheduled counts when it reaches its topic.
                 if !topic.name.is_schedule() {
-                    Tally::add(&core.tally.published_messages, count.into());
+                    LiveCounters::add(&core.live_counters.published_messages, count.into());
                 }
-                Tally::add(&core.tally.published_bytes, bytes);
+                LiveCounters::add(&core.live_counters.published_bytes, bytes);
                 topic.changed.notify_waiters();
                 if topic.must_tell_growth() {
                     let _ = core.dispatcher.push(Request::TopicGrew { topic: topic.log.number });
@@ -106,7 +106,7 @@ impl Waiting {
         let reason = reason.clone();
         match self.answer {
             Answer::Append { count, reply, .. } => {
-                Tally::add(&core.tally.publish_refused, count.into());
+                LiveCounters::add(&core.live_counters.publish_refused, count.into());
                 reply.send(Err(AppendError::Unavailable(reason)));
             }
             Answer::Create(Some(reply)) | Answer::Exists(reply) => {

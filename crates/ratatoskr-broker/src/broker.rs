@@ -26,9 +26,8 @@ use ratatoskr_log::{
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::broken::Broken;
-use crate::calendar::Calendar;
 use crate::command::Command;
-use crate::core::{Alarm, Core, Counters, Health, Tally};
+use crate::core::{Core, Counters, Health, LiveCounters, PanicGuard};
 use crate::dedup::Dedup;
 use crate::durable::{Dispatcher, Request, ScanSlots, Scanner, SubscriptionStates};
 use crate::error::{
@@ -40,6 +39,7 @@ use crate::id::IdMask;
 use crate::inbox::Inbox;
 use crate::memory::Shares;
 use crate::postbox::Postboxes;
+use crate::retention_clock::RetentionClock;
 use crate::sequencer::Sequencer;
 use crate::subscription::{SubscribeOptions, Subscription};
 use crate::topic::{Topic, TopicDescription, TopicStats};
@@ -124,7 +124,7 @@ impl Broker {
         for damage in &opened.report.damage {
             tracing::error!(%damage, "a segment is damaged");
         }
-        let calendar = Calendar::new(state.read().today_ms(), clock.moment());
+        let retention_clock = RetentionClock::new(state.read().today_ms(), clock.moment());
         let core = Arc::new(Core {
             topics: RwLock::default(),
             topic_names: RwLock::default(),
@@ -139,14 +139,14 @@ impl Broker {
             dedup: Dedup::new(state.clone(), shares.dedup_ids),
             state,
             health: watch::Sender::new(Health::Serving),
-            tally: Tally::default(),
+            live_counters: LiveCounters::default(),
             saving: tokio::sync::Mutex::default(),
             scans: ScanSlots::default(),
             log_counts: Mutex::new(opened.log.counts()),
             stopping: AtomicBool::new(false),
             id_mask: IdMask::new(opened.log.id_mask()),
             memory_ages: Mutex::default(),
-            calendar: Mutex::new(calendar),
+            retention_clock: Mutex::new(retention_clock),
             clock,
             topic_defaults,
             shares,
@@ -404,7 +404,7 @@ fn start(core: &Arc<Core>, opened: Opened, data_dir: PathBuf) -> Running {
     let mut swept_ms = core.clock.steady_ms();
     let mut fullness = Fullness::default();
     let flusher = spawn("flusher", move || {
-        let _alarm = Alarm::new(core.clone(), "flusher");
+        let _panic_guard = PanicGuard::new(core.clone(), "flusher");
         while !stop.load(Ordering::Acquire) {
             flusher.wait(SWEEP);
             if let Err(error) = flusher.run_pending() {

@@ -10,7 +10,6 @@ use ratatoskr_log::{Clock, LogCounts, Moment};
 use tokio::sync::{broadcast, watch};
 
 use crate::broken::Broken;
-use crate::calendar::{Calendar, ClockNews, DOUBT_MS, Dates};
 use crate::command::Command;
 use crate::dedup::Dedup;
 use crate::durable::{Request, ScanSlots, SubscriptionStates};
@@ -19,6 +18,7 @@ use crate::id::IdMask;
 use crate::inbox::Inbox;
 use crate::memory::Shares;
 use crate::postbox::Postboxes;
+use crate::retention_clock::{ClockNews, DOUBT_MS, Dates, RetentionClock};
 use crate::topic::Topic;
 use ratatoskr_state::State;
 
@@ -105,7 +105,7 @@ pub struct Counters {
 
 /// Counts that several threads add to.
 #[derive(Default)]
-pub(crate) struct Tally {
+pub(crate) struct LiveCounters {
     pub(crate) published_messages: AtomicU64,
     pub(crate) published_bytes: AtomicU64,
     pub(crate) publish_refused: AtomicU64,
@@ -120,7 +120,7 @@ pub(crate) struct Tally {
     pub(crate) scanned_bytes: AtomicU64,
 }
 
-impl Tally {
+impl LiveCounters {
     pub(crate) fn add(count: &AtomicU64, more: u64) {
         count.fetch_add(more, Ordering::Relaxed);
     }
@@ -155,7 +155,7 @@ pub(crate) struct Core {
     /// Which ids publishers gave lately.
     pub(crate) dedup: Dedup,
     pub(crate) health: watch::Sender<Health>,
-    pub(crate) tally: Tally,
+    pub(crate) live_counters: LiveCounters,
     /// The log's own counts, as of the last commit.
     pub(crate) log_counts: Mutex<LogCounts>,
     /// Set when the broker stops; subscribers look at it when woken.
@@ -165,7 +165,7 @@ pub(crate) struct Core {
     /// How old messages of topics kept in memory are whose timestamps do not say; the others are in the state.
     pub(crate) memory_ages: Mutex<Ages>,
     /// The date by which things go for their age.
-    pub(crate) calendar: Mutex<Calendar>,
+    pub(crate) retention_clock: Mutex<RetentionClock>,
     pub(crate) topic_defaults: TopicSettings,
     /// How memory is shared out.
     pub(crate) shares: Shares,
@@ -218,7 +218,7 @@ impl Core {
         if Broken::Clock.is_on() {
             return Dates { today_ms: now.wall_ms, stamp_ms: now.wall_ms, news: None };
         }
-        let dates = self.calendar.lock().look(now);
+        let dates = self.retention_clock.lock().look(now);
         if let Some(news) = dates.news {
             self.tell_of_clock(news);
         }
@@ -285,50 +285,50 @@ impl Core {
             (topics.len(), topics.get(&TopicName::schedule()).map(|schedule| schedule.log.next()))
         };
         Counters {
-            published_messages: count(&self.tally.published_messages),
-            published_bytes: count(&self.tally.published_bytes),
-            publish_refused: count(&self.tally.publish_refused),
-            delivered_messages: count(&self.tally.delivered_messages),
-            delivered_bytes: count(&self.tally.delivered_bytes),
-            retention_unsettled_messages: count(&self.tally.retention_unsettled_messages),
+            published_messages: count(&self.live_counters.published_messages),
+            published_bytes: count(&self.live_counters.published_bytes),
+            publish_refused: count(&self.live_counters.publish_refused),
+            delivered_messages: count(&self.live_counters.delivered_messages),
+            delivered_bytes: count(&self.live_counters.delivered_bytes),
+            retention_unsettled_messages: count(&self.live_counters.retention_unsettled_messages),
             commits: log.blocks,
             committed_bytes: log.block_bytes,
             syncs: log.syncs,
-            sync_micros_total: count(&self.tally.sync_micros_total),
+            sync_micros_total: count(&self.live_counters.sync_micros_total),
             topics: (topics - usize::from(schedule.is_some())) as u64,
             scheduled_messages: schedule.map_or(0, |next| {
-                let over = self.subscriptions.schedule().done + count(&self.tally.scheduled_void);
+                let over = self.subscriptions.schedule().done + count(&self.live_counters.scheduled_void);
                 next.saturating_sub(over)
             }),
             dedup_ids: self.dedup.count() as u64,
-            subscriptions: count(&self.tally.subscriptions),
+            subscriptions: count(&self.live_counters.subscriptions),
             tail_bytes: log.tail_bytes,
             unflushed_bytes: log.unflushed_bytes,
             journal_bytes: log.journal_bytes,
             checkpoints: log.checkpoints,
             checkpoint_pause_micros: log.checkpoint_pause_micros,
-            topic_restarts: count(&self.tally.topic_restarts),
+            topic_restarts: count(&self.live_counters.topic_restarts),
             torn_bytes_cut: self.torn_bytes_cut,
             inbox_bytes: self.inbox.bytes(),
-            scanned_bytes: count(&self.tally.scanned_bytes),
+            scanned_bytes: count(&self.live_counters.scanned_bytes),
         }
     }
 }
 
 /// Held by a thread that others wait for: should it end by a fault of ours, outside of any topic's owner, then nobody
 /// waits for ever.
-pub(crate) struct Alarm {
+pub(crate) struct PanicGuard {
     core: Arc<Core>,
     thread: &'static str,
 }
 
-impl Alarm {
-    pub(crate) fn new(core: Arc<Core>, thread: &'static str) -> Alarm {
-        Alarm { core, thread }
+impl PanicGuard {
+    pub(crate) fn new(core: Arc<Core>, thread: &'static str) -> PanicGuard {
+        PanicGuard { core, thread }
     }
 }
 
-impl Drop for Alarm {
+impl Drop for PanicGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let reason =

@@ -2,48 +2,48 @@
 //!
 //! ```text
 //!   start     calls of the broker's users ──▶ dispatcher   one thread, owns all that follows
-//!   member    one consumer, and its seat  ◀──   │
+//!   member    one consumer, and its member queue  ◀──   │
 //!                                               ├── active subscription      one subscription at work
 //!                                               │     └── delivery   the life cycle, a pure machine
-//!                                               ├── burial    dead letters
+//!                                               ├── dead-lettering    dead letters
 //!                                               ├── resolving what is done about them
-//!                                               └── tickets   what waits for the journal
-//!   book      what must survive: a function of the journal, changed by the sequencer alone
+//!                                               └── commits in flight   what waits for the journal
+//!   state      what must survive: a function of the journal, changed by the sequencer alone
 //! ```
 //!
 //! Why it is cut this way: ADR 0007.
 
 mod active;
-mod burial;
 mod changes;
+mod dead_lettering;
 mod delivery;
 mod describe;
 mod dispatcher;
 mod event;
+mod in_flight;
 mod lanes;
 mod letters;
 mod member;
 mod ownership;
+mod record_reader;
 mod registration;
 mod request;
 mod resolving;
+mod round_robin;
 mod scan;
 mod settings;
-mod shelf;
 mod start;
 mod states;
-mod tickets;
 mod token;
 mod trace;
-mod turns;
 
 pub(crate) use active::Facts;
-pub(crate) use burial::DEAD_PREFIX;
-pub use burial::{
+pub(crate) use changes::reserve_of;
+pub(crate) use dead_lettering::DEAD_PREFIX;
+pub use dead_lettering::{
     DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
     DEAD_TOPIC,
 };
-pub(crate) use changes::reserve_of;
 pub use describe::{MemberDescription, SubscriptionDescription};
 pub(crate) use dispatcher::Dispatcher;
 pub use event::{Outcome, OutcomeError, Window};

@@ -15,7 +15,6 @@
 mod answer;
 mod broken;
 mod broker;
-mod calendar;
 mod command;
 mod core;
 mod dedup;
@@ -33,6 +32,7 @@ mod owner;
 mod postbox;
 mod publishing;
 mod retention;
+mod retention_clock;
 mod schedule;
 mod sequencer;
 mod subscription;

@@ -25,13 +25,13 @@ use ratatoskr_log::{Log, LogError, Promise, RecordBatch, Reserve};
 
 use crate::answer::{Answer, Waiting};
 use crate::broken::Broken;
-use crate::calendar::Dates;
 use crate::command::{AppendError, AppendReply, Appended, Command, Records, Reply, SettingsChange};
-use crate::core::{Alarm, Core, Tally};
+use crate::core::{Core, LiveCounters, PanicGuard};
 use crate::dedup::Duplicate;
 use crate::error::{CreateTopicError, DeleteTopicError, PurgeTopicError, Unavailable, UpdateTopicError};
 use crate::message::Terms;
 use crate::owner::Owner;
+use crate::retention_clock::Dates;
 use crate::topic::Topic;
 use steps::Step;
 
@@ -80,7 +80,7 @@ impl Sequencer {
 
     /// Works until the inbox is closed and empty; gives the log back.
     pub(crate) fn run(mut self) -> Log {
-        let _alarm = Alarm::new(self.core.clone(), "sequencer");
+        let _panic_guard = PanicGuard::new(self.core.clone(), "sequencer");
         let (mut commands, mut appends) = (Vec::new(), Vec::new());
         let mut patience = IDLE;
         while self.core.inbox.take(&mut commands, patience).is_ok() {
@@ -309,7 +309,7 @@ impl Sequencer {
         let (count, bytes, number) = (batch.count(), batch.len() as u64, topic.log.number);
         let owner = self.owners.entry(number).or_insert_with(|| Owner::new(topic.clone()));
         let Ok(placed) = owner.append(&mut self.log, &mut batch) else {
-            Tally::add(&self.core.tally.topic_restarts, 1);
+            LiveCounters::add(&self.core.live_counters.topic_restarts, 1);
             let topic = topic.name.clone();
             let reason = AppendError::Unavailable(Unavailable::TopicRestarting { topic: topic.clone() });
             self.refuse(count, reply, reason);
@@ -323,7 +323,7 @@ impl Sequencer {
     }
 
     fn refuse(&self, count: u32, reply: AppendReply, error: AppendError) {
-        Tally::add(&self.core.tally.publish_refused, count.into());
+        LiveCounters::add(&self.core.live_counters.publish_refused, count.into());
         reply.send(Err(error));
     }
 
@@ -357,7 +357,7 @@ impl Sequencer {
             let started = Instant::now();
             let synced = self.log.sync();
             let micros = started.elapsed().as_micros() as u64;
-            Tally::add(&self.core.tally.sync_micros_total, micros);
+            LiveCounters::add(&self.core.live_counters.sync_micros_total, micros);
             if let Err(error) = synced {
                 return self.fail_waiting(&error);
             }

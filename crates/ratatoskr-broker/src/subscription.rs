@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor, Tail};
 
 use crate::broken::Broken;
-use crate::core::{Core, Tally};
+use crate::core::{Core, LiveCounters};
 use crate::durable::{Facts, Scanner};
 use crate::error::{SubscribeError, SubscriptionEnd};
 use crate::filter::Filter;
@@ -107,7 +107,7 @@ impl Subscription {
         topic
             .add_subscriber(reference.clone(), subscriber.clone())
             .map_err(|max| SubscribeError::TooManySubscribers { max })?;
-        Tally::add(&core.tally.subscriptions, 1);
+        LiveCounters::add(&core.live_counters.subscriptions, 1);
         let (segments, ready) = (SegmentCursor::default(), Vec::new().into_iter());
         Ok(Subscription {
             core,
@@ -201,8 +201,8 @@ impl Subscription {
     /// Its messages up to an offset were delivered otherwise: how many, and bytes of their payloads.
     pub fn pass(&mut self, next: u64, messages: u64, payload_bytes: u64) {
         self.cursor = next;
-        Tally::add(&self.core.tally.delivered_messages, messages);
-        Tally::add(&self.core.tally.delivered_bytes, payload_bytes);
+        LiveCounters::add(&self.core.live_counters.delivered_messages, messages);
+        LiveCounters::add(&self.core.live_counters.delivered_bytes, payload_bytes);
     }
 
     async fn read(&mut self) -> Result<Vec<Message>, SubscriptionEnd> {
@@ -331,8 +331,8 @@ impl Subscription {
         if credit != u64::MAX {
             self.subscriber.credit.fetch_sub(messages.len() as u64, Ordering::AcqRel);
         }
-        Tally::add(&self.core.tally.delivered_messages, messages.len() as u64);
-        Tally::add(&self.core.tally.delivered_bytes, bytes);
+        LiveCounters::add(&self.core.live_counters.delivered_messages, messages.len() as u64);
+        LiveCounters::add(&self.core.live_counters.delivered_bytes, bytes);
         messages
     }
 }
@@ -342,7 +342,7 @@ impl Drop for Subscription {
         if !Broken::Leavers.is_on() {
             self.topic.remove_subscriber(&self.reference);
         }
-        self.core.tally.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        self.core.live_counters.subscriptions.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

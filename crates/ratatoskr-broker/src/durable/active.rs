@@ -1,7 +1,7 @@
 //! One durable subscription at work: its delivery, fed from the log and connected to its members.
 //!
 //! ```text
-//!   topic's log ──records──▶ filter, time to live, address ──▶ Delivery ──parcels──▶ seats
+//!   topic's log ──records──▶ filter, time to live, address ──▶ Delivery ──deliveries──▶ member queues
 //!        ▲ cold: by the reading thread                             │
 //!        └─────────────────────────────────────────────────────────┴──▶ batch: what the journal is to have
 //! ```
@@ -9,8 +9,8 @@
 //! Everything in here belongs to the dispatcher's thread. Nothing waits for the disk: what is not in memory is read by another thread
 //! and comes back as a request. `generation` changes whenever the delivery starts anew, so that what belongs to an earlier one is known.
 //!
-//! An active subscription starts anew from its book when its subscription is moved, and when its logic has panicked. Until then nothing of it may be on
-//! its way through the journal that the book does not show yet, so meanwhile it settles nothing (tokens are stale) and books nothing.
+//! An active subscription starts anew from its state when its subscription is moved, and when its logic has panicked. Until then nothing of it may be on
+//! its way through the journal that the state does not show yet, so meanwhile it settles nothing (tokens are stale) and writes nothing.
 
 mod feeding;
 mod removed;
@@ -26,8 +26,8 @@ use ratatoskr_log::{Moment, Record, SegmentCursor};
 use super::changes::note;
 use super::delivery::{Delivery, give_back};
 use super::event::{Booking, Effect, Event, Leaving, MemberId, Outcome, Window};
-use super::member::{MemberEnd, Parcel, Seat};
-use super::tickets::{Asker, Booked};
+use super::in_flight::{Booked, Waiter};
+use super::member::{MemberDelivery, MemberEnd, MemberQueue};
 use super::token::Token;
 use super::trace::{Passage, What};
 use crate::filter::Filter;
@@ -47,11 +47,11 @@ pub(crate) struct ActiveSubscription {
     pub(crate) intended: Arc<SubscriptionSettings>,
     pub(crate) delivery: Delivery<Record>,
     pub(crate) generation: u64,
-    pub(crate) seats: BTreeMap<MemberId, (Arc<Seat>, Window)>,
+    pub(crate) member_queues: BTreeMap<MemberId, (Arc<MemberQueue>, Window)>,
     filter: Option<Filter>,
     /// Names the broker's start in tokens.
     start: u32,
-    /// What the book says of messages not read yet.
+    /// What the state says of messages not read yet.
     recall: AckState,
     /// Where to go on in segments; away while a read is under way.
     segments: Option<SegmentCursor>,
@@ -62,9 +62,9 @@ pub(crate) struct ActiveSubscription {
     /// Passed over, and not written down yet.
     unwritten: u64,
     /// Offsets whose delivery waits for the batch to be committed, and who waits with it.
-    booked: Vec<(u64, Option<Asker>)>,
+    booked: Vec<(u64, Option<Waiter>)>,
     /// Messages to become dead letters.
-    burials: Vec<Burial>,
+    dead_letterings: Vec<DeadLettering>,
     /// Bookings in the hands of the journal.
     under_way: usize,
     /// Moves in the hands of the journal, each of which makes it start anew.
@@ -109,38 +109,38 @@ pub(crate) enum Settling {
     /// To be written with the next batch.
     Booked,
     /// To be moved to the dead letters.
-    Burying,
+    DeadLettering,
 }
 
 /// A message to become a dead letter, and who waits for it.
 #[derive(Debug)]
-pub(crate) struct Burial {
+pub(crate) struct DeadLettering {
     pub(crate) offset: u64,
     pub(crate) booking: Booking,
-    pub(crate) asker: Option<Asker>,
+    pub(crate) waiter: Option<Waiter>,
 }
 
 impl ActiveSubscription {
     pub(crate) fn open(
-        book: &SubscriptionState,
+        state: &SubscriptionState,
         topic: Arc<Topic>,
         start: u32,
         now: Moment,
     ) -> ActiveSubscription {
-        let name = SubscriptionRef { topic: topic.name.clone(), name: book.name.clone() };
-        let mut recall = book.acks.clone();
+        let name = SubscriptionRef { topic: topic.name.clone(), name: state.name.clone() };
+        let mut recall = state.acks.clone();
         let floor = recall.floor();
         recall.settled.remove_before(floor);
         ActiveSubscription {
-            number: book.number,
+            number: state.number,
             topic,
             name,
-            settings: book.settings.clone(),
-            intended: book.settings.clone(),
-            delivery: Delivery::new(book.settings.clone(), floor, 1),
+            settings: state.settings.clone(),
+            intended: state.settings.clone(),
+            delivery: Delivery::new(state.settings.clone(), floor, 1),
             generation: 0,
-            seats: BTreeMap::new(),
-            filter: filter_of(&book.settings),
+            member_queues: BTreeMap::new(),
+            filter: filter_of(&state.settings),
             start,
             recall,
             segments: Some(SegmentCursor::default()),
@@ -148,7 +148,7 @@ impl ActiveSubscription {
             urgent: false,
             unwritten: 0,
             booked: Vec::new(),
-            burials: Vec::new(),
+            dead_letterings: Vec::new(),
             under_way: 0,
             moves: 0,
             filter_changes: 0,
@@ -157,7 +157,7 @@ impl ActiveSubscription {
             passages: Vec::new(),
             to_wake: BTreeSet::new(),
             effects: Vec::new(),
-            // The topic may have been trimmed since the book was written, or the subscription moved to before its first offset.
+            // The topic may have been trimmed since the state was written, or the subscription moved to before its first offset.
             looks_for_removed: true,
             known_first: 0,
             removed: 0,
@@ -169,31 +169,31 @@ impl ActiveSubscription {
         }
     }
 
-    /// Starts anew from the book; members stay, what they hold becomes stale. Answers who waited for what is lost by it.
-    pub(crate) fn restart(&mut self, book: &SubscriptionState, now: Moment) -> Vec<Asker> {
-        let askers = self.take_askers();
+    /// Starts anew from the state; members stay, what they hold becomes stale. Answers who waited for what is lost by it.
+    pub(crate) fn restart(&mut self, state: &SubscriptionState, now: Moment) -> Vec<Waiter> {
+        let waiters = self.take_waiters();
         let next_lease = self.delivery.next_lease();
-        let mut fresh = ActiveSubscription::open(book, self.topic.clone(), self.start, now);
-        fresh.delivery = Delivery::new(book.settings.clone(), fresh.delivery.cursor(), next_lease);
+        let mut fresh = ActiveSubscription::open(state, self.topic.clone(), self.start, now);
+        fresh.delivery = Delivery::new(state.settings.clone(), fresh.delivery.cursor(), next_lease);
         fresh.delivery.allow(self.delivery.memory_max());
         fresh.generation = self.generation + 1;
         fresh.known_first = self.known_first;
         fresh.intended = self.intended.clone();
         fresh.moves = self.moves;
         fresh.under_way = self.under_way;
-        for (seat, window) in std::mem::take(&mut self.seats).into_values() {
-            seat.clear();
-            fresh.join(seat, window, now);
+        for (member_queue, window) in std::mem::take(&mut self.member_queues).into_values() {
+            member_queue.clear();
+            fresh.join(member_queue, window, now);
         }
         *self = fresh;
-        askers
+        waiters
     }
 
     /// Who waits for something that has not been handed to the journal.
-    pub(crate) fn take_askers(&mut self) -> Vec<Asker> {
-        let booked = self.booked.drain(..).filter_map(|(_, asker)| asker);
-        let buried = self.burials.drain(..).filter_map(|burial| burial.asker);
-        booked.chain(buried).collect()
+    pub(crate) fn take_waiters(&mut self) -> Vec<Waiter> {
+        let booked = self.booked.drain(..).filter_map(|(_, waiter)| waiter);
+        let dead_lettered = self.dead_letterings.drain(..).filter_map(|dead_lettering| dead_lettering.waiter);
+        booked.chain(dead_lettered).collect()
     }
 
     /// False while it is about to start anew.
@@ -216,14 +216,14 @@ impl ActiveSubscription {
         self.is_broken && self.under_way == 0
     }
 
-    pub(crate) fn join(&mut self, seat: Arc<Seat>, window: Window, now: Moment) {
-        let member = seat.id;
-        self.seats.insert(member, (seat, window));
+    pub(crate) fn join(&mut self, member_queue: Arc<MemberQueue>, window: Window, now: Moment) {
+        let member = member_queue.id;
+        self.member_queues.insert(member, (member_queue, window));
         self.apply(Event::Join { member, window }, now);
     }
 
     pub(crate) fn widen(&mut self, member: MemberId, window: Window, now: Moment) {
-        if let Some((_, known)) = self.seats.get_mut(&member) {
+        if let Some((_, known)) = self.member_queues.get_mut(&member) {
             *known = window;
             self.apply(Event::Widen { member, window }, now);
         }
@@ -231,18 +231,18 @@ impl ActiveSubscription {
 
     /// A member has said something that changes nothing.
     pub(crate) fn hear(&mut self, member: MemberId, now: Moment) {
-        if let Some(&(_, window)) = self.seats.get(&member) {
+        if let Some(&(_, window)) = self.member_queues.get(&member) {
             self.apply(Event::Widen { member, window }, now);
         }
     }
 
     pub(crate) fn leave(&mut self, member: MemberId, leaving: Leaving, unseen: Vec<Token>, now: Moment) {
         self.used_ms = now.steady_ms;
-        let Some((seat, _)) = self.seats.remove(&member) else { return };
+        let Some((member_queue, _)) = self.member_queues.remove(&member) else { return };
         // No room, so that what it gives back does not come to it again.
         let window = Window { messages: 0, bytes: 0 };
         self.apply(Event::Widen { member, window }, now);
-        for Token { offset, lease, .. } in unseen.into_iter().chain(seat.clear()) {
+        for Token { offset, lease, .. } in unseen.into_iter().chain(member_queue.clear()) {
             self.apply(Event::Settle { offset, lease, outcome: Outcome::Release }, now);
         }
         self.apply(Event::Leave { member, leaving }, now);
@@ -255,12 +255,12 @@ impl ActiveSubscription {
             return;
         }
         self.delivery.give_back_room();
-        give_back(&mut self.seats, BTreeMap::is_empty);
+        give_back(&mut self.member_queues, BTreeMap::is_empty);
         give_back(&mut self.to_wake, BTreeSet::is_empty);
         give_back(&mut self.effects, Vec::is_empty);
         give_back(&mut self.passages, Vec::is_empty);
         give_back(&mut self.booked, Vec::is_empty);
-        give_back(&mut self.burials, Vec::is_empty);
+        give_back(&mut self.dead_letterings, Vec::is_empty);
     }
 
     pub(crate) fn change(&mut self, settings: Arc<SubscriptionSettings>, now: Moment) {
@@ -273,22 +273,22 @@ impl ActiveSubscription {
     }
 
     pub(crate) fn end(&self, end: MemberEnd) {
-        self.seats.values().for_each(|(seat, _)| seat.end(end));
+        self.member_queues.values().for_each(|(member_queue, _)| member_queue.end(end));
     }
 
-    /// Settles a message; who asks is told later if the answer is `Booked` or `Burying`.
+    /// Settles a message; who asks is told later if the answer is `Booked` or `DeadLettering`.
     pub(crate) fn settle(
         &mut self,
         token: Token,
         outcome: Outcome,
-        asker: Option<Asker>,
+        waiter: Option<Waiter>,
         now: Moment,
     ) -> Settling {
         let (offset, lease) = (token.offset, token.lease);
         if !self.is_at_work() {
             return Settling::Stale;
         }
-        self.apply_for(asker, Event::Settle { offset, lease, outcome }, now).unwrap_or(Settling::Stale)
+        self.apply_for(waiter, Event::Settle { offset, lease, outcome }, now).unwrap_or(Settling::Stale)
     }
 
     /// Lets something happen.
@@ -297,7 +297,7 @@ impl ActiveSubscription {
     }
 
     /// Lets something happen; answers what became of a settlement.
-    fn apply_for(&mut self, asker: Option<Asker>, event: Event<Record>, now: Moment) -> Option<Settling> {
+    fn apply_for(&mut self, waiter: Option<Waiter>, event: Event<Record>, now: Moment) -> Option<Settling> {
         if self.is_broken {
             return None;
         }
@@ -307,36 +307,36 @@ impl ActiveSubscription {
         let settling = effects.first().and_then(|effect| match effect {
             Effect::Done => Some(Settling::Done),
             Effect::Stale => Some(Settling::Stale),
-            Effect::Journal { booking: Booking::Buried(_), .. } => Some(Settling::Burying),
+            Effect::Journal { booking: Booking::DeadLettered(_), .. } => Some(Settling::DeadLettering),
             Effect::Journal { .. } => Some(Settling::Booked),
             Effect::Deliver { .. } | Effect::Note { .. } => None,
         });
         // What is asked for is the first effect; others are those of time that has passed.
-        let mut asker = asker;
-        effects.drain(..).for_each(|effect| self.carry_out(effect, asker.take(), now));
+        let mut waiter = waiter;
+        effects.drain(..).for_each(|effect| self.carry_out(effect, waiter.take(), now));
         self.effects = effects;
         settling
     }
 
-    fn carry_out(&mut self, effect: Effect<Record>, asker: Option<Asker>, now: Moment) {
+    fn carry_out(&mut self, effect: Effect<Record>, waiter: Option<Waiter>, now: Moment) {
         if let Effect::Journal { offset, booking } | Effect::Note { offset, booking } = &effect {
             self.remember(*offset, What::Booked(booking.remembered()), now);
         }
         match effect {
             Effect::Deliver { member, offset, lease, attempt, until_ms, bytes, cargo } => {
-                let Some((seat, _)) = self.seats.get(&member) else { return };
+                let Some((member_queue, _)) = self.member_queues.get(&member) else { return };
                 let token = Token { subscription: self.number, start: self.start, offset, lease };
-                seat.push(Parcel { token, attempt, until_ms, bytes, record: cargo });
-                let handed = What::Handed { member: seat.name.clone(), attempt };
+                member_queue.push(MemberDelivery { token, attempt, until_ms, bytes, record: cargo });
+                let handed = What::Handed { member: member_queue.name.clone(), attempt };
                 self.remember(offset, handed, now);
                 self.to_wake.insert(member);
             }
-            Effect::Journal { offset, booking: booking @ Booking::Buried(_) } => {
-                self.burials.push(Burial { offset, booking, asker });
+            Effect::Journal { offset, booking: booking @ Booking::DeadLettered(_) } => {
+                self.dead_letterings.push(DeadLettering { offset, booking, waiter });
             }
             Effect::Journal { offset, booking } => {
                 note(&mut self.batch, offset, &booking);
-                self.booked.push((offset, asker));
+                self.booked.push((offset, waiter));
                 self.urgent = true;
             }
             Effect::Note { offset, booking } => {
@@ -354,8 +354,8 @@ impl ActiveSubscription {
 
     pub(crate) fn wake(&mut self) {
         while let Some(member) = self.to_wake.pop_first() {
-            if let Some((seat, _)) = self.seats.get(&member) {
-                seat.wake();
+            if let Some((member_queue, _)) = self.member_queues.get(&member) {
+                member_queue.wake();
             }
         }
     }
@@ -375,18 +375,18 @@ impl ActiveSubscription {
         self.unwritten = 0;
         let (subscription, booked) = (self.number, std::mem::take(&mut self.booked));
         self.under_way += booked.len();
-        let booked = booked.into_iter().map(|(offset, asker)| Booked { subscription, offset, asker });
+        let booked = booked.into_iter().map(|(offset, waiter)| Booked { subscription, offset, waiter });
         Some((std::mem::take(&mut self.batch), booked.collect()))
     }
 
-    /// Messages to be buried now.
-    pub(crate) fn take_burials(&mut self) -> Vec<Burial> {
-        if self.is_at_work() { std::mem::take(&mut self.burials) } else { Vec::new() }
+    /// Messages to be dead-lettered now.
+    pub(crate) fn take_dead_letterings(&mut self) -> Vec<DeadLettering> {
+        if self.is_at_work() { std::mem::take(&mut self.dead_letterings) } else { Vec::new() }
     }
 
     /// Burials that cannot go on now, or are handed to the journal.
-    pub(crate) fn put_off(&mut self, burials: Vec<Burial>) {
-        self.burials.extend(burials);
+    pub(crate) fn put_off(&mut self, dead_letterings: Vec<DeadLettering>) {
+        self.dead_letterings.extend(dead_letterings);
     }
 
     pub(crate) fn note_under_way(&mut self, bookings: usize) {
@@ -413,9 +413,9 @@ impl ActiveSubscription {
     }
 
     /// Writes down that a message is gone unsettled, for a delivery that waits to bury it.
-    pub(crate) fn bury_nothing(&mut self, offset: u64, asker: Option<Asker>) {
+    pub(crate) fn dead_letter_nothing(&mut self, offset: u64, waiter: Option<Waiter>) {
         note(&mut self.batch, offset, &Booking::Expired);
-        self.booked.push((offset, asker));
+        self.booked.push((offset, waiter));
         self.urgent = true;
     }
 

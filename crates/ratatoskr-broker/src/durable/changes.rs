@@ -11,7 +11,7 @@ pub(crate) fn note(batch: &mut SettlementBatch, offset: u64, booking: &Booking) 
         Booking::Settled => &mut batch.acked,
         Booking::Expired => &mut batch.expired,
         Booking::Passed => &mut batch.passed,
-        Booking::Buried(_) => &mut batch.dead,
+        Booking::DeadLettered(_) => &mut batch.dead,
         Booking::Returned { until, spent } => {
             let Spent { attempts, first_ms, last_ms, reason } = &**spent;
             let (attempts, first_ms, last_ms) = (*attempts, *first_ms, *last_ms);

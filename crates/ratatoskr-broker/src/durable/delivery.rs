@@ -46,7 +46,7 @@ use ratatoskr_log::Moment;
 use self::removing::Expiry;
 use super::event::{Booking, Effect, Event, Fed, Letter, MemberId};
 use super::lanes::Lanes;
-use super::turns::Turns;
+use super::round_robin::RoundRobin;
 use crate::broken::Broken;
 use ratatoskr_state::limits::{LEASE_MS_MAX, READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX};
 
@@ -69,7 +69,7 @@ enum Hold {
         lease: Option<Lease>,
         booking: Booking,
     },
-    /// A burial that was refused, to be tried again.
+    /// A dead-lettering that was refused, to be tried again.
     Unburied {
         until_ms: u64,
         booking: Booking,
@@ -106,12 +106,12 @@ pub(crate) struct Delivery<Cargo> {
     held: HashMap<u64, (Hold, Letter)>,
     /// Leased or booking.
     leased: usize,
-    /// When leases end, waiting ends, and burials are tried again: steady time.
+    /// When leases end, waiting ends, and dead-letterings are tried again: steady time.
     due: BTreeSet<(u64, u64)>,
     /// When messages expire that are in play.
     expiry: Expiry,
     lanes: Lanes,
-    turns: Turns,
+    round_robin: RoundRobin,
     next_lease: u64,
     redelivered: u64,
     chance: fastrand::Rng,
@@ -127,7 +127,7 @@ impl<Cargo> Delivery<Cargo> {
     /// Starts at `cursor` with no members. Leases are numbered from `next_lease` on.
     pub(crate) fn new(settings: Arc<SubscriptionSettings>, cursor: u64, next_lease: u64) -> Delivery<Cargo> {
         Delivery {
-            turns: Turns::new(settings.member_outstanding_max),
+            round_robin: RoundRobin::new(settings.member_outstanding_max),
             settings,
             cursor,
             first: 0,
@@ -156,8 +156,8 @@ impl<Cargo> Delivery<Cargo> {
         self.now = now;
         std::mem::swap(&mut self.effects, effects);
         match event {
-            Event::Join { member, window } => self.turns.join(member, window),
-            Event::Widen { member, window } => self.turns.widen(member, window, self.next_lease),
+            Event::Join { member, window } => self.round_robin.join(member, window),
+            Event::Widen { member, window } => self.round_robin.widen(member, window, self.next_lease),
             Event::Leave { member, leaving } => self.leave(member, leaving),
             Event::Feed { to, messages } => self.feed(to, messages),
             Event::Settle { offset, lease, outcome } => self.settle(offset, lease, outcome),
@@ -179,7 +179,7 @@ impl<Cargo> Delivery<Cargo> {
     /// go on meanwhile.
     pub(crate) fn wants_feed(&self) -> bool {
         !self.settings.paused
-            && !self.turns.is_empty()
+            && !self.round_robin.is_empty()
             && self.ready.len() < READ_AHEAD_MAX
             && self.ready_bytes < READ_AHEAD_BYTES_MAX
             && !self.is_full()
@@ -208,7 +208,7 @@ impl<Cargo> Delivery<Cargo> {
     /// When [`Event::Tick`] is due, steady time.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
         let due_ms = self.due.first().map(|&(at_ms, _)| at_ms);
-        due_ms.into_iter().chain(self.turns.next_due_ms()).chain(self.expiry.due_ms(self.now)).min()
+        due_ms.into_iter().chain(self.round_robin.next_due_ms()).chain(self.expiry.due_ms(self.now)).min()
     }
 
     pub(crate) fn next_lease(&self) -> u64 {
@@ -220,7 +220,7 @@ impl<Cargo> Delivery<Cargo> {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.turns.has_room()
+        self.round_robin.has_room()
     }
 
     // ---- messages in ----
@@ -285,7 +285,7 @@ impl<Cargo> Delivery<Cargo> {
             self.held.values_mut().for_each(|(_, letter)| letter.is_excluded = false);
         }
         self.settings = settings;
-        self.turns.set_held_max(self.settings.member_outstanding_max);
+        self.round_robin.set_held_max(self.settings.member_outstanding_max);
     }
 
     // ---- messages out ----
@@ -299,7 +299,7 @@ impl<Cargo> Delivery<Cargo> {
         while self.has_leases_left() {
             let Some((&offset, (letter, _))) = self.ready.first_key_value() else { return };
             let is_expired = self.is_expired(letter);
-            let member = if is_expired { None } else { self.turns.next(letter.bytes.into()) };
+            let member = if is_expired { None } else { self.round_robin.next(letter.bytes.into()) };
             if !is_expired && member.is_none() {
                 return;
             }
@@ -312,13 +312,13 @@ impl<Cargo> Delivery<Cargo> {
     fn dispatch_suspects(&mut self) {
         while self.has_leases_left() {
             let Some((&offset, (letter, _))) = self.suspects.first_key_value() else {
-                return self.turns.stop_draining();
+                return self.round_robin.stop_draining();
             };
             let is_expired = self.is_expired(letter);
             let member = if is_expired {
                 None
             } else {
-                self.turns.next_idle(self.now.steady_ms, self.settings.lease_ms)
+                self.round_robin.next_idle(self.now.steady_ms, self.settings.lease_ms)
             };
             if !is_expired && member.is_none() {
                 return;
@@ -356,7 +356,7 @@ impl<Cargo> Delivery<Cargo> {
         if letter.first_ms == 0 {
             letter.first_ms = self.now.wall_ms;
         }
-        self.turns.hold(member, offset, letter.bytes);
+        self.round_robin.hold(member, offset, letter.bytes);
         let (attempt, bytes) = (letter.attempts, letter.bytes);
         self.due.insert((until_ms, offset));
         self.held.insert(offset, (Hold::Leased(Lease { member: Some(member), number, until_ms }), letter));
@@ -369,7 +369,7 @@ impl<Cargo> Delivery<Cargo> {
 
     /// Ends leases, and makes ready what has waited long enough.
     fn pass_time(&mut self) {
-        self.turns.pass_time(self.now.steady_ms);
+        self.round_robin.pass_time(self.now.steady_ms);
         while let Some(&(at_ms, offset)) = self.due.first() {
             if at_ms > self.now.steady_ms {
                 return;
@@ -389,7 +389,7 @@ impl<Cargo> Delivery<Cargo> {
                 Hold::Unburied { booking, .. } => {
                     let booking = booking.clone();
                     self.leased += 1;
-                    self.book(offset, None, booking);
+                    self.state(offset, None, booking);
                 }
                 Hold::Booking { .. } => unreachable!("what is booked is not due"),
             }

@@ -72,21 +72,23 @@ pub struct MemberDescription {
 /// Everything but `lag_ms`, which takes a look at the log. `None` when it is being deleted.
 pub(super) fn describe(
     active: &ActiveSubscription,
-    books: &SubscriptionStates,
+    states: &SubscriptionStates,
     now: Moment,
 ) -> Option<SubscriptionDescription> {
     let next = active.topic.log.next();
-    let (created_ms, floor, ahead, counts, saved) = books.with(active.number, |book| {
-        let floor = book.acks.floor().max(active.topic.log.extent().first).min(next.max(book.acks.origin));
-        let saved: Vec<String> = book.saved.keys().cloned().collect();
-        (book.created_ms, floor, book.acks.settled.count_from(floor), book.counts, saved)
+    let (created_ms, floor, ahead, counts, saved) = states.with(active.number, |state| {
+        let floor = state.acks.floor().max(active.topic.log.extent().first).min(next.max(state.acks.origin));
+        let saved: Vec<String> = state.saved.keys().cloned().collect();
+        (state.created_ms, floor, state.acks.settled.count_from(floor), state.counts, saved)
     })?;
     let census = active.delivery.census();
-    let members = active.seats.values().take(MEMBERS_LISTED_MAX).map(|(seat, window)| MemberDescription {
-        name: seat.name.to_string(),
-        leased: active.delivery.held_by(seat.id) as u32,
-        window: *window,
-        joined_ms: seat.joined_ms,
+    let members = active.member_queues.values().take(MEMBERS_LISTED_MAX).map(|(member_queue, window)| {
+        MemberDescription {
+            name: member_queue.name.to_string(),
+            leased: active.delivery.held_by(member_queue.id) as u32,
+            window: *window,
+            joined_ms: member_queue.joined_ms,
+        }
     });
     Some(SubscriptionDescription {
         name: active.name.clone(),
@@ -106,7 +108,7 @@ pub(super) fn describe(
         passed: counts.passed,
         redelivered: active.delivery.redelivered(),
         members: members.collect(),
-        member_count: active.seats.len() as u32,
+        member_count: active.member_queues.len() as u32,
         why: and_expired(why(active, next, now), counts.expired),
         saved,
     })
@@ -124,8 +126,8 @@ fn and_expired(why: String, expired: u64) -> String {
 
 /// Why no member is given what is ready.
 fn why_no_room(active: &ActiveSubscription, ready: usize) -> String {
-    let mut seats = active.seats.values().map(|(seat, _)| seat);
-    if let Some(stalled) = seats.find(|seat| active.delivery.is_stalled(seat.id)) {
+    let mut member_queues = active.member_queues.values().map(|(member_queue, _)| member_queue);
+    if let Some(stalled) = member_queues.find(|member_queue| active.delivery.is_stalled(member_queue.id)) {
         return format!(
             "stalled: member {:?} has settled nothing for the whole of a lease, so it is tried with one message in a lease's time; it goes \
              on once it settles one, or joins again",
@@ -150,7 +152,7 @@ fn why(active: &ActiveSubscription, next: u64, now: Moment) -> String {
     if settings.paused {
         return "paused: the subscription is paused; resume it".to_owned();
     }
-    if active.seats.is_empty() {
+    if active.member_queues.is_empty() {
         return "no_members: nobody consumes from it".to_owned();
     }
     if active.delivery.is_under_review() {
@@ -164,7 +166,7 @@ fn why(active: &ActiveSubscription, next: u64, now: Moment) -> String {
         );
     }
     let is_held_back = active.delivery.suspects() > 0
-        || active.seats.values().any(|(seat, _)| active.delivery.is_stalled(seat.id));
+        || active.member_queues.values().any(|(member_queue, _)| active.delivery.is_stalled(member_queue.id));
     if census.ready > 0 && (is_held_back || !active.delivery.has_room()) {
         return why_no_room(active, census.ready);
     }

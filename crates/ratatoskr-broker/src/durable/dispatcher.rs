@@ -3,12 +3,12 @@
 //! ```text
 //!   members, broker ──requests──▶ dispatcher ──rounds (one ticket)──▶ sequencer ──▶ journal
 //!          ▲                        │ ▲                                │
-//!          └── parcels, fates ──────┘ └───── committed, refused ──────┘
+//!          └── deliveries, fates ──────┘ └───── committed, refused ──────┘
 //! ```
 //!
 //! Requests are worked off as they came; then each subscription touched has its turn (time passes, messages are fed), and what
 //! all of them want written goes to the sequencer as one command under one ticket. Fates are told when the ticket comes
-//! back. A panic in one subscription's logic reaches no other: its active subscription starts anew from its book. See ADR 0007.
+//! back. A panic in one subscription's logic reaches no other: its active subscription starts anew from its state. See ADR 0007.
 
 mod journal;
 mod requests;
@@ -25,11 +25,11 @@ use uuid::Uuid;
 
 use super::active::{ActiveSubscription, ColdRead, Review};
 use super::event::{Event, MemberId};
+use super::in_flight::{InFlight, OnCommit};
 use super::member::MemberEnd;
 use super::request::{DoneReply, Request};
-use super::tickets::{After, Tickets};
 use super::trace::Memory;
-use crate::core::{Alarm, Core, Tally};
+use crate::core::{Core, LiveCounters, PanicGuard};
 use crate::topic::Topic;
 use ratatoskr_state::limits::{READ_BYTES_MAX, UNSETTLED_BYTES_MIN};
 use scheduled::Scheduling;
@@ -63,7 +63,7 @@ pub(crate) struct Dispatcher {
     /// When subscriptions are to have their turn though nothing happens to them, steady time.
     due: BTreeSet<(u64, u32)>,
     due_at: HashMap<u32, u64>,
-    pub(super) tickets: Tickets,
+    pub(super) in_flight: InFlight,
     last_number: u32,
     memory: Memory,
     /// Once there is one.
@@ -107,7 +107,7 @@ impl Dispatcher {
             urgent: BTreeSet::new(),
             due: BTreeSet::new(),
             due_at: HashMap::new(),
-            tickets: Tickets::default(),
+            in_flight: InFlight::default(),
             last_number,
             memory: Memory::default(),
             scheduling: None,
@@ -119,7 +119,7 @@ impl Dispatcher {
 
     /// Works until told to stop, and until the journal has answered.
     pub(crate) fn run(mut self) {
-        let _alarm = Alarm::new(self.core.clone(), "dispatcher");
+        let _panic_guard = PanicGuard::new(self.core.clone(), "dispatcher");
         let topics: HashMap<u32, Arc<Topic>> =
             self.core.topics.read().values().map(|topic| (topic.log.number, topic.clone())).collect();
         for (number, topic, _) in self.core.subscriptions.list() {
@@ -139,12 +139,12 @@ impl Dispatcher {
                 }
             }
             self.sweep(now);
-            self.take_turns(now);
+            self.take_round_robin(now);
             self.schedule_turn(now);
             self.send_round(false);
             if self
                 .stopping_since
-                .is_some_and(|since| self.tickets.is_empty() || since.elapsed() > STOP_PATIENCE)
+                .is_some_and(|since| self.in_flight.is_empty() || since.elapsed() > STOP_PATIENCE)
             {
                 break;
             }
@@ -167,7 +167,7 @@ impl Dispatcher {
     fn open_active(&mut self, number: u32, topic: &Arc<Topic>) {
         let (start, now) = (self.start, self.core.moment());
         let open =
-            |book: &SubscriptionState| Box::new(ActiveSubscription::open(book, topic.clone(), start, now));
+            |state: &SubscriptionState| Box::new(ActiveSubscription::open(state, topic.clone(), start, now));
         let active = self.core.subscriptions.with(number, open);
         if let Some(mut active) = active {
             // Half of what is left: others may be opened before the next sweep.
@@ -187,11 +187,11 @@ impl Dispatcher {
         if let Some(mut active) = self.active_subscriptions.remove(&number) {
             active.topic.note_durable(-1);
             self.by_topic.remove(&(active.topic.log.number, number));
-            for (seat, _) in active.seats.values() {
-                self.references.remove(&seat.reference);
+            for (member_queue, _) in active.member_queues.values() {
+                self.references.remove(&member_queue.reference);
             }
             active.end(end);
-            self.tell_stale(active.take_askers());
+            self.tell_stale(active.take_waiters());
         }
         if let Some(at_ms) = self.due_at.remove(&number) {
             self.due.remove(&(at_ms, number));
@@ -210,7 +210,7 @@ impl Dispatcher {
             .map(|active| &**active)
     }
 
-    /// Lets an active subscription do something, and have its turn then. Behind a wall: if it panics, it starts anew from its book.
+    /// Lets an active subscription do something, and have its turn then. Behind a wall: if it panics, it starts anew from its state.
     pub(super) fn guarded<T>(
         &mut self,
         number: u32,
@@ -230,7 +230,7 @@ impl Dispatcher {
         let active = self.active_subscriptions.get_mut(&number)?;
         let done = catch_unwind(AssertUnwindSafe(|| act(active)));
         if done.is_err() {
-            Tally::add(&self.core.tally.topic_restarts, 1);
+            LiveCounters::add(&self.core.live_counters.topic_restarts, 1);
             tracing::error!(subscription = %active.name, "a subscription failed and starts anew from the journal's state");
             self.break_active(number, now);
             return None;
@@ -268,10 +268,10 @@ impl Dispatcher {
                 active.must_look_for_removed();
                 self.touched.insert(active.number);
             }
-            if active.seats.is_empty() {
+            if active.member_queues.is_empty() {
                 active.give_back_room();
             }
-            if !active.seats.is_empty() {
+            if !active.member_queues.is_empty() {
                 active.used_ms = now.steady_ms;
                 self.touched.insert(active.number);
             } else if active.delivery.census().leased > 0 {
@@ -289,7 +289,7 @@ impl Dispatcher {
         }
         for number in unused {
             let deleted = vec![Change::Deleted { number }];
-            self.send(deleted, Vec::new(), Vec::new(), After::Expire(number));
+            self.send(deleted, Vec::new(), Vec::new(), OnCommit::Expire(number));
         }
         self.send_round(true);
     }
@@ -308,7 +308,8 @@ impl Dispatcher {
     fn share_memory(&mut self) {
         let held: u64 = self.active_subscriptions.values().map(|active| active.delivery.memory()).sum();
         let at_work =
-            self.active_subscriptions.values().filter(|active| !active.seats.is_empty()).count() as u64;
+            self.active_subscriptions.values().filter(|active| !active.member_queues.is_empty()).count()
+                as u64;
         self.growth_max = self.core.shares.unsettled.saturating_sub(held) / at_work.max(1);
         for active in self.active_subscriptions.values_mut() {
             let memory_max = active.delivery.memory() + self.growth_max;
@@ -316,7 +317,7 @@ impl Dispatcher {
         }
     }
 
-    fn take_turns(&mut self, now: Moment) {
+    fn take_round_robin(&mut self, now: Moment) {
         while let Some(&(at_ms, number)) = self.due.first() {
             if at_ms > now.steady_ms {
                 break;
@@ -329,15 +330,15 @@ impl Dispatcher {
         let mut waiting = std::mem::take(&mut self.touched);
         // SettlementBatch robin, and not too long at a time: requests wait, acks among them.
         let behind = waiting.split_off(&(self.last_turn.saturating_add(1)));
-        let mut turns = behind.into_iter().chain(waiting);
-        for number in turns.by_ref() {
+        let mut round_robin = behind.into_iter().chain(waiting);
+        for number in round_robin.by_ref() {
             self.last_turn = number;
             self.take_turn(number, now);
             if started.elapsed() > TURNS_AT_ONCE {
                 break;
             }
         }
-        self.touched.extend(turns);
+        self.touched.extend(round_robin);
     }
 
     fn take_turn(&mut self, number: u32, now: Moment) {
@@ -346,9 +347,9 @@ impl Dispatcher {
             let removed = active.take_removed(now);
             let (cold, more) = active.feed(now);
             active.wake();
-            (cold, more, active.take_burials(), (active.take_review(), removed))
+            (cold, more, active.take_dead_letterings(), (active.take_review(), removed))
         });
-        let Some((cold, more, burials, (review, removed))) = turn else { return };
+        let Some((cold, more, dead_letterings, (review, removed))) = turn else { return };
         self.note_removed(number, removed);
         if let Some(read) = cold {
             self.read_cold(number, read);
@@ -359,7 +360,7 @@ impl Dispatcher {
         if let Some(active) = self.active_subscriptions.get_mut(&number) {
             self.memory.take_in(active.topic.log.number, &mut active.passages);
         }
-        self.bury(number, burials);
+        self.dead_letter(number, dead_letterings);
         if more {
             self.touched.insert(number);
         }
@@ -372,7 +373,7 @@ impl Dispatcher {
         let Some(active) = self.active_subscriptions.get(&number).filter(|_| messages > 0) else { return };
         let SubscriptionRef { topic, name } = &active.name;
         tracing::warn!(%topic, subscription = %name, messages, "retention removed messages before the subscription had settled them");
-        Tally::add(&self.core.tally.retention_unsettled_messages, messages);
+        LiveCounters::add(&self.core.live_counters.retention_unsettled_messages, messages);
     }
 
     fn schedule(&mut self, number: u32, due_ms: Option<u64>) {

@@ -45,7 +45,7 @@ impl Letter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fed<Cargo> {
     pub(crate) offset: u64,
-    /// Not to be delivered before, wall time: it comes from the book.
+    /// Not to be delivered before, wall time: it comes from the state.
     pub(crate) not_before_ms: u64,
     pub(crate) letter: Letter,
     /// The message itself.
@@ -211,16 +211,16 @@ pub(crate) enum Booking {
         spent: Box<Spent>,
     },
     /// It becomes a dead letter.
-    Buried(Box<Spent>),
+    DeadLettered(Box<Spent>),
 }
 
 impl Booking {
     /// As much of it as a trace has of a message: of a reason, what is remembered of all.
     pub(crate) fn remembered(&self) -> Booking {
         match self {
-            Booking::Buried(spent) if spent.reason.len() > REASON_REMEMBERED_BYTES_MAX => {
+            Booking::DeadLettered(spent) if spent.reason.len() > REASON_REMEMBERED_BYTES_MAX => {
                 let reason = remembered(&spent.reason).into();
-                Booking::Buried(Box::new(Spent { reason, ..Spent::clone(spent) }))
+                Booking::DeadLettered(Box::new(Spent { reason, ..Spent::clone(spent) }))
             }
             booking => booking.clone(),
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ratatoskr_log::Record;
 
 use super::active::{Facts, passes};
-use super::burial::{
+use super::dead_lettering::{
     DEAD_ATTEMPTS, DEAD_FIRST_MS, DEAD_ID, DEAD_LAST_MS, DEAD_OFFSET, DEAD_REASON, DEAD_SUBSCRIPTION,
     DEAD_TOPIC,
 };
@@ -106,7 +106,8 @@ impl Broker {
         page: Page,
     ) -> Result<Listed<Message>, SubscriptionError> {
         let subscription = self.find_subscription(name)?;
-        let Some(filter) = self.core().subscriptions.with(subscription, |book| book.settings.filter.clone())
+        let Some(filter) =
+            self.core().subscriptions.with(subscription, |state| state.settings.filter.clone())
         else {
             return Err(SubscriptionError::NotFound(name.clone()));
         };
@@ -150,7 +151,7 @@ impl Broker {
         query: &DeadLetterQuery,
         page: Page,
     ) -> Result<Listed<DeadLetter>, SubscriptionError> {
-        let Some(place) = self.caretaker(name).await? else { return Ok(Listed::nothing()) };
+        let Some(place) = self.dlq(name).await? else { return Ok(Listed::nothing()) };
         let found = self.unresolved(&place, query, page).await?;
         let letters = found.records.into_iter().map(|record| letter(self.message(&place.topic, record)));
         Ok(Listed { items: letters.collect(), next_offset: found.next })
@@ -181,7 +182,7 @@ impl Broker {
         mut left_bytes: u64,
     ) -> Result<Listed<(String, u64)>, SubscriptionError> {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        let Some(place) = self.caretaker(name).await? else { return Ok(Listed::nothing()) };
+        let Some(place) = self.dlq(name).await? else { return Ok(Listed::nothing()) };
         let next_offset = loop {
             let page = Page { examined: left_bytes.min(AT_ONCE.examined), ..AT_ONCE };
             let found = self.unresolved(&place, &query, page).await?;
@@ -204,15 +205,12 @@ impl Broker {
     }
 
     /// Where unresolved dead letters are looked after; `None` while there never was one.
-    pub(super) async fn caretaker(
-        &self,
-        owner: &SubscriptionRef,
-    ) -> Result<Option<Caretaker>, SubscriptionError> {
+    pub(super) async fn dlq(&self, owner: &SubscriptionRef) -> Result<Option<Caretaker>, SubscriptionError> {
         let gone = || SubscriptionError::NotFound(owner.clone());
         let origin = self.topic_of(owner)?;
         let owner_number = self.core().subscriptions.find(origin.log.number, &owner.name).ok_or_else(gone)?;
         let settings =
-            self.core().subscriptions.with(owner_number, |book| book.settings.clone()).ok_or_else(gone)?;
+            self.core().subscriptions.with(owner_number, |state| state.settings.clone()).ok_or_else(gone)?;
         let Some(topic) = self.core().topic(&dead_letters(&settings, owner)?) else { return Ok(None) };
         let name = SubscriptionRef {
             topic: topic.name.clone(),

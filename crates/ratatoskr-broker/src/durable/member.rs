@@ -1,10 +1,10 @@
-//! [`Member`]: one consumer of a durable subscription, and the seat through which the dispatcher reaches it.
+//! [`Member`]: one consumer of a durable subscription, and the member queue through which the dispatcher reaches it.
 //!
 //! ```text
-//!   dispatcher ──parcels──▶ seat (outbox) ──wake──▶ Member::next_batch ──▶ the consumer
+//!   dispatcher ──deliveries──▶ member queue (outgoing deliveries) ──wake──▶ Member::next_batch ──▶ the consumer
 //! ```
 //!
-//! A parcel that is delivered again carries no message: the member reads it from the log itself, so that old messages
+//! A message that is delivered again carries no message: the member reads it from the log itself, so that old messages
 //! cost the dispatcher nothing; those that are not in memory any more are read together, by a thread that may wait for the disk. A message that
 //! cannot be read now goes back unharmed; only what is in the log no more is lost. A batch is bounded by what its messages really
 //! weigh, which is known once they are read; what does not fit waits for the next one.
@@ -23,12 +23,12 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::event::{Leaving, MemberId, Outcome, Window};
+use super::record_reader::RecordReader;
 use super::registration::Registration;
 use super::request::{Fate, Request, SettleError};
-use super::shelf::Shelf;
 use super::start::settle;
 use super::token::Token;
-use crate::core::{Core, Tally};
+use crate::core::{Core, LiveCounters};
 use crate::id::MessageId;
 use crate::message::Message;
 use crate::topic::Topic;
@@ -83,8 +83,8 @@ pub struct Member {
     settings: Arc<SubscriptionSettings>,
     /// There was no subscription before it joined.
     pub(super) has_created: bool,
-    /// Taken out of the seat, to be opened.
-    parcels: VecDeque<Parcel>,
+    /// Taken out of the member queue, to be opened.
+    deliveries: VecDeque<MemberDelivery>,
     /// Messages of them that are being read.
     reading: Option<JoinHandle<Vec<(u64, Found)>>>,
     /// What could not be read, and the task that gives it back after a pause.
@@ -113,26 +113,26 @@ impl WindowSetter {
 }
 
 /// How the dispatcher reaches a member.
-pub(crate) struct Seat {
+pub(crate) struct MemberQueue {
     pub(crate) id: MemberId,
     pub(crate) name: Arc<str>,
     pub(crate) joined_ms: u64,
     /// What ends it when given to [`crate::Broker::end_member`].
     pub(crate) reference: Uuid,
-    outbox: Mutex<Outbox>,
+    outgoing: Mutex<OutgoingDeliveries>,
     wake: Notify,
 }
 
 #[derive(Default)]
-struct Outbox {
-    parcels: VecDeque<Parcel>,
+struct OutgoingDeliveries {
+    deliveries: VecDeque<MemberDelivery>,
     /// Bytes of the messages among them that are at hand.
     bytes: u64,
     end: Option<MemberEnd>,
 }
 
 /// A delivery on its way to a member.
-pub(crate) struct Parcel {
+pub(crate) struct MemberDelivery {
     pub(crate) token: Token,
     pub(crate) attempt: u32,
     pub(crate) until_ms: u64,
@@ -140,7 +140,7 @@ pub(crate) struct Parcel {
     pub(crate) record: Option<Record>,
 }
 
-impl Parcel {
+impl MemberDelivery {
     fn bytes_at_hand(&self) -> u64 {
         self.record.as_ref().map_or(0, |_| self.bytes.into())
     }
@@ -149,21 +149,28 @@ impl Parcel {
 /// What reading a message came to.
 type Found = Result<Option<Record>, ReadError>;
 
-impl Seat {
-    pub(crate) fn new(id: MemberId, name: String, joined_ms: u64) -> Seat {
+impl MemberQueue {
+    pub(crate) fn new(id: MemberId, name: String, joined_ms: u64) -> MemberQueue {
         // From the system: whoever knows other references must not be able to tell this one.
         let reference = Uuid::new_v4();
-        Seat { id, name: name.into(), joined_ms, reference, outbox: Mutex::default(), wake: Notify::new() }
+        MemberQueue {
+            id,
+            name: name.into(),
+            joined_ms,
+            reference,
+            outgoing: Mutex::default(),
+            wake: Notify::new(),
+        }
     }
 
     /// Puts a delivery in. Beyond [`READ_AHEAD_BYTES_MAX`] that the member has not looked at, it has to read messages by itself.
-    pub(crate) fn push(&self, mut parcel: Parcel) {
-        let mut outbox = self.outbox.lock();
-        if outbox.bytes >= READ_AHEAD_BYTES_MAX {
-            parcel.record = None;
+    pub(crate) fn push(&self, mut member_delivery: MemberDelivery) {
+        let mut outgoing = self.outgoing.lock();
+        if outgoing.bytes >= READ_AHEAD_BYTES_MAX {
+            member_delivery.record = None;
         }
-        outbox.bytes += parcel.bytes_at_hand();
-        outbox.parcels.push_back(parcel);
+        outgoing.bytes += member_delivery.bytes_at_hand();
+        outgoing.deliveries.push_back(member_delivery);
     }
 
     pub(crate) fn wake(&self) {
@@ -172,25 +179,25 @@ impl Seat {
 
     /// Takes back what the member has not looked at yet.
     pub(crate) fn clear(&self) -> Vec<Token> {
-        let mut outbox = self.outbox.lock();
-        outbox.bytes = 0;
-        outbox.parcels.drain(..).map(|parcel| parcel.token).collect()
+        let mut outgoing = self.outgoing.lock();
+        outgoing.bytes = 0;
+        outgoing.deliveries.drain(..).map(|member_delivery| member_delivery.token).collect()
     }
 
     /// Takes back what the member has not looked at, as far as it is meant.
     pub(crate) fn take_back(&self, is_meant: impl Fn(u64) -> bool) -> Vec<Token> {
-        let mut outbox = self.outbox.lock();
+        let mut outgoing = self.outgoing.lock();
         let (gone, kept): (VecDeque<_>, _) =
-            outbox.parcels.drain(..).partition(|parcel| is_meant(parcel.token.offset));
-        outbox.parcels = kept;
-        outbox.bytes -= gone.iter().map(Parcel::bytes_at_hand).sum::<u64>();
-        gone.into_iter().map(|parcel| parcel.token).collect()
+            outgoing.deliveries.drain(..).partition(|member_delivery| is_meant(member_delivery.token.offset));
+        outgoing.deliveries = kept;
+        outgoing.bytes -= gone.iter().map(MemberDelivery::bytes_at_hand).sum::<u64>();
+        gone.into_iter().map(|member_delivery| member_delivery.token).collect()
     }
 
     pub(crate) fn end(&self, end: MemberEnd) {
-        let mut outbox = self.outbox.lock();
-        outbox.end.get_or_insert(end);
-        drop(outbox);
+        let mut outgoing = self.outgoing.lock();
+        outgoing.end.get_or_insert(end);
+        drop(outgoing);
         self.wake.notify_one();
     }
 }
@@ -202,9 +209,9 @@ impl Member {
         settings: Arc<SubscriptionSettings>,
     ) -> Member {
         registration.leaving = Leaving::Vanished;
-        let (core, parcels, reading, put_off) =
+        let (core, deliveries, reading, put_off) =
             (registration.core.clone(), VecDeque::new(), None, Vec::new());
-        Member { core, registration, topic, settings, has_created: false, parcels, reading, put_off }
+        Member { core, registration, topic, settings, has_created: false, deliveries, reading, put_off }
     }
 
     /// The subscription's settings when the member joined.
@@ -219,26 +226,26 @@ impl Member {
 
     /// What ends it when given to [`crate::Broker::end_member`].
     pub fn reference(&self) -> Uuid {
-        self.registration.seat.reference
+        self.registration.member_queue.reference
     }
 
     /// The next deliveries, at least one; waits for them. Dropping the future loses nothing.
     pub async fn next_batch(&mut self) -> Result<Vec<Delivered>, MemberEnd> {
-        let seat = self.registration.seat.clone();
+        let member_queue = self.registration.member_queue.clone();
         loop {
-            let mut woken = pin!(seat.wake.notified());
+            let mut woken = pin!(member_queue.wake.notified());
             woken.as_mut().enable();
             // A future that is dropped leaves everything in its place: what was being read still is.
             if self.reading.is_none() {
-                self.take_parcels()?;
+                self.take_member_deliveries()?;
             }
             let found = self.read().await;
             let opened = self.open(&found);
             if !opened.is_empty() {
-                Tally::add(&self.core.tally.delivered_messages, opened.len() as u64);
+                LiveCounters::add(&self.core.live_counters.delivered_messages, opened.len() as u64);
                 return Ok(opened);
             }
-            if self.parcels.is_empty() {
+            if self.deliveries.is_empty() {
                 woken.await;
             }
         }
@@ -246,12 +253,12 @@ impl Member {
 
     /// Takes back what was handed out and not looked at: it comes again with the next batch, and goes back unharmed if there is none.
     pub fn put_back(&mut self, delivered: Vec<Delivered>) {
-        self.core.tally.delivered_messages.fetch_sub(delivered.len() as u64, Ordering::Relaxed);
+        self.core.live_counters.delivered_messages.fetch_sub(delivered.len() as u64, Ordering::Relaxed);
         for Delivered { message, token, attempt, lease_until_ms: until_ms } in delivered.into_iter().rev() {
             let Message { offset, timestamp_ms, body, .. } = message;
             let bytes = body.payload_bytes() as u32;
             let record = Some(Record { offset, timestamp_ms, body });
-            self.parcels.push_front(Parcel { token, attempt, until_ms, bytes, record });
+            self.deliveries.push_front(MemberDelivery { token, attempt, until_ms, bytes, record });
         }
     }
 
@@ -262,8 +269,8 @@ impl Member {
 
     /// Changes what it may hold, from elsewhere.
     pub fn window_setter(&self) -> WindowSetter {
-        let Registration { core, subscription, seat, .. } = &self.registration;
-        WindowSetter { core: core.clone(), subscription: *subscription, member: seat.id }
+        let Registration { core, subscription, member_queue, .. } = &self.registration;
+        WindowSetter { core: core.clone(), subscription: *subscription, member: member_queue.id }
     }
 
     /// Settles deliveries: see [`crate::Broker::settle`].
@@ -295,37 +302,40 @@ impl Member {
         self.registration.leaving = Leaving::Detached;
     }
 
-    fn take_parcels(&mut self) -> Result<(), MemberEnd> {
-        let mut outbox = self.registration.seat.outbox.lock();
-        if let Some(end) = outbox.end {
+    fn take_member_deliveries(&mut self) -> Result<(), MemberEnd> {
+        let mut outgoing = self.registration.member_queue.outgoing.lock();
+        if let Some(end) = outgoing.end {
             return Err(end);
         }
-        let mut bytes: usize = self.parcels.iter().map(|parcel| parcel.bytes as usize).sum();
-        while let Some(next) = outbox.parcels.front() {
+        let mut bytes: usize =
+            self.deliveries.iter().map(|member_delivery| member_delivery.bytes as usize).sum();
+        while let Some(next) = outgoing.deliveries.front() {
             bytes += next.bytes as usize;
-            let is_full = self.parcels.len() >= BATCH_MESSAGES || bytes > BATCH_BYTES;
-            if is_full && !self.parcels.is_empty() {
+            let is_full = self.deliveries.len() >= BATCH_MESSAGES || bytes > BATCH_BYTES;
+            if is_full && !self.deliveries.is_empty() {
                 break;
             }
-            let parcel = outbox.parcels.pop_front().expect("it has just been looked at");
-            outbox.bytes -= parcel.bytes_at_hand();
-            self.parcels.push_back(parcel);
+            let member_delivery = outgoing.deliveries.pop_front().expect("it has just been looked at");
+            outgoing.bytes -= member_delivery.bytes_at_hand();
+            self.deliveries.push_back(member_delivery);
         }
-        if !outbox.parcels.is_empty() {
+        if !outgoing.deliveries.is_empty() {
             // There is more than one batch: the next look finds it without being woken again.
-            self.registration.seat.wake();
+            self.registration.member_queue.wake();
         }
         Ok(())
     }
 
-    /// Reads the messages that parcels do not carry: at once those in memory, the others together. Answers what was not read.
+    /// Reads the messages that deliveries do not carry: at once those in memory, the others together. Answers what was not read.
     async fn read(&mut self) -> HashMap<u64, Found> {
         if self.reading.is_none() {
             let mut cold = Vec::new();
-            for parcel in self.parcels.iter_mut().filter(|parcel| parcel.record.is_none()) {
-                parcel.record = self.topic.log.read_from_memory(parcel.token.offset);
-                if parcel.record.is_none() {
-                    cold.push(parcel.token.offset);
+            for member_delivery in
+                self.deliveries.iter_mut().filter(|member_delivery| member_delivery.record.is_none())
+            {
+                member_delivery.record = self.topic.log.read_from_memory(member_delivery.token.offset);
+                if member_delivery.record.is_none() {
+                    cold.push(member_delivery.token.offset);
                 }
             }
             if cold.is_empty() {
@@ -337,53 +347,58 @@ impl Member {
         let Some(reading) = &mut self.reading else { return HashMap::new() };
         let read = reading.await;
         self.reading = None;
-        let failed = |parcel: &Parcel| {
+        let failed = |member_delivery: &MemberDelivery| {
             let (path, reason) = (self.topic.name.as_str().into(), "the reading thread failed".to_owned());
-            (parcel.token.offset, Err(ReadError::Io { path, reason }))
+            (member_delivery.token.offset, Err(ReadError::Io { path, reason }))
         };
         match read {
             Ok(found) => found.into_iter().collect(),
-            Err(_) => self.parcels.iter().filter(|parcel| parcel.record.is_none()).map(failed).collect(),
+            Err(_) => self
+                .deliveries
+                .iter()
+                .filter(|member_delivery| member_delivery.record.is_none())
+                .map(failed)
+                .collect(),
         }
     }
 
-    /// Makes deliveries of the parcels whose messages are there, as many as fit a batch.
+    /// Makes what a member gets of the deliveries whose messages are there, as many as fit a batch.
     fn open(&mut self, found: &HashMap<u64, Found>) -> Vec<Delivered> {
-        let (mut opened, mut left) = (Vec::with_capacity(self.parcels.len()), VecDeque::new());
+        let (mut opened, mut left) = (Vec::with_capacity(self.deliveries.len()), VecDeque::new());
         let (mut bytes, mut put_off) = (0, Vec::new());
         let first = self.topic.log.extent().first;
-        for mut parcel in std::mem::take(&mut self.parcels) {
-            if parcel.token.offset < first {
-                self.give_up(parcel.token, &Ok(None));
+        for mut member_delivery in std::mem::take(&mut self.deliveries) {
+            if member_delivery.token.offset < first {
+                self.give_up(member_delivery.token, &Ok(None));
                 continue;
             }
-            match found.get(&parcel.token.offset) {
-                Some(Ok(Some(record))) => parcel.record = Some(record.clone()),
+            match found.get(&member_delivery.token.offset) {
+                Some(Ok(Some(record))) => member_delivery.record = Some(record.clone()),
                 Some(Err(error @ ReadError::Io { .. })) => {
-                    put_off.push((parcel, error.clone()));
+                    put_off.push((member_delivery, error.clone()));
                     continue;
                 }
                 Some(gone) => {
-                    self.give_up(parcel.token, gone);
+                    self.give_up(member_delivery.token, gone);
                     continue;
                 }
                 None => {}
             }
-            let Some(record) = parcel.record.take_if(|record| {
+            let Some(record) = member_delivery.record.take_if(|record| {
                 bytes += record.body.bytes();
                 bytes <= BATCH_BYTES || opened.is_empty()
             }) else {
-                left.push_back(parcel);
+                left.push_back(member_delivery);
                 continue;
             };
-            opened.push(self.deliver(&parcel, record));
+            opened.push(self.deliver(&member_delivery, record));
         }
-        self.parcels = left;
+        self.deliveries = left;
         self.put_off(&put_off);
         opened
     }
 
-    fn deliver(&self, parcel: &Parcel, record: Record) -> Delivered {
+    fn deliver(&self, member_delivery: &MemberDelivery, record: Record) -> Delivered {
         let message = Message {
             topic: self.topic.name.clone(),
             id: MessageId::new(self.core.id_mask, self.topic.log.number, record.offset, record.timestamp_ms),
@@ -391,7 +406,8 @@ impl Member {
             timestamp_ms: record.timestamp_ms,
             body: record.body,
         };
-        let (token, attempt, lease_until_ms) = (parcel.token, parcel.attempt, parcel.until_ms);
+        let (token, attempt, lease_until_ms) =
+            (member_delivery.token, member_delivery.attempt, member_delivery.until_ms);
         Delivered { message, token, attempt, lease_until_ms }
     }
 
@@ -404,14 +420,14 @@ impl Member {
     }
 
     /// Gives back, after a pause and while they are still leased, messages that cannot be read now.
-    fn put_off(&mut self, unread: &[(Parcel, ReadError)]) {
+    fn put_off(&mut self, unread: &[(MemberDelivery, ReadError)]) {
         let Some((_, error)) = unread.first() else { return };
         tracing::error!(topic = %self.topic.name, messages = unread.len(), %error, "messages cannot be delivered now; tried again in a second");
-        let until_ms = unread.iter().map(|(parcel, _)| parcel.until_ms).min().unwrap_or(0);
+        let until_ms = unread.iter().map(|(member_delivery, _)| member_delivery.until_ms).min().unwrap_or(0);
         // The lease itself runs by the steady clock: after a jump of the wall clock this is a guess, and so kept within bounds.
         let left = Duration::from_millis(until_ms.saturating_sub(self.core.now_ms()));
         let pause = READ_RETRY.min(left / 2).max(READ_PAUSE_MIN);
-        let tokens: Vec<Token> = unread.iter().map(|(parcel, _)| parcel.token).collect();
+        let tokens: Vec<Token> = unread.iter().map(|(member_delivery, _)| member_delivery.token).collect();
         let settlements = tokens.iter().map(|&token| (token, Outcome::Release)).collect();
         let core = self.core.clone();
         let task = tokio::spawn(async move {
@@ -427,9 +443,9 @@ impl Member {
 /// Reads messages in order of offset, until they are enough for a batch. May block on the disk.
 fn read_together(topic: &Topic, mut offsets: Vec<u64>) -> Vec<(u64, Found)> {
     offsets.sort_unstable();
-    let (mut shelf, mut bytes, mut found) = (Shelf::new(&topic.log), 0, Vec::new());
+    let (mut record_reader, mut bytes, mut found) = (RecordReader::new(&topic.log), 0, Vec::new());
     for offset in offsets {
-        let read = shelf.read(offset);
+        let read = record_reader.read(offset);
         bytes += if let Ok(Some(record)) = &read { record.body.bytes() } else { 0 };
         found.push((offset, read));
         if bytes >= BATCH_BYTES {
@@ -442,6 +458,7 @@ fn read_together(topic: &Topic, mut offsets: Vec<u64>) -> Vec<(u64, Found)> {
 impl Drop for Member {
     fn drop(&mut self) {
         let put_off = self.put_off.iter().flat_map(|(_, tokens)| tokens.iter().copied());
-        self.registration.unseen = self.parcels.iter().map(|parcel| parcel.token).chain(put_off).collect();
+        self.registration.unseen =
+            self.deliveries.iter().map(|member_delivery| member_delivery.token).chain(put_off).collect();
     }
 }

@@ -46,7 +46,7 @@ impl Broker {
         core.topic(topic).is_some_and(|topic| topic.settings().dead_letters_of.is_some())
             || core
                 .subscriptions
-                .any(|book| book.settings.dead_letter_topic.as_deref() == Some(topic.as_str()))
+                .any(|state| state.settings.dead_letter_topic.as_deref() == Some(topic.as_str()))
     }
 
     /// Whether there is a subscription of this name.
@@ -70,20 +70,19 @@ impl Broker {
             return false;
         }
         let (own, dead_number) = (origin.map(|topic| topic.log.number), topic.map(|topic| topic.log.number));
-        !core.subscriptions.any(|book| {
-            let is_itself = Some(book.topic) == own && book.name == name.name;
+        !core.subscriptions.any(|state| {
+            let is_itself = Some(state.topic) == own && state.name == name.name;
             // Looks after the letters there, and leaves them where they are.
-            let is_caretaker =
-                Some(book.topic) == dead_number && book.name.as_str() == DEAD_LETTERS_SUBSCRIPTION;
-            let goes_there = match &book.settings.dead_letter_topic {
+            let is_dlq = Some(state.topic) == dead_number && state.name.as_str() == DEAD_LETTERS_SUBSCRIPTION;
+            let goes_there = match &state.settings.dead_letter_topic {
                 Some(given) => given == dead.as_str(),
                 // By default only subscriptions of one topic can meet.
                 None => {
-                    Some(book.topic) == own
-                        && dead_letter_topic(name.topic.as_str(), book.name.as_str()) == dead.as_str()
+                    Some(state.topic) == own
+                        && dead_letter_topic(name.topic.as_str(), state.name.as_str()) == dead.as_str()
                 }
             };
-            goes_there && !is_itself && !is_caretaker
+            goes_there && !is_itself && !is_dlq
         })
     }
 }

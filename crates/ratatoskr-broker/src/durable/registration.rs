@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::event::{Leaving, Window};
-use super::member::Seat;
+use super::member::MemberQueue;
 use super::request::Request;
 use super::token::Token;
 use crate::core::Core;
@@ -25,24 +25,25 @@ use crate::error::Unavailable;
 pub(crate) struct Registration {
     pub(crate) core: Arc<Core>,
     pub(crate) subscription: u32,
-    pub(crate) seat: Arc<Seat>,
+    pub(crate) member_queue: Arc<MemberQueue>,
     /// How it ends. Until there is a member that could have seen a message: unharmed.
     pub(crate) leaving: Leaving,
-    /// Deliveries taken out of the seat that nobody saw.
+    /// Deliveries taken out of the member queue that nobody saw.
     pub(crate) unseen: Vec<Token>,
 }
 
 impl Registration {
-    pub(crate) fn new(core: Arc<Core>, subscription: u32, seat: Seat) -> Registration {
-        let (seat, leaving, unseen) = (Arc::new(seat), Leaving::Unharmed, Vec::new());
-        Registration { core, subscription, seat, leaving, unseen }
+    pub(crate) fn new(core: Arc<Core>, subscription: u32, member_queue: MemberQueue) -> Registration {
+        let (member_queue, leaving, unseen) = (Arc::new(member_queue), Leaving::Unharmed, Vec::new());
+        Registration { core, subscription, member_queue, leaving, unseen }
     }
 
     /// Asks for the place. `None` when the subscription is gone.
     pub(crate) async fn ask(&self, window: Window) -> Result<Option<Arc<SubscriptionSettings>>, Unavailable> {
-        let Registration { core, subscription, seat, .. } = self;
+        let Registration { core, subscription, member_queue, .. } = self;
         let (reply, answer) = oneshot::channel();
-        let request = Request::Join { subscription: *subscription, seat: seat.clone(), window, reply };
+        let request =
+            Request::Join { subscription: *subscription, member_queue: member_queue.clone(), window, reply };
         core.dispatcher.push(request).map_err(|_| core.closed())?;
         answer.await.map_err(|_| core.closed())
     }
@@ -50,7 +51,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let (subscription, member, leaving) = (self.subscription, self.seat.id, self.leaving);
+        let (subscription, member, leaving) = (self.subscription, self.member_queue.id, self.leaving);
         let unseen = std::mem::take(&mut self.unseen);
         // A closed inbox means the broker stops: nobody holds anything any more.
         let _ = self.core.dispatcher.push(Request::Leave { subscription, member, leaving, unseen });

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor};
 use uuid::Uuid;
 
-use super::active::{Burial, Review};
+use super::active::{DeadLettering, Review};
 use super::describe::SubscriptionDescription;
 use super::event::{Leaving, MemberId, Outcome, OutcomeError, Window};
-use super::member::Seat;
+use super::member::MemberQueue;
 use super::resolving::Resolving;
 use super::settings::SubscriptionSettingsError;
 use super::token::Token;
@@ -253,7 +253,7 @@ pub(crate) enum Request {
         to: Move,
         reply: DoneReply,
     },
-    /// Something about a subscription that only its book has to know.
+    /// Something about a subscription that only its state has to know.
     Note {
         change: Change,
         reply: DoneReply,
@@ -269,7 +269,7 @@ pub(crate) enum Request {
     },
     Join {
         subscription: u32,
-        seat: Arc<Seat>,
+        member_queue: Arc<MemberQueue>,
         window: Window,
         reply: Reply<Option<Arc<SubscriptionSettings>>>,
     },
@@ -346,11 +346,11 @@ pub(crate) enum Request {
         generation: u64,
         review: Review,
     },
-    /// From the same thread: messages that are to be buried, as they were asked for.
+    /// From the same thread: messages that are to be dead-lettered, as they were asked for.
     Exhumed {
         subscription: u32,
         generation: u64,
-        exhumed: Vec<(Burial, Result<Option<Record>, ReadError>)>,
+        exhumed: Vec<(DeadLettering, Result<Option<Record>, ReadError>)>,
     },
     /// From the sequencer.
     Committed {

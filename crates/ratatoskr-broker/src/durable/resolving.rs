@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 use ratatoskr_log::{Record, RecordBatch, RecordFacts};
 use tokio::sync::oneshot;
 
-use super::burial::DEAD_PREFIX;
+use super::dead_lettering::DEAD_PREFIX;
 use super::dispatcher::Dispatcher;
+use super::in_flight::OnCommit;
 use super::letters::{Caretaker, DeadLetterQuery};
 use super::request::{Request, SettleError, SubscriptionError};
 use super::scan::Page;
-use super::tickets::After;
 use crate::broker::Broker;
 use crate::command::{AppendError, Command, Records, Reply, Target};
 use crate::message::Terms;
@@ -46,7 +46,7 @@ pub(crate) struct Resolving {
     /// Whose letters they are.
     subscription: u32,
     /// The subscription that looks after them, and settles them.
-    caretaker: u32,
+    dlq: u32,
     /// Their offsets there, ascending.
     letters: Vec<u64>,
     /// What is to be appended in the same step: one record for each letter, or nothing at all.
@@ -65,17 +65,17 @@ pub(crate) enum NotResolved {
 impl Resolving {
     /// Leaves out what has been resolved before; answers what is to be written, and of how many letters. On the
     /// sequencer's thread, when nothing can come before this step any more.
-    pub(crate) fn keep_open(&mut self, books: &SubscriptionStates) -> Result<(Change, u64), NotResolved> {
-        if books.with(self.subscription, |_| ()).is_none() {
+    pub(crate) fn keep_open(&mut self, states: &SubscriptionStates) -> Result<(Change, u64), NotResolved> {
+        if states.with(self.subscription, |_| ()).is_none() {
             return Err(NotResolved::Gone(self.subscription));
         }
-        let is_done = |book: &SubscriptionState, offset| {
-            offset < book.acks.origin || book.acks.settled.contains(offset)
+        let is_done = |state: &SubscriptionState, offset| {
+            offset < state.acks.origin || state.acks.settled.contains(offset)
         };
-        let done = books.with(self.caretaker, |book| -> Vec<bool> {
-            self.letters.iter().map(|&offset| is_done(book, offset)).collect()
+        let done = states.with(self.dlq, |state| -> Vec<bool> {
+            self.letters.iter().map(|&offset| is_done(state, offset)).collect()
         });
-        let done = done.ok_or(NotResolved::Gone(self.caretaker))?;
+        let done = done.ok_or(NotResolved::Gone(self.dlq))?;
         let (mut open, mut left_out) = (Vec::with_capacity(self.letters.len()), Vec::new());
         for (index, is_done) in done.into_iter().enumerate() {
             if is_done {
@@ -89,21 +89,21 @@ impl Resolving {
         }
         let count = open.len() as u64;
         let batch = SettlementBatch { acked: open.into_iter().collect(), ..SettlementBatch::default() };
-        Ok((Change::Settled { number: self.caretaker, batch }, count))
+        Ok((Change::Settled { number: self.dlq, batch }, count))
     }
 }
 
 impl Dispatcher {
-    /// Sends a step on its way. The sequencer answers it; what the caretaker hands out starts anew when it is through.
+    /// Sends a step on its way. The sequencer answers it; what the `dlq` subscription hands out starts anew when it is through.
     pub(super) fn resolve(&mut self, resolving: Resolving) {
         let (reply, _) = oneshot::channel();
-        let caretaker = resolving.caretaker;
-        self.note_move(caretaker, 1);
-        let ticket = self.tickets.issue(Vec::new(), After::Append { restart: Some(caretaker), reply });
+        let dlq = resolving.dlq;
+        self.note_move(dlq, 1);
+        let ticket = self.in_flight.issue(Vec::new(), OnCommit::Append { restart: Some(dlq), reply });
         if self.core.inbox.push(Command::Resolve { resolving, ticket }).is_err() {
             // The reply went with the step: that says it.
-            self.tickets.take(ticket);
-            self.note_move(caretaker, -1);
+            self.in_flight.take(ticket);
+            self.note_move(dlq, -1);
         }
     }
 }
@@ -118,7 +118,7 @@ impl Broker {
         resolution: Resolution,
         rate_max: Option<u32>,
     ) -> Result<u64, SettleError> {
-        let Some(place) = self.caretaker(name).await? else { return Ok(0) };
+        let Some(place) = self.dlq(name).await? else { return Ok(0) };
         // Those that die meanwhile are not meant.
         let end = place.topic.log.next();
         let (mut query, mut count, started) = (query, 0, Instant::now());
@@ -157,7 +157,7 @@ impl Broker {
         let (reply, answer) = oneshot::channel();
         let resolving = Resolving {
             subscription: place.owner_number,
-            caretaker: place.number,
+            dlq: place.number,
             letters: records.iter().map(|record| record.offset).collect(),
             redrive,
             reply,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use ratatoskr_log::{RECORD_HEADER_BYTES, ReadError, Record, RecordChunk, SegmentCursor, Tail};
 
-use crate::core::{Core, Tally};
+use crate::core::{Core, LiveCounters};
 use crate::topic::Topic;
 use ratatoskr_state::limits::{LISTED_BYTES_MAX, READ_BYTES_MAX, SCAN_PAGE_BYTES_MAX, SCAN_STEP_BYTES};
 pub(crate) use slots::{ScanSlots, Scanner};
@@ -150,7 +150,7 @@ impl<Wanted: Fn(&Topic, &Record) -> bool> Scan<Wanted> {
                 None => Step::End,
             };
         }
-        Tally::add(&self.ranges.core.tally.scanned_bytes, self.examined - started);
+        LiveCounters::add(&self.ranges.core.live_counters.scanned_bytes, self.examined - started);
         Ok(stepped)
     }
 
@@ -221,9 +221,9 @@ impl Ranges {
             if let Some(range) = self.known.front() {
                 return Ok(range.start.max(offset));
             }
-            let books: &SubscriptionStates = &self.core.subscriptions;
+            let states: &SubscriptionStates = &self.core.subscriptions;
             let from = offset.max(self.known_to);
-            let found = books.with(self.subscription, |book| book.acks.unsettled(from, RANGES_AT_ONCE));
+            let found = states.with(self.subscription, |state| state.acks.unsettled(from, RANGES_AT_ONCE));
             self.known = found.ok_or(ScanError::Gone)?.into();
             self.known_to = self.known.back().map_or(from, |range| range.end);
         }

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_caretaker_of_dead_letters_leaves_them_in_its_own_topic_and_counts_no_attempts() {
+    fn only_the_dlq_subscription_leaves_dead_letters_in_its_own_topic_and_counts_no_attempts() {
         let own = SubscriptionSettings {
             dead_letter_topic: Some("orders".to_owned()),
             attempts_max: 0,
@@ -152,10 +152,10 @@ mod tests {
         };
         let refused = validate(own.clone(), &name()).unwrap_err();
         assert!(matches!(refused, SubscriptionSettingsError::OwnTopic { .. }), "{refused}");
-        let caretaker =
+        let dlq =
             SubscriptionRef { name: SubscriptionName::parse(DEAD_LETTERS_SUBSCRIPTION).unwrap(), ..name() };
-        validate(own.clone(), &caretaker).unwrap();
-        let refused = validate(SubscriptionSettings { attempts_max: 3, ..own }, &caretaker).unwrap_err();
+        validate(own.clone(), &dlq).unwrap();
+        let refused = validate(SubscriptionSettings { attempts_max: 3, ..own }, &dlq).unwrap_err();
         assert_eq!(refused.to_string(), "setting attempts_max is 3; allowed are 0 where dead letters end");
     }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::describe::SubscriptionDescription;
 use super::event::{Outcome, Window};
-use super::member::{Member, Seat};
+use super::member::{Member, MemberQueue};
 use super::registration::Registration;
 use super::request::{Changed, CreatedBy, DoneReply, Fate, Move, Request, SettleError, SubscriptionError};
 use super::settings::validate;
@@ -197,10 +197,10 @@ impl Broker {
         let number = self.find_subscription(name)?;
         // One at a time: what another one saves meanwhile is not counted yet.
         let _turn = self.core().saving.lock().await;
-        let look = |book: &SubscriptionState| {
-            let replaced = book.saved.get(saved).map(SavedState::bytes);
-            let is_one_too_many = replaced.is_none() && book.saved.len() >= SAVED_MAX;
-            (is_one_too_many, SavedState::of(&book.acks).bytes(), replaced.unwrap_or(0))
+        let look = |state: &SubscriptionState| {
+            let replaced = state.saved.get(saved).map(SavedState::bytes);
+            let is_one_too_many = replaced.is_none() && state.saved.len() >= SAVED_MAX;
+            (is_one_too_many, SavedState::of(&state.acks).bytes(), replaced.unwrap_or(0))
         };
         let Some((is_one_too_many, bytes, replaced)) = self.core().subscriptions.with(number, look) else {
             return Err(SubscriptionError::NotFound(name.clone()));
@@ -219,7 +219,7 @@ impl Broker {
     /// Forgets a saved state.
     pub async fn forget_saved(&self, name: &SubscriptionRef, saved: &str) -> Result<(), SubscriptionError> {
         let number = self.find_subscription(name)?;
-        if self.core().subscriptions.with(number, |book| book.saved.contains_key(saved)) != Some(true) {
+        if self.core().subscriptions.with(number, |state| state.saved.contains_key(saved)) != Some(true) {
             return Err(SubscriptionError::NotSaved { name: name.clone(), saved: saved.to_owned() });
         }
         let change = Change::Forgotten { number, saved: saved.to_owned() };
@@ -262,8 +262,8 @@ impl Broker {
         };
         let (core, topic) = (self.core(), self.topic_of(name)?);
         let id = LAST_MEMBER.fetch_add(1, Ordering::Relaxed) + 1;
-        let seat = Seat::new(id, member, self.now_ms());
-        let registration = Registration::new(core.clone(), subscription, seat);
+        let member_queue = MemberQueue::new(id, member, self.now_ms());
+        let registration = Registration::new(core.clone(), subscription, member_queue);
         match registration.ask(window).await? {
             Some(settings) => {
                 let mut member = Member::new(registration, topic, settings);
@@ -344,7 +344,7 @@ impl Broker {
     /// A subscription, by the number its tokens have; `None` if it is gone. Numbers are never given twice.
     pub fn subscription_numbered(&self, number: u32) -> Option<SubscriptionRef> {
         let core = self.core();
-        let (topic, name) = core.subscriptions.with(number, |book| (book.topic, book.name.clone()))?;
+        let (topic, name) = core.subscriptions.with(number, |state| (state.topic, state.name.clone()))?;
         core.topic_numbered(topic).map(|topic| SubscriptionRef { topic: topic.name.clone(), name })
     }
 

@@ -1,4 +1,4 @@
-//! The life of one message: what the log knows, what the books know, and what the dispatcher remembers.
+//! The life of one message: what the log knows, what the state knows, and what the dispatcher remembers.
 
 use crate::durable::states::SubscriptionStates;
 use ratatoskr_state::{Due, SubscriptionName, TopicName};
@@ -141,7 +141,7 @@ fn sentence(what: &What) -> String {
             "came back after attempt {}: {:?}; to be delivered again at {} ms",
             spent.attempts, spent.reason, until.wall_ms
         ),
-        What::Booked(Booking::Buried(spent)) => {
+        What::Booked(Booking::DeadLettered(spent)) => {
             format!("became a dead letter after attempt {}: {:?}", spent.attempts, spent.reason)
         }
     }
@@ -150,25 +150,25 @@ fn sentence(what: &What) -> String {
 /// Where a message stands with a subscription now.
 pub(super) fn standing(
     active: &ActiveSubscription,
-    books: &SubscriptionStates,
+    states: &SubscriptionStates,
     traced: &Traced,
     now: Moment,
 ) -> TraceStep {
     TraceStep {
         time_ms: 0,
         subscription: Some(active.name.name.clone()),
-        what: place(active, books, traced, now),
+        what: place(active, states, traced, now),
     }
 }
 
-fn place(active: &ActiveSubscription, books: &SubscriptionStates, traced: &Traced, now: Moment) -> String {
+fn place(active: &ActiveSubscription, states: &SubscriptionStates, traced: &Traced, now: Moment) -> String {
     let (offset, lane) = (traced.offset, active.lane_of(&traced.key));
     if let Some((place, until_ms, attempts)) = active.delivery.place_of((offset, lane), now) {
         let until = if until_ms == 0 { String::new() } else { format!(", until {until_ms} ms") };
         return format!("now {place}{until}; delivered {attempts} times");
     }
-    let (before, settled) = books
-        .with(active.number, |book| (offset < book.acks.origin, book.acks.settled.contains(offset)))
+    let (before, settled) = states
+        .with(active.number, |state| (offset < state.acks.origin, state.acks.settled.contains(offset)))
         .unwrap_or((false, false));
     let standing = if before {
         "lies before the place the subscription began at"

@@ -1,7 +1,7 @@
 //! Steps of durable subscriptions: what is written about them, and appended with it, in one block.
 //!
 //! ```text
-//!   dispatcher ──step──▶ appends looked at ──▶ events and appends staged ──block──▶ books follow ──▶ dispatcher: committed
+//!   dispatcher ──step──▶ appends looked at ──▶ events and appends staged ──block──▶ applied ──▶ dispatcher: committed
 //!                            └── refused ──▶ dispatcher: refused           └── an owner panics: the block is given up
 //! ```
 //!
@@ -80,7 +80,7 @@ impl Sequencer {
 
     /// Stages what is still to be done about dead letters.
     pub(super) fn stage_resolving(&mut self, mut resolving: Resolving, ticket: u64) {
-        // What is staged may settle the same letters, or delete a subscription: the books have to know it.
+        // What is staged may settle the same letters, or delete a subscription: the states have to know it.
         self.commit();
         match resolving.keep_open(&self.core.subscriptions) {
             Ok((change, count)) => {

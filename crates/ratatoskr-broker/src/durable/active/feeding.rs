@@ -1,6 +1,6 @@
 //! Feeding an active subscription: the topic's log is read on, filtered, and handed to the delivery.
 //!
-//! What is in memory is read here; what is not, by the dispatcher's reading thread, which brings it back. What the book knows of a message
+//! What is in memory is read here; what is not, by the dispatcher's reading thread, which brings it back. What the state knows of a message
 //! that is read again (that it is settled, or has used up attempts) comes from [`ActiveSubscription::recall`], which shrinks as reading goes on.
 
 use ratatoskr_state::SubscriptionSettings;

@@ -18,7 +18,7 @@ use crate::durable::event::Event;
 use crate::durable::token::Token;
 
 impl ActiveSubscription {
-    /// The topic may begin later than before, or later than the book says: to be looked at in this active subscription's next turn.
+    /// The topic may begin later than before, or later than the state says: to be looked at in this active subscription's next turn.
     pub(crate) fn must_look_for_removed(&mut self) {
         self.looks_for_removed = true;
     }
@@ -45,8 +45,11 @@ impl ActiveSubscription {
         let before = std::mem::take(&mut self.batch.expired);
         self.apply(Event::Trimmed { first }, now);
         // Nor are those there that members have not looked at yet.
-        let unseen: Vec<Token> =
-            self.seats.values().flat_map(|(seat, _)| seat.take_back(|offset| offset < first)).collect();
+        let unseen: Vec<Token> = self
+            .member_queues
+            .values()
+            .flat_map(|(member_queue, _)| member_queue.take_back(|offset| offset < first))
+            .collect();
         for Token { offset, lease, .. } in unseen {
             self.apply(Event::Lost { offset, lease }, now);
         }

@@ -17,7 +17,7 @@ use ratatoskr_log::{Moment, ReadError};
 
 use super::feeding::{filter_of, passes};
 use super::{ActiveSubscription, Event, Outcome, Token};
-use crate::durable::shelf::Shelf;
+use crate::durable::record_reader::RecordReader;
 use crate::filter::Filter;
 use crate::topic::Topic;
 
@@ -63,7 +63,7 @@ impl Review {
     /// Looks at some more. May block on the disk.
     pub(crate) fn step(&mut self) {
         let (topic, filter, subscription) = (&self.topic, self.filter.as_ref(), self.subscription);
-        let mut reader = Shelf::new(&topic.log);
+        let mut reader = RecordReader::new(&topic.log);
         let failed = self.progress.go_on(|offset| {
             let record = reader.read(offset)?;
             Ok(record.is_none_or(|record| passes(topic, &record, subscription, filter)))
@@ -147,8 +147,11 @@ impl ActiveSubscription {
         self.reviewing = Reviewing::No;
         let excluded = review.progress.excluded;
         let is_excluded = |offset: u64| excluded.binary_search(&offset).is_ok();
-        let unseen: Vec<Token> =
-            self.seats.values().flat_map(|(seat, _)| seat.take_back(is_excluded)).collect();
+        let unseen: Vec<Token> = self
+            .member_queues
+            .values()
+            .flat_map(|(member_queue, _)| member_queue.take_back(is_excluded))
+            .collect();
         self.apply(Event::Excluded { offsets: excluded }, now);
         // What members have not looked at yet goes as well.
         for Token { offset, lease, .. } in unseen {

@@ -75,12 +75,12 @@ impl<Cargo> Delivery<Cargo> {
 
     /// How many messages a member holds.
     pub(crate) fn held_by(&self, member: MemberId) -> usize {
-        self.turns.held_by(member)
+        self.round_robin.held_by(member)
     }
 
     /// True when a member let leases end and has not been heard from since: it gets nothing.
     pub(crate) fn is_stalled(&self, member: MemberId) -> bool {
-        self.turns.is_stalled(member)
+        self.round_robin.is_stalled(member)
     }
 
     /// Messages to be delivered alone, of those that are ready.

@@ -29,9 +29,9 @@ impl<Cargo> Delivery<Cargo> {
     /// A member goes. What is being booked goes on without it.
     pub(super) fn leave(&mut self, member: MemberId, leaving: Leaving) {
         if leaving == Leaving::Detached {
-            return self.turns.detach(member);
+            return self.round_robin.detach(member);
         }
-        let mut leased: Vec<u64> = self.turns.leave(member).into_iter().collect();
+        let mut leased: Vec<u64> = self.round_robin.leave(member).into_iter().collect();
         leased.retain(|offset| matches!(self.held.get(offset), Some((Hold::Leased(_), _))));
         let is_alone = leased.len() == 1;
         // The same for all, so that they keep their order.
@@ -55,9 +55,9 @@ impl<Cargo> Delivery<Cargo> {
         let trial_ms = self.now.after(self.settings.lease_ms).steady_ms;
         let is_telling = lease
             .member
-            .is_none_or(|member| self.turns.note_lapsed(member, (offset, lease.number), trial_ms));
+            .is_none_or(|member| self.round_robin.note_lapsed(member, (offset, lease.number), trial_ms));
         // A pull asked for as many as it got. It never has a message more often than it should, and the last time alone.
-        let is_pulled = lease.member.is_some_and(|member| self.turns.has_left(member));
+        let is_pulled = lease.member.is_some_and(|member| self.round_robin.has_left(member));
         // No delay: a lease is a wait already.
         if is_telling || is_pulled && self.is_exhausted(offset, 0) {
             return self.fail(offset, "lease ended", 0);
@@ -80,7 +80,7 @@ impl<Cargo> Delivery<Cargo> {
         }
         self.due.remove(&(lease.until_ms, offset));
         let spent = Box::new(self.spent(offset, reason));
-        self.book(offset, Some(lease), Booking::Buried(spent));
+        self.state(offset, Some(lease), Booking::DeadLettered(spent));
     }
 
     /// Back to where it was before it was leased.

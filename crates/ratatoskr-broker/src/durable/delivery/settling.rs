@@ -1,7 +1,7 @@
 //! How a delivery is settled: what its member says, and what the journal answers.
 //!
 //! ```text
-//!   ack, reject, nack ──book──▶ journal ──committed──▶ gone, waiting, or ready
+//!   ack, reject, nack ──▶ journal ──committed──▶ gone, waiting, or ready
 //!                                  └──────refused────▶ leased as before, or as if the lease had ended
 //!   release ──▶ ready, and the attempt is not counted
 //! ```
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::{Delivery, Hold, Lease};
 use crate::durable::event::{Booking, Effect, Letter, MemberId, Outcome, Spent};
 
-/// A burial the journal refused is tried again after so long.
+/// A dead-lettering the journal refused is tried again after so long.
 const BURIAL_RETRY_MS: u64 = 1000;
 impl<Cargo> Delivery<Cargo> {
     pub(super) fn settle(&mut self, offset: u64, lease_number: u64, outcome: Outcome) {
@@ -23,7 +23,7 @@ impl<Cargo> Delivery<Cargo> {
         let Some((Hold::Leased(lease), letter)) = held.filter(|(hold, _)| {
             matches!(hold, Hold::Leased(lease) if lease.number == lease_number && lease.until_ms > self.now.steady_ms)
         }) else {
-            self.turns.note_late(lease_number, self.next_lease);
+            self.round_robin.note_late(lease_number, self.next_lease);
             return self.effects.push(Effect::Stale);
         };
         let (is_gone, is_excluded) = (offset < self.first, letter.is_excluded);
@@ -49,9 +49,11 @@ impl<Cargo> Delivery<Cargo> {
             Outcome::Nack { .. } | Outcome::Reject { .. } if is_gone => Booking::Expired,
             Outcome::Nack { .. } if is_excluded => Booking::Passed,
             Outcome::Nack { reason, .. } if self.settings.is_exhausted(attempts) => {
-                Booking::Buried(spent(shared(&mut self.last_reason, &reason)))
+                Booking::DeadLettered(spent(shared(&mut self.last_reason, &reason)))
             }
-            Outcome::Reject { reason } => Booking::Buried(spent(shared(&mut self.last_reason, &reason))),
+            Outcome::Reject { reason } => {
+                Booking::DeadLettered(spent(shared(&mut self.last_reason, &reason)))
+            }
             Outcome::Nack { delay_ms, reason } => {
                 let chance = self.chance.f64();
                 let delay_ms = delay_ms.unwrap_or_else(|| self.settings.retry_delay_ms(attempts, chance));
@@ -63,9 +65,9 @@ impl<Cargo> Delivery<Cargo> {
         self.due.remove(&(lease.until_ms, offset));
         let lease = *lease;
         if let Some(member) = lease.member {
-            self.turns.note_settled(member, lease.number, self.next_lease);
+            self.round_robin.note_settled(member, lease.number, self.next_lease);
         }
-        self.book(offset, Some(lease), booking);
+        self.state(offset, Some(lease), booking);
     }
 
     pub(super) fn lost(&mut self, offset: u64, lease_number: u64) {
@@ -74,11 +76,11 @@ impl<Cargo> Delivery<Cargo> {
         {
             let lease = *lease;
             self.due.remove(&(lease.until_ms, offset));
-            self.book(offset, Some(lease), Booking::Expired);
+            self.state(offset, Some(lease), Booking::Expired);
         }
     }
 
-    pub(super) fn book(&mut self, offset: u64, lease: Option<Lease>, booking: Booking) {
+    pub(super) fn state(&mut self, offset: u64, lease: Option<Lease>, booking: Booking) {
         let (hold, _) = self.held.get_mut(&offset).expect("what is booked is held");
         *hold = Hold::Booking { lease, booking: booking.clone() };
         self.effects.push(Effect::Journal { offset, booking });
@@ -100,7 +102,7 @@ impl<Cargo> Delivery<Cargo> {
                 let letter = Letter { returns: 0, suspicions: 0, is_suspect: false, ..letter };
                 self.wait(offset, letter, until.steady_ms);
             }
-            Booking::Settled | Booking::Expired | Booking::Passed | Booking::Buried(_) => {
+            Booking::Settled | Booking::Expired | Booking::Passed | Booking::DeadLettered(_) => {
                 self.free_lane(letter.lane);
             }
         }
@@ -109,7 +111,7 @@ impl<Cargo> Delivery<Cargo> {
     pub(super) fn refused(&mut self, offset: u64) {
         let Some((Hold::Booking { lease, booking }, letter)) = self.held.get(&offset) else { return };
         let (lease, booking, bytes) = (*lease, booking.clone(), letter.bytes);
-        let is_there = |lease: &Lease| lease.member.is_none_or(|member| self.turns.contains(member));
+        let is_there = |lease: &Lease| lease.member.is_none_or(|member| self.round_robin.contains(member));
         let still = lease.filter(|lease| lease.until_ms > self.now.steady_ms && is_there(lease));
         match (still, booking) {
             // Its holder may try again.
@@ -117,7 +119,7 @@ impl<Cargo> Delivery<Cargo> {
                 self.due.insert((lease.until_ms, offset));
                 self.set_hold(offset, Hold::Leased(lease));
             }
-            (None, booking @ Booking::Buried(_)) => {
+            (None, booking @ Booking::DeadLettered(_)) => {
                 let until_ms = self.now.after(BURIAL_RETRY_MS).steady_ms;
                 self.leave_member(lease, offset, bytes);
                 self.leased -= 1;
@@ -138,7 +140,7 @@ impl<Cargo> Delivery<Cargo> {
 
     fn note_life(&mut self, member: Option<MemberId>) {
         if let Some(member) = member {
-            self.turns.note_life(member, self.next_lease);
+            self.round_robin.note_life(member, self.next_lease);
         }
     }
 
@@ -148,7 +150,7 @@ impl<Cargo> Delivery<Cargo> {
 
     pub(super) fn leave_member(&mut self, lease: Option<Lease>, offset: u64, bytes: u32) {
         if let Some(member) = lease.and_then(|lease| lease.member) {
-            self.turns.let_go(member, offset, bytes);
+            self.round_robin.let_go(member, offset, bytes);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The dispatcher's way to the journal and back: rounds, tickets, and what is done once they are through.
+//! The dispatcher's way to the journal and back: rounds, commits in flight, and what is done once they are through.
 
 use ratatoskr_state::{Change, SubscriptionName, SubscriptionRef};
 use std::collections::HashMap;
@@ -8,9 +8,9 @@ use ratatoskr_log::Moment;
 use super::Dispatcher;
 use crate::command::{AppendError, Appended, Command, Records};
 use crate::durable::event::Event;
+use crate::durable::in_flight::{Booked, OnCommit, Waiter};
 use crate::durable::member::MemberEnd;
 use crate::durable::request::{Changed, CreatedBy, DoneReply, Fate, Refused, Request, SubscriptionError};
-use crate::durable::tickets::{After, Asker, Booked};
 use crate::error::{PublishError, Unavailable};
 
 /// While the journal may have little room left, a batch that takes more bytes is divided.
@@ -37,10 +37,10 @@ impl Dispatcher {
         if self.core.health.borrow().is_held_up() {
             // There may be room for some of it only.
             for (change, booked) in pieces(changes, booked) {
-                self.send(vec![change], Vec::new(), booked, After::Nothing);
+                self.send(vec![change], Vec::new(), booked, OnCommit::Nothing);
             }
         } else if !changes.is_empty() {
-            self.send(changes, Vec::new(), booked, After::Nothing);
+            self.send(changes, Vec::new(), booked, OnCommit::Nothing);
         }
     }
 
@@ -50,9 +50,9 @@ impl Dispatcher {
         changes: Vec<Change>,
         appends: Vec<Records>,
         booked: Vec<Booked>,
-        after: After,
+        after: OnCommit,
     ) {
-        let ticket = self.tickets.issue(booked, after);
+        let ticket = self.in_flight.issue(booked, after);
         let command = Command::Ledger { changes, appends, ticket };
         if self.core.inbox.push(command).is_err() {
             let reason = AppendError::Unavailable(self.core.closed());
@@ -62,16 +62,16 @@ impl Dispatcher {
     }
 
     pub(super) fn committed(&mut self, ticket: u64, appended: Vec<Appended>, now: Moment) {
-        let Some((booked, after)) = self.tickets.take(ticket) else { return };
-        for Booked { subscription, offset, asker } in booked {
+        let Some((booked, after)) = self.in_flight.take(ticket) else { return };
+        for Booked { subscription, offset, waiter } in booked {
             self.guarded(subscription, now, |active| {
                 active.booking_is_back(Event::Committed { offset }, now);
             });
-            self.tickets.tell(asker, Fate::Settled);
+            self.in_flight.tell(waiter, Fate::Settled);
         }
         match after {
-            After::Nothing => {}
-            After::Create { number, topic, name, created_by, reply } => {
+            OnCommit::Nothing => {}
+            OnCommit::Create { number, topic, name, created_by, reply } => {
                 self.open_active(number, &topic);
                 // Its topic may have been deleted in the very same block.
                 let is_there = self.active_subscriptions.contains_key(&number);
@@ -87,26 +87,26 @@ impl Dispatcher {
                     let _ = other.send(Err(if is_there { exists } else { gone() }));
                 }
             }
-            After::Change(number, reply) => {
-                if let Some(settings) = self.core.subscriptions.with(number, |book| book.settings.clone()) {
+            OnCommit::Change(number, reply) => {
+                if let Some(settings) = self.core.subscriptions.with(number, |state| state.settings.clone()) {
                     self.guarded(number, now, |active| active.change(settings, now));
                 }
                 let _ = reply.send(Ok(Changed::Made));
             }
-            After::Delete(number, reply) => {
+            OnCommit::Delete(number, reply) => {
                 self.close_active(number, MemberEnd::SubscriptionDeleted);
                 let _ = reply.send(Ok(Changed::Made));
             }
-            After::Expire(number) => self.expired(number),
-            After::Restart(number, reply) => {
+            OnCommit::Expire(number) => self.expired(number),
+            OnCommit::Restart(number, reply) => {
                 self.finish_move(number, now);
                 let _ = reply.send(Ok(Changed::Made));
             }
-            After::Tell(reply) => {
+            OnCommit::Tell(reply) => {
                 let _ = reply.send(Ok(Changed::Made));
             }
-            After::Dispatch { moved, void } => self.schedule_moved(&moved, void),
-            After::Append { restart, reply } => {
+            OnCommit::Dispatch { moved, void } => self.schedule_moved(&moved, void),
+            OnCommit::Append { restart, reply } => {
                 if let Some(number) = restart {
                     self.finish_move(number, now);
                 }
@@ -116,7 +116,7 @@ impl Dispatcher {
     }
 
     pub(super) fn refused(&mut self, ticket: u64, refused: Refused, now: Moment) {
-        let Some((booked, after)) = self.tickets.take(ticket) else { return };
+        let Some((booked, after)) = self.in_flight.take(ticket) else { return };
         let Refused { reason, mut changes } = refused;
         let unavailable = match &reason {
             AppendError::Unavailable(unavailable) => unavailable.clone(),
@@ -125,14 +125,14 @@ impl Dispatcher {
                 Unavailable::DiskFull { detail: "there is no room for the topic of dead letters".to_owned() }
             }
         };
-        for Booked { subscription, offset, asker } in booked {
+        for Booked { subscription, offset, waiter } in booked {
             for change in &mut changes {
                 change.forget_return(subscription, offset);
             }
             self.guarded(subscription, now, |active| {
                 active.booking_is_back(Event::Refused { offset }, now);
             });
-            self.tickets.tell(asker, Fate::Unavailable(unavailable.clone()));
+            self.in_flight.tell(waiter, Fate::Unavailable(unavailable.clone()));
         }
         for change in changes {
             if let Change::Settled { number, batch } = change {
@@ -141,8 +141,8 @@ impl Dispatcher {
         }
         match after {
             // One that is not used is looked at again after its expiry.
-            After::Nothing | After::Expire(_) => {}
-            After::Create { topic, name, reply, .. } => {
+            OnCommit::Nothing | OnCommit::Expire(_) => {}
+            OnCommit::Create { topic, name, reply, .. } => {
                 let error = match reason {
                     AppendError::TopicGone { topic } => SubscriptionError::TopicNotFound(topic),
                     _ if topic.log.is_deleted() => SubscriptionError::TopicNotFound(topic.name.clone()),
@@ -150,24 +150,24 @@ impl Dispatcher {
                 };
                 self.refuse_creation(&(topic.log.number, name), reply, &error);
             }
-            After::Change(number, reply) => {
+            OnCommit::Change(number, reply) => {
                 if let Some(active) = self.active_subscriptions.get_mut(&number) {
                     active.intended = active.settings.clone();
                 }
                 let _ = reply.send(Err(unavailable.into()));
             }
-            After::Restart(number, reply) => {
+            OnCommit::Restart(number, reply) => {
                 self.note_move(number, -1);
                 if let Some(active) = self.active_subscriptions.get_mut(&number) {
                     active.intended = active.settings.clone();
                 }
                 let _ = reply.send(Err(unavailable.into()));
             }
-            After::Delete(_, reply) | After::Tell(reply) => {
+            OnCommit::Delete(_, reply) | OnCommit::Tell(reply) => {
                 let _ = reply.send(Err(unavailable.into()));
             }
-            After::Dispatch { .. } => self.schedule_refused(&unavailable, now),
-            After::Append { restart, reply } => {
+            OnCommit::Dispatch { .. } => self.schedule_refused(&unavailable, now),
+            OnCommit::Append { restart, reply } => {
                 if let Some(number) = restart {
                     self.note_move(number, -1);
                 }
@@ -182,12 +182,12 @@ impl Dispatcher {
 
     /// What a step is about has been deleted.
     pub(super) fn target_gone(&mut self, ticket: u64) {
-        match self.tickets.take(ticket) {
-            Some((_, After::Create { topic, name, reply, .. })) => {
+        match self.in_flight.take(ticket) {
+            Some((_, OnCommit::Create { topic, name, reply, .. })) => {
                 let error = SubscriptionError::TopicNotFound(topic.name.clone());
                 self.refuse_creation(&(topic.log.number, name), reply, &error);
             }
-            Some((_, After::Append { restart: Some(number), .. })) => self.note_move(number, -1),
+            Some((_, OnCommit::Append { restart: Some(number), .. })) => self.note_move(number, -1),
             _ => {}
         }
     }
@@ -220,16 +220,17 @@ impl Dispatcher {
         self.restart(number, now);
     }
 
-    /// Lets an active subscription start anew from its book. What it had not handed to the journal is lost with it, and those who wait are told so.
+    /// Lets an active subscription start anew from its state. What it had not handed to the journal is lost with it, and those who wait are told so.
     pub(super) fn restart(&mut self, number: u32, now: Moment) {
         let Some(active) = self.active_subscriptions.get_mut(&number) else { return };
-        let lost = self.core.subscriptions.with(number, |book| active.restart(book, now)).unwrap_or_default();
+        let lost =
+            self.core.subscriptions.with(number, |state| active.restart(state, now)).unwrap_or_default();
         self.touched.insert(number);
         self.tell_stale(lost);
     }
 
-    pub(in crate::durable) fn tell_stale(&mut self, askers: impl IntoIterator<Item = Asker>) {
-        askers.into_iter().for_each(|asker| self.tickets.tell(Some(asker), Fate::Stale));
+    pub(in crate::durable) fn tell_stale(&mut self, waiters: impl IntoIterator<Item = Waiter>) {
+        waiters.into_iter().for_each(|waiter| self.in_flight.tell(Some(waiter), Fate::Stale));
     }
 }
 
@@ -275,13 +276,13 @@ mod tests {
     use ratatoskr_state::SettlementBatch;
 
     #[test]
-    fn a_round_is_divided_into_parts_that_say_the_same_together() {
+    fn a_settlement_batch_is_divided_into_parts_that_say_the_same_together() {
         let (mut changes, mut booked) = (Vec::new(), Vec::new());
         for subscription in 1..4 {
             let mut batch = SettlementBatch::default();
             for offset in (0..2000).step_by(subscription as usize + 1) {
                 crate::durable::changes::note(&mut batch, offset, &Booking::Settled);
-                booked.push(Booked { subscription, offset, asker: None });
+                booked.push(Booked { subscription, offset, waiter: None });
             }
             changes.push(Change::Settled { number: subscription, batch });
         }

@@ -12,13 +12,13 @@ use crate::command::{Appended, Records, Reply};
 use crate::durable::active::Settling;
 use crate::durable::describe::describe;
 use crate::durable::event::{Event, Leaving, Outcome};
+use crate::durable::in_flight::{OnCommit, Waiter};
 use crate::durable::member::MemberEnd;
 use crate::durable::request::{
     Changed, CreatedBy, DoneReply, Fate, Move, Request, SettleError, SettleReply, SubscriptionChange,
     SubscriptionError,
 };
 use crate::durable::settings::validate;
-use crate::durable::tickets::{After, Asker};
 use crate::durable::token::Token;
 use crate::durable::trace::{TraceStep, Traced, standing};
 use crate::topic::Topic;
@@ -27,10 +27,10 @@ use ratatoskr_state::limits::TRACED_SUBSCRIPTIONS_MAX;
 impl Dispatcher {
     pub(super) fn handle(&mut self, request: Request, now: Moment) {
         match request {
-            Request::Join { subscription, seat, window, reply } => {
-                let place = (seat.reference, (subscription, seat.id));
+            Request::Join { subscription, member_queue, window, reply } => {
+                let place = (member_queue.reference, (subscription, member_queue.id));
                 let settings = self.guarded(subscription, now, |active| {
-                    active.join(seat, window, now);
+                    active.join(member_queue, window, now);
                     active.settings.clone()
                 });
                 self.references.extend(settings.is_some().then_some(place));
@@ -45,10 +45,12 @@ impl Dispatcher {
             Request::Leave { subscription, member, leaving, unseen } => {
                 // The broker's own end is no fault of a member's: nothing it holds has used up an attempt.
                 let leaving = if self.stopping_since.is_some() { Leaving::Detached } else { leaving };
-                if let Some((seat, _)) =
-                    self.active_subscriptions.get(&subscription).and_then(|active| active.seats.get(&member))
+                if let Some((member_queue, _)) = self
+                    .active_subscriptions
+                    .get(&subscription)
+                    .and_then(|active| active.member_queues.get(&member))
                 {
-                    self.references.remove(&seat.reference);
+                    self.references.remove(&member_queue.reference);
                 }
                 self.guarded(subscription, now, |active| active.leave(member, leaving, unseen, now));
             }
@@ -107,7 +109,7 @@ impl Dispatcher {
                 self.change_settings(subscription, change, reply);
             }
             Request::Delete { subscription, reply } => {
-                self.change(subscription, reply, After::Delete, |_| {
+                self.change(subscription, reply, OnCommit::Delete, |_| {
                     Ok(Change::Deleted { number: subscription })
                 });
             }
@@ -115,7 +117,7 @@ impl Dispatcher {
             Request::Note { change, reply } => {
                 // What is booked and not yet sent comes before it.
                 self.send_round(true);
-                let tell = |_, reply| After::Tell(reply);
+                let tell = |_, reply| OnCommit::Tell(reply);
                 self.change(change.number(), reply, tell, |_| Ok(change));
             }
             Request::End { topic, reference, reply } => {
@@ -123,11 +125,11 @@ impl Dispatcher {
                 let active = place
                     .and_then(|&(number, member)| Some((self.active_subscriptions.get(&number)?, member)));
                 let active = active.filter(|(active, _)| active.topic.log.number == topic);
-                let seat = active.and_then(|(active, member)| active.seats.get(&member));
-                if let Some((seat, _)) = seat {
-                    seat.end(MemberEnd::Unsubscribed);
+                let member_queue = active.and_then(|(active, member)| active.member_queues.get(&member));
+                if let Some((member_queue, _)) = member_queue {
+                    member_queue.end(MemberEnd::Unsubscribed);
                 }
-                let _ = reply.send(seat.is_some());
+                let _ = reply.send(member_queue.is_some());
             }
             Request::Describe { subscription, reply } => {
                 let active = self.active_subscriptions.get(&subscription);
@@ -168,7 +170,7 @@ impl Dispatcher {
         &mut self,
         number: u32,
         reply: DoneReply,
-        after: fn(u32, DoneReply) -> After,
+        after: fn(u32, DoneReply) -> OnCommit,
         change: impl FnOnce(&mut ActiveSubscription) -> Result<Change, SubscriptionError>,
     ) {
         let Some(active) = self.active_subscriptions.get_mut(&number) else {
@@ -203,7 +205,7 @@ impl Dispatcher {
             self.last_number += 1;
             created.number = self.last_number;
             self.creating.insert((number, name.clone()), Vec::new());
-            let after = After::Create { number: created.number, topic, name, created_by, reply };
+            let after = OnCommit::Create { number: created.number, topic, name, created_by, reply };
             return self.send(vec![Change::Created(created)], Vec::new(), Vec::new(), after);
         };
         let _ = reply.send(Err(refusal));
@@ -241,19 +243,19 @@ impl Dispatcher {
             let _ = reply.send(Ok(Changed::Gone));
             return;
         };
-        let after = if starts_anew { After::Restart } else { After::Change };
+        let after = if starts_anew { OnCommit::Restart } else { OnCommit::Change };
         self.change(number, reply, after, |_| changed);
     }
 
     fn move_to(&mut self, number: u32, to: Move, reply: DoneReply) {
-        let books = self.core.subscriptions.clone();
+        let states = self.core.subscriptions.clone();
         // What is booked and not yet sent comes before the move.
         self.send_round(true);
-        self.change(number, reply, After::Restart, |active| {
+        self.change(number, reply, OnCommit::Restart, |active| {
             let change = match to {
                 Move::To(origin) => Change::Moved { number, origin },
                 Move::Saved(saved) => {
-                    if books.with(number, |book| book.saved.contains_key(&saved)) != Some(true) {
+                    if states.with(number, |state| state.saved.contains_key(&saved)) != Some(true) {
                         return Err(SubscriptionError::NotSaved { name: active.name.clone(), saved });
                     }
                     Change::Restored { number, saved }
@@ -266,15 +268,15 @@ impl Dispatcher {
     }
 
     fn settle(&mut self, settlements: Vec<(Token, Outcome)>, reply: SettleReply, now: Moment) {
-        let askers = self.tickets.ask(reply, settlements.len());
-        for ((token, outcome), asker) in settlements.into_iter().zip(askers) {
-            let fate = match self.settle_one(token, outcome, Some(asker), now) {
+        let waiters = self.in_flight.ask(reply, settlements.len());
+        for ((token, outcome), waiter) in settlements.into_iter().zip(waiters) {
+            let fate = match self.settle_one(token, outcome, Some(waiter), now) {
                 None => Fate::Unknown,
                 Some(Settling::Stale) => Fate::Stale,
                 Some(Settling::Done) => Fate::Settled,
-                Some(Settling::Booked | Settling::Burying) => continue,
+                Some(Settling::Booked | Settling::DeadLettering) => continue,
             };
-            self.tickets.tell(Some(asker), fate);
+            self.in_flight.tell(Some(waiter), fate);
         }
     }
 
@@ -282,7 +284,7 @@ impl Dispatcher {
         &mut self,
         token: Token,
         outcome: Outcome,
-        asker: Option<Asker>,
+        waiter: Option<Waiter>,
         now: Moment,
     ) -> Option<Settling> {
         let active = self.active_subscriptions.get_mut(&token.subscription)?;
@@ -292,7 +294,7 @@ impl Dispatcher {
             return Some(Settling::Stale);
         }
         let settled =
-            self.guarded(token.subscription, now, |active| active.settle(token, outcome, asker, now));
+            self.guarded(token.subscription, now, |active| active.settle(token, outcome, waiter, now));
         Some(settled.unwrap_or(Settling::Stale))
     }
 
@@ -330,7 +332,7 @@ impl Dispatcher {
             }
         }
         let (changes, booked) = self.take_rounds(false);
-        self.send(changes, appends, booked, After::Append { restart: None, reply });
+        self.send(changes, appends, booked, OnCommit::Append { restart: None, reply });
     }
 
     /// The leases a message is out on, two at most: more tell nothing more.

@@ -22,9 +22,9 @@ use ratatoskr_log::{
 
 use super::Dispatcher;
 use crate::command::{Command, Records, Target};
+use crate::durable::in_flight::OnCommit;
+use crate::durable::record_reader::{RecordReader, next_chunk};
 use crate::durable::request::{Purpose, Request, ScheduleRead};
-use crate::durable::shelf::{Shelf, next_chunk};
-use crate::durable::tickets::After;
 use crate::error::Unavailable;
 use crate::id::{IdMask, MessageId};
 use crate::message::{SCHEDULED_ID, Terms};
@@ -262,7 +262,7 @@ impl Dispatcher {
             }
             ScheduleRead::Scanned(Ok(scan), _) => {
                 let remains = scheduling.schedule.finish_scan(scan);
-                self.core.tally.scheduled_void.store(scheduling.schedule.void(), Ordering::Relaxed);
+                self.core.live_counters.scheduled_void.store(scheduling.schedule.void(), Ordering::Relaxed);
                 scheduling.has_more = true;
                 scheduling.carry = remains.carry;
                 let (topic, floor) = (scheduling.topic.clone(), remains.floor);
@@ -326,7 +326,12 @@ impl Dispatcher {
         }
         scheduling.put_off(purpose, moved.len());
         let appends = moving.appends(&scheduling.topic);
-        self.send(vec![Change::Dispatched(progress)], appends, Vec::new(), After::Dispatch { moved, void });
+        self.send(
+            vec![Change::Dispatched(progress)],
+            appends,
+            Vec::new(),
+            OnCommit::Dispatch { moved, void },
+        );
     }
 
     /// A step is through.
@@ -335,7 +340,7 @@ impl Dispatcher {
         let progress = self.core.subscriptions.schedule();
         scheduling.schedule.advance(progress, moved);
         scheduling.schedule.void_done(void);
-        self.core.tally.scheduled_void.store(scheduling.schedule.void(), Ordering::Relaxed);
+        self.core.live_counters.scheduled_void.store(scheduling.schedule.void(), Ordering::Relaxed);
         scheduling.is_moving = false;
         scheduling.postponed.clear();
         // Carried forward, messages pin nothing any more; what else can go, the next scan finds.
@@ -345,7 +350,7 @@ impl Dispatcher {
 
     /// A request about the schedule failed half-way: if it was to move something, that has not happened.
     pub(super) fn schedule_failed(&mut self) {
-        let is_under_way = self.tickets.is_dispatching();
+        let is_under_way = self.in_flight.is_dispatching();
         if let Some(scheduling) = &mut self.scheduling {
             scheduling.is_moving = is_under_way;
         }
@@ -468,13 +473,13 @@ fn scan_slice(
 /// Reads messages in the order asked for, as many as one step may hold. Few at a time are read in order of offset, so that neighbours are
 /// read together and no more than these is read for nothing.
 fn fetch(log: &TopicLog, dues: &[Due]) -> Result<Vec<(Due, Option<Record>)>, ReadError> {
-    let (mut shelf, mut fetched, mut bytes) = (Shelf::new(log), Vec::new(), 0);
+    let (mut record_reader, mut fetched, mut bytes) = (RecordReader::new(log), Vec::new(), 0);
     for dues in dues.chunks(FETCHED_TOGETHER) {
         let mut places: Vec<usize> = (0..dues.len()).collect();
         places.sort_unstable_by_key(|&place| dues[place].offset);
         let mut records: Vec<(Due, Option<Record>)> = dues.iter().map(|&due| (due, None)).collect();
         for place in places {
-            records[place].1 = match shelf.read(dues[place].offset) {
+            records[place].1 = match record_reader.read(dues[place].offset) {
                 Err(error) if resume_after(&error).is_some() => None,
                 read => read?,
             };

@@ -28,7 +28,7 @@ struct Slots {
     /// Steps that wait, by whose they are; a scanner without any is not among them.
     waiting: HashMap<Scanner, VecDeque<oneshot::Sender<Slot>>>,
     /// Whose turn it is next, each once.
-    turns: VecDeque<Scanner>,
+    round_robin: VecDeque<Scanner>,
 }
 
 /// The right to run one step; the next one has it when this is dropped.
@@ -38,8 +38,8 @@ struct Slot {
 
 impl Default for ScanSlots {
     fn default() -> ScanSlots {
-        let (waiting, turns) = (HashMap::new(), VecDeque::new());
-        ScanSlots { slots: Arc::new(Mutex::new(Slots { free: SCANS_AT_ONCE, waiting, turns })) }
+        let (waiting, round_robin) = (HashMap::new(), VecDeque::new());
+        ScanSlots { slots: Arc::new(Mutex::new(Slots { free: SCANS_AT_ONCE, waiting, round_robin })) }
     }
 }
 
@@ -79,7 +79,7 @@ impl Slots {
         let (slot, turn) = oneshot::channel();
         let own = self.waiting.entry(scanner.clone()).or_default();
         if own.is_empty() {
-            self.turns.push_back(scanner.clone());
+            self.round_robin.push_back(scanner.clone());
         }
         own.push_back(slot);
         turn
@@ -87,13 +87,13 @@ impl Slots {
 
     /// The step that is next. What was given up takes no turn.
     fn next(&mut self) -> Option<oneshot::Sender<Slot>> {
-        while let Some(scanner) = self.turns.pop_front() {
+        while let Some(scanner) = self.round_robin.pop_front() {
             let own = self.waiting.get_mut(&scanner).expect("who has a turn waits");
             let next = std::iter::from_fn(|| own.pop_front()).find(|slot| !slot.is_closed());
             if own.is_empty() {
                 self.waiting.remove(&scanner);
             } else {
-                self.turns.push_back(scanner);
+                self.round_robin.push_back(scanner);
             }
             if next.is_some() {
                 return next;
@@ -134,17 +134,17 @@ mod tests {
         for _ in 0..SCANS_AT_ONCE {
             out.push(slots.slot(&scanner("alice")).await);
         }
-        let mut turns: Vec<(&str, oneshot::Receiver<Slot>)> = Vec::new();
+        let mut round_robin: Vec<(&str, oneshot::Receiver<Slot>)> = Vec::new();
         for name in ["alice", "alice", "alice", "bob", "alice", "bob", "carol"] {
             let turn = slots.slots.lock().wait(&scanner(name));
-            turns.push((name, turn));
+            round_robin.push((name, turn));
         }
         // One of them gives up.
-        turns.remove(1);
+        round_robin.remove(1);
         let mut order = Vec::new();
         while let Some(slot) = out.pop() {
             drop(slot);
-            for (name, turn) in &mut turns {
+            for (name, turn) in &mut round_robin {
                 if let Ok(slot) = turn.try_recv() {
                     order.push(*name);
                     out.push(slot);
@@ -153,6 +153,6 @@ mod tests {
         }
         assert_eq!(order, ["alice", "bob", "carol", "alice", "bob", "alice"]);
         let slots = slots.slots.lock();
-        assert_eq!((slots.free, slots.turns.len(), slots.waiting.len()), (SCANS_AT_ONCE, 0, 0));
+        assert_eq!((slots.free, slots.round_robin.len(), slots.waiting.len()), (SCANS_AT_ONCE, 0, 0));
     }
 }

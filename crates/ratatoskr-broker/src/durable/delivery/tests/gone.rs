@@ -20,7 +20,7 @@ fn what_is_purged_is_gone_from_every_place_and_holds_up_nothing_behind_it() {
         deliver 1 to 1: lease 2 until 1000, attempt 1
         = 2 ready, 2 leased, 2 parked
         > 1 nack 0 +50000
-        book 0: returned after 1 until 50001: no
+        journal 0: returned after 1 until 50001: no
         = 2 ready, 2 leased, 2 parked
         > 2 committed 0
         deliver 3 to 1: lease 3 until 1002, attempt 1
@@ -30,10 +30,10 @@ fn what_is_purged_is_gone_from_every_place_and_holds_up_nothing_behind_it() {
         note 0: expired
         = 2 ready, 2 leased
         > 4 ack 1
-        book 1: settled
+        journal 1: settled
         = 2 ready, 2 leased
         > 5 nack 3 +60000
-        book 3: expired
+        journal 3: expired
         = 2 ready, 2 leased
         > 6 committed 1
         deliver 4 to 1: lease 4 until 1006, attempt 1, to be read again
@@ -83,7 +83,7 @@ fn while_a_new_filter_is_applied_nothing_goes_out_and_what_it_excludes_is_passed
         > 1 filter new
         = 2 ready, 1 leased, 1 waiting, 1 parked
         > 2 ack 0
-        book 0: settled
+        journal 0: settled
         = 2 ready, 1 leased, 1 waiting, 1 parked
         > 3 committed 0
         = 3 ready, 1 waiting
@@ -112,7 +112,7 @@ fn what_a_new_filter_excludes_while_it_is_leased_may_be_settled_and_does_not_com
         deliver 6 to 1: lease 6 until 1000, attempt 1
         = 6 leased, 1 parked
         > 1 nack 0
-        book 0: returned after 1 until 101: no
+        journal 0: returned after 1 until 101: no
         = 6 leased, 1 parked
         > 2 filter new
         = 6 leased, 1 parked
@@ -123,12 +123,12 @@ fn what_a_new_filter_excludes_while_it_is_leased_may_be_settled_and_does_not_com
         note 0: passed over
         = 5 leased
         > 5 nack 1
-        book 1: passed over
+        journal 1: passed over
         = 5 leased
         > 6 committed 1
         = 4 leased
         > 7 ack 2
-        book 2: settled
+        journal 2: settled
         = 4 leased
         > 8 committed 2
         = 3 leased
@@ -237,7 +237,7 @@ fn what_comes_back_from_a_lease_after_a_purge_that_took_nothing_is_gone_with_the
         deliver 0 to 1: lease 1 until 1000, attempt 1
         = 3 ready, 1 leased
         > 1 ack 0
-        book 0: settled
+        journal 0: settled
         = 3 ready, 1 leased
         > 2 committed 0
         deliver 1 to 1: lease 2 until 1002, attempt 1

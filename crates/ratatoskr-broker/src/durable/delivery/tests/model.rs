@@ -121,20 +121,20 @@ impl Run {
 
     fn step(&mut self, step: Step) -> Checked {
         match step {
-            Step::Join(seat, messages) => {
-                if self.members.contains_key(&seat) {
+            Step::Join(member_queue, messages) => {
+                if self.members.contains_key(&member_queue) {
                     return Ok(());
                 }
                 // No member is ever called like another one.
                 self.last_member += 1;
                 let member = self.last_member;
-                self.members.insert(seat, member);
+                self.members.insert(member_queue, member);
                 self.windows.insert(member, (messages, 0));
                 let window = Window { messages, ..Window::default() };
                 self.apply(Event::Join { member, window })
             }
-            Step::Leave(seat, how) => {
-                let Some(member) = self.members.remove(&seat) else { return Ok(()) };
+            Step::Leave(member_queue, how) => {
+                let Some(member) = self.members.remove(&member_queue) else { return Ok(()) };
                 self.windows.remove(&member);
                 let ways = [Leaving::Closed, Leaving::Vanished, Leaving::Unharmed, Leaving::Detached];
                 let leaving = ways[usize::from(how)];
@@ -155,8 +155,8 @@ impl Run {
             }
             Step::Settle(pick, how, old) => self.settle(pick, how, old),
             Step::Journal(pick, taken) => self.journal(pick, taken),
-            Step::Widen(seat, messages) => {
-                let Some(&member) = self.members.get(&seat) else { return Ok(()) };
+            Step::Widen(member_queue, messages) => {
+                let Some(&member) = self.members.get(&member_queue) else { return Ok(()) };
                 let held = self.delivery.held_by(member);
                 self.windows.insert(member, (messages, held));
                 let window = Window { messages, ..Window::default() };

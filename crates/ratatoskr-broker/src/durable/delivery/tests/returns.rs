@@ -33,7 +33,7 @@ fn messages_of_a_member_that_vanishes_come_alone_and_only_the_one_that_ends_its_
         > 102 feed -
         = 3 ready, 1 leased
         > 103 vanish 2
-        book 0: buried after 2: member vanished
+        journal 0: dead-lettered after 2: member vanished
         = 3 ready, 1 leased
         > 104 join 3 10
         deliver 1 to 3: lease 5 until 1104, attempt 1, to be read again
@@ -41,13 +41,13 @@ fn messages_of_a_member_that_vanishes_come_alone_and_only_the_one_that_ends_its_
         > 105 committed 0
         = 2 ready, 1 leased
         > 106 ack 1
-        book 1: settled
+        journal 1: settled
         = 2 ready, 1 leased
         > 107 committed 1
         deliver 2 to 3: lease 6 until 1107, attempt 1, to be read again
         = 1 ready, 1 leased
         > 108 ack 2
-        book 2: settled
+        journal 2: settled
         = 1 ready, 1 leased
         > 109 committed 2
         deliver 3 to 3: lease 7 until 1109, attempt 1
@@ -82,13 +82,13 @@ fn while_one_member_has_a_suspect_the_others_go_on_and_one_that_is_busy_is_drain
         > 104 feed -
         = 4 ready, 2 leased
         > 105 ack 4
-        book 4: settled
+        journal 4: settled
         = 4 ready, 2 leased
         > 106 committed 4
         deliver 0 to 3: lease 6 until 1106, attempt 1, to be read again
         = 3 ready, 2 leased
         > 107 ack 3
-        book 3: settled
+        journal 3: settled
         = 3 ready, 2 leased
         > 108 committed 3
         deliver 5 to 2: lease 7 until 1108, attempt 1
@@ -111,7 +111,7 @@ fn what_closed_streams_give_back_costs_nothing_ten_times_and_then_attempts() {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Deliver { attempt, .. } => attempts.push(attempt),
-                Effect::Journal { booking: Booking::Buried(spent), .. } => {
+                Effect::Journal { booking: Booking::DeadLettered(spent), .. } => {
                     assert_eq!(&*spent.reason, "its stream was closed 12 times without a settlement");
                     assert_eq!(attempts, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2]);
                     return;
@@ -147,13 +147,13 @@ fn the_second_time_a_stream_is_closed_its_messages_wait_and_come_alone() {
         deliver 0 to 3: lease 5 until 1103, attempt 1, to be read again
         = 1 ready, 1 leased
         > 104 nack 0 +0
-        book 0: returned after 1 until 104: no
+        journal 0: returned after 1 until 104: no
         = 1 ready, 1 leased
         > 105 committed 0
         deliver 1 to 3: lease 6 until 1105, attempt 1, to be read again
         = 1 ready, 1 leased
         > 106 ack 1
-        book 1: settled
+        journal 1: settled
         = 1 ready, 1 leased
         > 107 committed 1
         deliver 0 to 3: lease 7 until 1107, attempt 2, to be read again
@@ -194,7 +194,7 @@ fn a_silent_member_is_tried_with_one_message_suspects_too_and_none_dies_before_i
         deliver 0 to 1: lease 5 until 6001, attempt 4, to be read again
         = 2 ready, 1 leased
         > 6001 tick
-        book 0: buried after 4: lease ended
+        journal 0: dead-lettered after 4: lease ended
         = 2 ready, 1 leased
         ",
     );
@@ -211,7 +211,7 @@ fn a_lease_that_ends_while_later_ones_are_settled_tells_of_its_message_alone() {
         deliver 1 to 1: lease 2 until 1000, attempt 1
         = 2 ready, 2 leased
         > 1 ack 1
-        book 1: settled
+        journal 1: settled
         = 2 ready, 2 leased
         > 2 committed 1
         deliver 2 to 1: lease 3 until 1002, attempt 1
@@ -221,18 +221,18 @@ fn a_lease_that_ends_while_later_ones_are_settled_tells_of_its_message_alone() {
         deliver 0 to 1: lease 4 until 2000, attempt 2, to be read again
         = 1 ready, 2 leased
         > 1001 ack 2
-        book 2: settled
+        journal 2: settled
         = 1 ready, 2 leased
         > 1002 committed 2
         deliver 3 to 1: lease 5 until 2002, attempt 1
         = 2 leased
         > 1003 ack 3
-        book 3: settled
+        journal 3: settled
         = 2 leased
         > 1004 committed 3
         = 1 leased
         > 2000 tick
-        book 0: buried after 2: lease ended
+        journal 0: dead-lettered after 2: lease ended
         = 1 leased
         ",
     );
@@ -263,12 +263,12 @@ fn what_a_pull_left_leased_comes_alone_for_the_last_time_and_no_more_often_than_
         deliver 1 to 4: lease 4 until 2003, attempt 2, to be read again
         = 2 leased
         > 1004 ack 1
-        book 1: settled
+        journal 1: settled
         = 2 leased
         > 1005 committed 1
         = 1 leased
         > 2001 tick
-        book 0: buried after 2: lease ended
+        journal 0: dead-lettered after 2: lease ended
         = 1 leased
         ",
     );

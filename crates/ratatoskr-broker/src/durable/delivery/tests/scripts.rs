@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   > 10 nack 0                              the time, the event
-//!   book 0: returned after 1 until 110: no   an effect
+//!   journal 0: returned after 1 until 110: no   an effect
 //!   = 1 leased                               where messages are then
 //! ```
 //!
@@ -122,14 +122,14 @@ fn sentence(effect: &Effect<()>) -> String {
         Booking::Returned { until, spent } => {
             format!("returned after {} until {}: {}", spent.attempts, until.wall_ms, spent.reason)
         }
-        Booking::Buried(spent) => format!("buried after {}: {}", spent.attempts, spent.reason),
+        Booking::DeadLettered(spent) => format!("dead-lettered after {}: {}", spent.attempts, spent.reason),
     };
     match effect {
         Effect::Deliver { member, offset, lease, attempt, until_ms, cargo, .. } => {
             let from = if cargo.is_some() { "" } else { ", to be read again" };
             format!("deliver {offset} to {member}: lease {lease} until {until_ms}, attempt {attempt}{from}")
         }
-        Effect::Journal { offset, booking: what } => format!("book {offset}: {}", booking(what)),
+        Effect::Journal { offset, booking: what } => format!("journal {offset}: {}", booking(what)),
         Effect::Note { offset, booking: what } => format!("note {offset}: {}", booking(what)),
         Effect::Done => "done".to_owned(),
         Effect::Stale => "stale".to_owned(),
@@ -157,7 +157,7 @@ fn an_acked_message_is_gone_once_the_journal_has_it() {
         deliver 1 to 1: lease 2 until 1000, attempt 1
         = 2 leased
         > 5 ack 0
-        book 0: settled
+        journal 0: settled
         = 2 leased
         > 6 ack 0
         stale
@@ -172,7 +172,7 @@ fn an_acked_message_is_gone_once_the_journal_has_it() {
 }
 
 #[test]
-fn a_nacked_message_returns_after_its_delay_and_is_buried_after_the_last_attempt() {
+fn a_nacked_message_returns_after_its_delay_and_is_dead_lettered_after_the_last_attempt() {
     check(
         "
         > 0 join 1 10
@@ -181,7 +181,7 @@ fn a_nacked_message_returns_after_its_delay_and_is_buried_after_the_last_attempt
         deliver 0 to 1: lease 1 until 1000, attempt 1
         = 1 leased
         > 10 nack 0
-        book 0: returned after 1 until 110: no
+        journal 0: returned after 1 until 110: no
         = 1 leased
         > 12 committed 0
         = 1 waiting
@@ -191,7 +191,7 @@ fn a_nacked_message_returns_after_its_delay_and_is_buried_after_the_last_attempt
         deliver 0 to 1: lease 2 until 1110, attempt 2, to be read again
         = 1 leased
         > 120 nack 0
-        book 0: buried after 2: no
+        journal 0: dead-lettered after 2: no
         = 1 leased
         > 121 committed 0
         = nothing
@@ -212,7 +212,7 @@ fn a_jump_of_the_wall_clock_ends_no_lease_and_no_delay_and_what_is_shown_is_wall
         > 10/90000000 tick
         = 2 leased
         > 20/90000010 nack 0 +300
-        book 0: returned after 1 until 90000310: no
+        journal 0: returned after 1 until 90000310: no
         = 2 leased
         > 21/90000011 committed 0
         = 1 leased, 1 waiting
@@ -251,10 +251,10 @@ fn after_a_restart_what_is_left_of_a_delay_is_waited_for_but_never_longer_than_a
         deliver 0 to 1: lease 2 until 2500, attempt 1, to be read again
         = 2 leased, 1 waiting
         > 501/1501 ack 0
-        book 0: settled
+        journal 0: settled
         = 2 leased, 1 waiting
         > 501/1501 ack 1
-        book 1: settled
+        journal 1: settled
         = 2 leased, 1 waiting
         > 43199999/1502 tick
         = 2 leased, 1 waiting
@@ -286,7 +286,7 @@ fn a_lease_that_ends_returns_that_message_only_and_its_token_is_stale() {
         stale
         = 2 leased
         > 1002 ack 0 #3
-        book 0: settled
+        journal 0: settled
         = 2 leased
         > 1003 committed 0
         = 1 leased
@@ -295,7 +295,7 @@ fn a_lease_that_ends_returns_that_message_only_and_its_token_is_stale() {
         deliver 1 to 1: lease 4 until 2500, attempt 2, to be read again
         = 1 leased
         > 2500 tick
-        book 1: buried after 2: lease ended
+        journal 1: dead-lettered after 2: lease ended
         = 1 leased
         ",
     );
@@ -348,7 +348,7 @@ fn a_key_has_one_message_in_play_and_parks_the_others() {
         deliver 1 to 1: lease 2 until 1000, attempt 1
         = 2 leased, 2 parked
         > 1 nack 0 +50
-        book 0: returned after 1 until 51: no
+        journal 0: returned after 1 until 51: no
         = 2 leased, 2 parked
         > 2 committed 0
         = 1 leased, 1 waiting, 2 parked
@@ -356,13 +356,13 @@ fn a_key_has_one_message_in_play_and_parks_the_others() {
         deliver 0 to 1: lease 3 until 1051, attempt 2, to be read again
         = 2 leased, 2 parked
         > 52 ack 0
-        book 0: settled
+        journal 0: settled
         = 2 leased, 2 parked
         > 53 committed 0
         deliver 2 to 1: lease 4 until 1053, attempt 1, to be read again
         = 2 leased, 1 parked
         > 54 reject 2
-        book 2: buried after 1: never
+        journal 2: dead-lettered after 1: never
         = 2 leased, 1 parked
         > 55 committed 2
         deliver 3 to 1: lease 5 until 1055, attempt 1, to be read again
@@ -385,7 +385,7 @@ fn members_take_turns_as_far_as_their_windows_go() {
         deliver 2 to 1: lease 3 until 1000, attempt 1
         = 1 ready, 3 leased
         > 1 ack 1
-        book 1: settled
+        journal 1: settled
         = 1 ready, 3 leased
         > 2 committed 1
         deliver 3 to 2: lease 4 until 1002, attempt 1
@@ -395,7 +395,7 @@ fn members_take_turns_as_far_as_their_windows_go() {
 }
 
 #[test]
-fn what_the_journal_refuses_stays_where_it_was_and_burials_are_tried_again() {
+fn what_the_journal_refuses_stays_where_it_was_and_dead_letterings_are_tried_again() {
     check(
         "
         > 0 join 1 10
@@ -405,22 +405,22 @@ fn what_the_journal_refuses_stays_where_it_was_and_burials_are_tried_again() {
         deliver 1 to 1: lease 2 until 1000, attempt 1
         = 2 leased
         > 1 ack 0
-        book 0: settled
+        journal 0: settled
         = 2 leased
         > 2 refused 0
         = 2 leased
         > 3 ack 0
-        book 0: settled
+        journal 0: settled
         = 2 leased
         > 4 reject 1
-        book 1: buried after 1: never
+        journal 1: dead-lettered after 1: never
         = 2 leased
         > 5 vanish 1
         = 2 leased
         > 6 refused 1
         = 1 leased, 1 waiting
         > 1006 tick
-        book 1: buried after 1: never
+        journal 1: dead-lettered after 1: never
         = 2 leased
         > 1007 refused 0
         = 1 ready, 1 leased

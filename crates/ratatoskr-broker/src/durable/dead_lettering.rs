@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   orders, offset 41 ──one block──▶ orders.billing.dlq: the message, with what happened to it as metadata
-//!                          └───────▶ book of billing: 41 is dead
+//!                          └───────▶ state of billing: 41 is dead
 //! ```
 
 use ratatoskr_state::{Change, SettlementBatch, TopicName, TopicSettings, dead_letter_topic};
@@ -10,14 +10,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ratatoskr_log::{Moment, ReadError, Record, RecordBatch, RecordFacts};
 
-use super::active::{ActiveSubscription, Burial};
+use super::active::{ActiveSubscription, DeadLettering};
 use super::changes::note;
 use super::dispatcher::Dispatcher;
 use super::event::{Booking, Event, Spent};
+use super::in_flight::{Booked, OnCommit};
+use super::record_reader::RecordReader;
 use super::request::{Fate, Request};
 use super::settings::dead_letters;
-use super::shelf::Shelf;
-use super::tickets::{After, Booked};
 use crate::broken::Broken;
 use crate::command::{Records, Target};
 use crate::core::Core;
@@ -48,93 +48,94 @@ pub(crate) const DEAD_PREFIX: &str = "ratatoskr-dead-";
 
 impl Dispatcher {
     /// Moves messages of a subscription to its dead letters; those that are not in memory are read first.
-    pub(super) fn bury(&mut self, number: u32, burials: Vec<Burial>) {
-        let Some(active) = self.active_subscriptions.get(&number).filter(|_| !burials.is_empty()) else {
+    pub(super) fn dead_letter(&mut self, number: u32, dead_letterings: Vec<DeadLettering>) {
+        let Some(active) = self.active_subscriptions.get(&number).filter(|_| !dead_letterings.is_empty())
+        else {
             return;
         };
         let (mut found, mut to_read) = (Vec::new(), Vec::new());
-        for burial in burials {
-            match active.topic.log.read_from_memory(burial.offset) {
-                Some(record) => found.push((burial, record)),
-                None => to_read.push(burial),
+        for dead_lettering in dead_letterings {
+            match active.topic.log.read_from_memory(dead_lettering.offset) {
+                Some(record) => found.push((dead_lettering, record)),
+                None => to_read.push(dead_lettering),
             }
         }
         if !to_read.is_empty() {
             self.exhume(number, to_read);
         }
-        self.bury_all(number, found);
+        self.dead_letter_all(number, found);
     }
 
-    fn exhume(&self, subscription: u32, mut burials: Vec<Burial>) {
+    fn exhume(&self, subscription: u32, mut dead_letterings: Vec<DeadLettering>) {
         let active = &self.active_subscriptions[&subscription];
         let (core, topic, generation) = (self.core.clone(), active.topic.clone(), active.generation);
         self.read(Box::new(move || {
-            burials.sort_unstable_by_key(|burial| burial.offset);
-            let mut reader = Shelf::new(&topic.log);
-            let exhumed = burials.into_iter().map(|burial| {
+            dead_letterings.sort_unstable_by_key(|dead_lettering| dead_lettering.offset);
+            let mut reader = RecordReader::new(&topic.log);
+            let exhumed = dead_letterings.into_iter().map(|dead_lettering| {
                 // Whatever becomes of it, whoever waits is answered.
-                let read = catch_unwind(AssertUnwindSafe(|| reader.read(burial.offset)));
+                let read = catch_unwind(AssertUnwindSafe(|| reader.read(dead_lettering.offset)));
                 let read = read.unwrap_or_else(|_| {
                     let path = topic.name.as_str().into();
                     Err(ReadError::Io { path, reason: "the reading thread failed".to_owned() })
                 });
-                (burial, read)
+                (dead_lettering, read)
             });
             let exhumed = exhumed.collect();
             let _ = core.dispatcher.push(Request::Exhumed { subscription, generation, exhumed });
         }));
     }
 
-    /// Messages to be buried have been read, or are in the log no more, or cannot be read now.
+    /// Messages to be dead-lettered have been read, or are in the log no more, or cannot be read now.
     pub(super) fn exhumed(
         &mut self,
         number: u32,
         generation: u64,
-        exhumed: Vec<(Burial, Result<Option<Record>, ReadError>)>,
+        exhumed: Vec<(DeadLettering, Result<Option<Record>, ReadError>)>,
         now: Moment,
     ) {
         let is_known =
             self.active_subscriptions.get(&number).is_some_and(|active| active.generation == generation);
         let (mut found, mut put_off) = (Vec::new(), Vec::new());
-        for (burial, read) in exhumed {
-            let (offset, asker) = (burial.offset, burial.asker);
+        for (dead_lettering, read) in exhumed {
+            let (offset, waiter) = (dead_lettering.offset, dead_lettering.waiter);
             match read {
-                _ if !is_known => self.tell_stale(asker),
-                _ if !self.active_subscriptions[&number].is_at_work() => put_off.push(burial),
-                Ok(Some(record)) => found.push((burial, record)),
+                _ if !is_known => self.tell_stale(waiter),
+                _ if !self.active_subscriptions[&number].is_at_work() => put_off.push(dead_lettering),
+                Ok(Some(record)) => found.push((dead_lettering, record)),
                 Err(error @ ReadError::Io { .. }) => {
                     tracing::error!(offset, %error, "a message to become a dead letter cannot be read now");
                     self.guarded(number, now, |active| active.apply(Event::Refused { offset }, now));
                     let reason = Unavailable::ReadFailed { reason: error.to_string() };
-                    self.tickets.tell(asker, Fate::Unavailable(reason));
+                    self.in_flight.tell(waiter, Fate::Unavailable(reason));
                 }
                 Ok(None) | Err(_) => {
                     tracing::error!(offset, "a message that no member could settle is in the log no more");
-                    self.guarded(number, now, |active| active.bury_nothing(offset, asker));
+                    self.guarded(number, now, |active| active.dead_letter_nothing(offset, waiter));
                 }
             }
         }
         if let Some(active) = self.active_subscriptions.get_mut(&number) {
             active.put_off(put_off);
         }
-        self.bury_all(number, found);
+        self.dead_letter_all(number, found);
     }
 
-    /// Hands burials to the journal, in steps that are not too large.
-    fn bury_all(&mut self, number: u32, found: Vec<(Burial, Record)>) {
+    /// Hands dead-letterings to the journal, in steps that are not too large.
+    fn dead_letter_all(&mut self, number: u32, found: Vec<(DeadLettering, Record)>) {
         let mut found = found.into_iter().peekable();
         while found.peek().is_some() {
             let Some(active) = self.active_subscriptions.get_mut(&number) else { return };
             let (mut batch, mut settled, mut booked) =
                 (RecordBatch::default(), SettlementBatch::default(), Vec::new());
-            while let Some((Burial { offset, booking, asker }, record)) =
+            while let Some((DeadLettering { offset, booking, waiter }, record)) =
                 found.next_if(|_| batch.len() < BURIED_BYTES)
             {
                 let (metadata, facts) =
                     (metadata(&self.core, active, &booking, &record), facts(active, &record));
                 batch.push_with(&facts, record.body.key(), &metadata, &record.body.payload());
                 note(&mut settled, offset, &booking);
-                booked.push(Booked { subscription: number, offset, asker });
+                booked.push(Booked { subscription: number, offset, waiter });
             }
             active.note_under_way(booked.len());
             let topic = dead_letters(&active.settings, &active.name)
@@ -142,7 +143,7 @@ impl Dispatcher {
             let target = place_for(active, topic);
             let letters = Records { target, batch, terms: Terms::default() };
             let appends = if Broken::Dead.is_on() { Vec::new() } else { vec![letters] };
-            self.send(vec![Change::Settled { number, batch: settled }], appends, booked, After::Nothing);
+            self.send(vec![Change::Settled { number, batch: settled }], appends, booked, OnCommit::Nothing);
         }
     }
 }
@@ -179,7 +180,9 @@ fn metadata(
     booking: &Booking,
     record: &Record,
 ) -> Vec<(String, String)> {
-    let Booking::Buried(spent) = booking else { unreachable!("only burials are buried") };
+    let Booking::DeadLettered(spent) = booking else {
+        unreachable!("only dead-letterings are handed over here")
+    };
     let Spent { attempts, first_ms, last_ms, reason } = &**spent;
     if returns(active) {
         // It is a dead letter already and stays one: whose, and since when, holds. Only the reason is new.

@@ -27,7 +27,7 @@ const PASSED_OVER_MAX: usize = 64;
 /// The members of one subscription. Invariant: a member stands in the queue, at one place that counts, exactly while it has room and is not
 /// draining.
 #[derive(Debug)]
-pub(crate) struct Turns {
+pub(crate) struct RoundRobin {
     members: BTreeMap<MemberId, Member>,
     /// Places, and who stands there: nobody any more unless it is the member's turn.
     queue: VecDeque<(u64, MemberId)>,
@@ -87,9 +87,9 @@ impl Member {
     }
 }
 
-impl Turns {
-    pub(crate) fn new(held_max: u32) -> Turns {
-        Turns {
+impl RoundRobin {
+    pub(crate) fn new(held_max: u32) -> RoundRobin {
+        RoundRobin {
             members: BTreeMap::new(),
             queue: VecDeque::new(),
             last_turn: 0,
@@ -135,7 +135,7 @@ impl Turns {
         let Some(mut member) = self.members.remove(&id) else { return BTreeSet::new() };
         if self.members.is_empty() {
             // An empty table keeps room for several, and most subscriptions are idle.
-            *self = Turns::new(self.held_max);
+            *self = RoundRobin::new(self.held_max);
             return member.held;
         }
         self.silences.forget(&mut member);
@@ -218,7 +218,7 @@ impl Turns {
 
     // ---- questions ----
 
-    /// When [`Turns::pass_time`] is due, steady time.
+    /// When [`RoundRobin::pass_time`] is due, steady time.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
         self.silences.next_due_ms().into_iter().chain(self.suspects.next_due_ms()).min()
     }

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Member, MemberId, Turns};
+use super::{Member, MemberId, RoundRobin};
 
 /// Leases of one member that are remembered after they have ended. A member that is never heard from has ever more of them.
 const LATE_MAX: usize = 1000;
@@ -54,7 +54,7 @@ impl Lapsed {
     }
 }
 
-impl Turns {
+impl RoundRobin {
     /// A member has settled what it held under a lease. Leases go on to be numbered from `next_lease`.
     pub(crate) fn note_settled(&mut self, id: MemberId, lease: u64, next_lease: u64) {
         let Some(member) = self.members.get_mut(&id) else { return };

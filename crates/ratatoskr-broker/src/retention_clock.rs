@@ -1,4 +1,4 @@
-//! [`Calendar`]: the date by which things are forgotten for their age.
+//! [`RetentionClock`]: the date by which things are forgotten for their age.
 //!
 //! ```text
 //!   wall clock   ──────────────────┐            ┌────────────  a jump ahead …
@@ -23,7 +23,7 @@ pub(crate) const DOUBT_MS: u64 = 60 * 60 * 1000;
 
 /// See the file's head.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Calendar {
+pub(crate) struct RetentionClock {
     /// The date (as a wall time) at the last look, and when (steady) that was.
     date: Moment,
     /// The wall clock is further ahead since then (steady).
@@ -32,7 +32,7 @@ pub(crate) struct Calendar {
     is_behind: bool,
 }
 
-/// What a look at the calendar showed. Milliseconds since the Unix epoch.
+/// What a look at the retention clock showed. Milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dates {
     /// What has an age has it by this date.
@@ -66,11 +66,11 @@ pub(crate) enum ClockNews {
     Settled,
 }
 
-impl Calendar {
+impl RetentionClock {
     /// Goes on with the last date, if any.
-    pub(crate) fn new(last_ms: Option<u64>, now: Moment) -> Calendar {
+    pub(crate) fn new(last_ms: Option<u64>, now: Moment) -> RetentionClock {
         let date = Moment { wall_ms: last_ms.unwrap_or(now.wall_ms), ..now };
-        Calendar { date, doubt_since_ms: None, is_behind: false }
+        RetentionClock { date, doubt_since_ms: None, is_behind: false }
     }
 
     pub(crate) fn look(&mut self, now: Moment) -> Dates {
@@ -141,42 +141,42 @@ mod tests {
 
     #[test]
     fn a_jump_ahead_is_believed_only_after_it_has_lasted() {
-        let mut calendar = Calendar::new(None, START);
-        assert_eq!(calendar.look(at(1000, 0)), dates(at(1000, 0), at(1000, 0), None));
+        let mut retention_clock = RetentionClock::new(None, START);
+        assert_eq!(retention_clock.look(at(1000, 0)), dates(at(1000, 0), at(1000, 0), None));
         let (right, jumped) = (at(2000, 0), at(2000, 10 * YEAR_MS));
         let ahead = Some(ClockNews::Ahead(10 * YEAR_MS));
         assert_eq!(
-            calendar.look(jumped),
+            retention_clock.look(jumped),
             dates(right, jumped, ahead),
             "what comes in may have the right date"
         );
         let (right, jumped) = (at(1999 + DOUBT_MS, 0), at(1999 + DOUBT_MS, 10 * YEAR_MS));
-        assert_eq!(calendar.look(jumped), dates(right, jumped, None));
+        assert_eq!(retention_clock.look(jumped), dates(right, jumped, None));
         let lasting = at(2000 + DOUBT_MS, 10 * YEAR_MS);
-        assert_eq!(calendar.look(lasting), dates(lasting, lasting, Some(ClockNews::Settled)));
+        assert_eq!(retention_clock.look(lasting), dates(lasting, lasting, Some(ClockNews::Settled)));
         let later = at(2000 + DOUBT_MS + 5, 10 * YEAR_MS);
-        assert_eq!(calendar.look(later), dates(later, later, None));
+        assert_eq!(retention_clock.look(later), dates(later, later, None));
     }
 
     #[test]
     fn a_jump_that_is_taken_back_leaves_no_trace_and_the_next_one_is_doubted_anew() {
-        let mut calendar = Calendar::new(None, START);
-        calendar.look(at(0, YEAR_MS));
+        let mut retention_clock = RetentionClock::new(None, START);
+        retention_clock.look(at(0, YEAR_MS));
         let right = at(DOUBT_MS - 1, 0);
-        assert_eq!(calendar.look(right), dates(right, right, Some(ClockNews::Settled)));
+        assert_eq!(retention_clock.look(right), dates(right, right, Some(ClockNews::Settled)));
         let (right, again) = (at(DOUBT_MS, 0), at(DOUBT_MS, YEAR_MS));
-        assert_eq!(calendar.look(again), dates(right, again, Some(ClockNews::Ahead(YEAR_MS))));
+        assert_eq!(retention_clock.look(again), dates(right, again, Some(ClockNews::Ahead(YEAR_MS))));
     }
 
     #[test]
     fn the_date_never_goes_back_and_passes_while_the_clock_is_behind() {
-        let mut calendar = Calendar::new(None, START);
+        let mut retention_clock = RetentionClock::new(None, START);
         let (right, back) = (at(20, 0), behind(20, 30 * YEAR_MS));
-        assert_eq!(calendar.look(back), dates(right, right, Some(ClockNews::Back(30 * YEAR_MS))));
+        assert_eq!(retention_clock.look(back), dates(right, right, Some(ClockNews::Back(30 * YEAR_MS))));
         let (right, back) = (at(90, 0), behind(90, 30 * YEAR_MS));
-        assert_eq!(calendar.look(back), dates(right, right, None), "it is said once");
+        assert_eq!(retention_clock.look(back), dates(right, right, None), "it is said once");
         assert_eq!(
-            calendar.look(at(100, 7)),
+            retention_clock.look(at(100, 7)),
             dates(at(100, 7), at(100, 7), None),
             "the clock is right again"
         );
@@ -184,29 +184,29 @@ mod tests {
 
     #[test]
     fn small_steps_ahead_are_believed_at_once_and_small_steps_back_are_waited_for() {
-        let mut calendar = Calendar::new(None, START);
+        let mut retention_clock = RetentionClock::new(None, START);
         let ahead = at(0, JUMP_MS);
-        assert_eq!(calendar.look(ahead), dates(ahead, ahead, None));
-        assert_eq!(calendar.look(at(JUMP_MS - 1, 0)), dates(ahead, ahead, None), "it stands still");
+        assert_eq!(retention_clock.look(ahead), dates(ahead, ahead, None));
+        assert_eq!(retention_clock.look(at(JUMP_MS - 1, 0)), dates(ahead, ahead, None), "it stands still");
         let caught_up = at(JUMP_MS + 1, 0);
-        assert_eq!(calendar.look(caught_up), dates(caught_up, caught_up, None));
+        assert_eq!(retention_clock.look(caught_up), dates(caught_up, caught_up, None));
     }
 
     #[test]
     fn a_broker_that_starts_long_after_its_last_date_doubts_the_clock_first() {
         let last = Moment { wall_ms: START.wall_ms - YEAR_MS, ..START };
-        let mut calendar = Calendar::new(Some(last.wall_ms), START);
+        let mut retention_clock = RetentionClock::new(Some(last.wall_ms), START);
         let ahead = Some(ClockNews::Ahead(YEAR_MS));
-        assert_eq!(calendar.look(at(7, 0)), dates(last.after(7), at(7, 0), ahead));
+        assert_eq!(retention_clock.look(at(7, 0)), dates(last.after(7), at(7, 0), ahead));
         let lasting = at(7 + DOUBT_MS, 0);
-        assert_eq!(calendar.look(lasting), dates(lasting, lasting, Some(ClockNews::Settled)));
+        assert_eq!(retention_clock.look(lasting), dates(lasting, lasting, Some(ClockNews::Settled)));
     }
 
     #[test]
     fn a_broker_that_starts_before_its_last_date_goes_on_from_there() {
         let last = Moment { wall_ms: START.wall_ms + YEAR_MS, ..START };
-        let mut calendar = Calendar::new(Some(last.wall_ms), START);
+        let mut retention_clock = RetentionClock::new(Some(last.wall_ms), START);
         let back = Some(ClockNews::Back(YEAR_MS));
-        assert_eq!(calendar.look(START.after(9)), dates(last.after(9), last.after(9), back));
+        assert_eq!(retention_clock.look(START.after(9)), dates(last.after(9), last.after(9), back));
     }
 }

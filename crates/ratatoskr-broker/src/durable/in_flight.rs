@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   settle call ──▶ answer: a fate each, open until all are known
-//!                      ▲ asker (answer, index) goes along with the booking: active subscription ▸ ticket ▸ journal ▸ told
+//!                      ▲ waiter (answer, index) goes along with the booking: active subscription ▸ ticket ▸ journal ▸ told
 //! ```
 //!
-//! Invariant: whoever holds an asker tells it, once; an active subscription that starts anew tells those of whatever it loses.
+//! Invariant: whoever holds a waiter tells it, once; an active subscription that starts anew tells those of whatever it loses.
 
 use ratatoskr_state::{Due, SubscriptionName};
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use crate::topic::Topic;
 
 /// Who waits to be told what became of a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Asker {
+pub(crate) struct Waiter {
     answer: u64,
     /// Which of its fates.
     index: u32,
@@ -28,11 +28,11 @@ pub(crate) struct Asker {
 pub(super) struct Booked {
     pub(super) subscription: u32,
     pub(super) offset: u64,
-    pub(super) asker: Option<Asker>,
+    pub(super) waiter: Option<Waiter>,
 }
 
 /// What is to be done once a step is through.
-pub(super) enum After {
+pub(super) enum OnCommit {
     Nothing,
     Create {
         number: u32,
@@ -62,8 +62,8 @@ pub(super) enum After {
 
 /// See the file's head.
 #[derive(Default)]
-pub(super) struct Tickets {
-    under_way: HashMap<u64, (Vec<Booked>, After)>,
+pub(super) struct InFlight {
+    under_way: HashMap<u64, (Vec<Booked>, OnCommit)>,
     last_ticket: u64,
     answers: HashMap<u64, Answer>,
     last_answer: u64,
@@ -76,28 +76,28 @@ struct Answer {
     open: usize,
 }
 
-impl Tickets {
+impl InFlight {
     pub(super) fn is_empty(&self) -> bool {
         self.under_way.is_empty()
     }
 
     /// True while a step of the schedule is on its way.
     pub(super) fn is_dispatching(&self) -> bool {
-        self.under_way.values().any(|(_, after)| matches!(after, After::Dispatch { .. }))
+        self.under_way.values().any(|(_, after)| matches!(after, OnCommit::Dispatch { .. }))
     }
 
-    pub(super) fn issue(&mut self, booked: Vec<Booked>, after: After) -> u64 {
+    pub(super) fn issue(&mut self, booked: Vec<Booked>, after: OnCommit) -> u64 {
         self.last_ticket += 1;
         self.under_way.insert(self.last_ticket, (booked, after));
         self.last_ticket
     }
 
-    pub(super) fn take(&mut self, ticket: u64) -> Option<(Vec<Booked>, After)> {
+    pub(super) fn take(&mut self, ticket: u64) -> Option<(Vec<Booked>, OnCommit)> {
         self.under_way.remove(&ticket)
     }
 
-    /// Answers a call once each of its settlements has a fate; these are its askers.
-    pub(super) fn ask(&mut self, reply: SettleReply, count: usize) -> impl Iterator<Item = Asker> + use<> {
+    /// Answers a call once each of its settlements has a fate; these are its waiters.
+    pub(super) fn ask(&mut self, reply: SettleReply, count: usize) -> impl Iterator<Item = Waiter> + use<> {
         self.last_answer += 1;
         let answer = self.last_answer;
         if count == 0 {
@@ -105,12 +105,12 @@ impl Tickets {
         } else {
             self.answers.insert(answer, Answer { reply, fates: vec![None; count], open: count });
         }
-        (0..count as u32).map(move |index| Asker { answer, index })
+        (0..count as u32).map(move |index| Waiter { answer, index })
     }
 
     /// A fate is known. One that was told before stays as it was.
-    pub(super) fn tell(&mut self, asker: Option<Asker>, fate: Fate) {
-        let Some(Asker { answer: number, index }) = asker else { return };
+    pub(super) fn tell(&mut self, waiter: Option<Waiter>, fate: Fate) {
+        let Some(Waiter { answer: number, index }) = waiter else { return };
         let Some(answer) = self.answers.get_mut(&number) else { return };
         let told = &mut answer.fates[index as usize];
         if told.is_some() {

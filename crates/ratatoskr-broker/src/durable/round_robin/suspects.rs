@@ -8,7 +8,7 @@
 //! Draining makes idle what would never be. It costs the member its work, so it ends as soon as no suspect can go to it: it has left, has no
 //! window, is silent, enough suspects are out, or none waits any more.
 
-use super::{MemberId, Silence, Turns};
+use super::{MemberId, RoundRobin, Silence};
 
 /// What is known of members and suspects.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub(super) struct Draining {
     spared_ms: u64,
 }
 
-impl Turns {
+impl RoundRobin {
     /// A member that holds nothing, to be given a suspect. While there is none, one that has room gets nothing new until it is idle, for a
     /// lease's time at most.
     pub(crate) fn next_idle(&mut self, now_ms: u64, lease_ms: u64) -> Option<MemberId> {

@@ -5,16 +5,16 @@ use ratatoskr_log::{ReadError, Record, RecordChunk, SegmentCursor, Tail, TopicLo
 use ratatoskr_state::limits::READ_BYTES_MAX;
 
 /// See the file's head. May block on the disk.
-pub(super) struct Shelf<'a> {
+pub(super) struct RecordReader<'a> {
     log: &'a TopicLog,
     segments: SegmentCursor,
     /// What was read last, from the offset asked for on.
     chunk: Option<RecordChunk>,
 }
 
-impl Shelf<'_> {
-    pub(super) fn new(log: &TopicLog) -> Shelf<'_> {
-        Shelf { log, segments: SegmentCursor::default(), chunk: None }
+impl RecordReader<'_> {
+    pub(super) fn new(log: &TopicLog) -> RecordReader<'_> {
+        RecordReader { log, segments: SegmentCursor::default(), chunk: None }
     }
 
     /// The message at an offset; `None` past the end.
