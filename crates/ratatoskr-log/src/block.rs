@@ -121,7 +121,13 @@ mod tests {
     const DIRECTORY: u64 = 77;
     const PLACE: BlockPlace = BlockPlace { file: 3, synced_through: 16 };
     const BEFORE: Position = Position { epoch: 2, sequence: 16, crc: 5 };
-    const ENTRY: Entry<'static> = Entry::Append { topic: 1, count: 2, records: b"not really records" };
+    const ENTRY: Entry<'static> = Entry::Append {
+        topic: 1,
+        count: 2,
+        has_dedup_ids: false,
+        newest_ms: 7,
+        records: b"not really records",
+    };
 
     fn block() -> Vec<u8> {
         let mut builder = batch_builder();

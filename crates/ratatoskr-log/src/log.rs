@@ -384,6 +384,8 @@ impl Log {
             self.block.push(&Entry::Append {
                 topic: topic.number,
                 count: chunk.count,
+                has_dedup_ids: chunk.has_dedup_ids,
+                newest_ms: chunk.last_timestamp_ms,
                 records: &chunk.bytes,
             });
         }

@@ -379,7 +379,7 @@ impl Replay {
             Entry::Create { topic, created_ms, name, settings } => {
                 self.create(topic, created_ms, name, settings)?;
             }
-            Entry::Append { topic, records, .. } => self.append(topic, records)?,
+            Entry::Append { topic, records, .. } => self.append(entry, topic, records)?,
             Entry::Update { topic, settings } => {
                 self.topic(topic)?.set_settings(Bytes::copy_from_slice(settings));
             }
@@ -415,8 +415,9 @@ impl Replay {
     }
 
     /// Appends records that no segment has yet.
-    fn append(&mut self, topic: u32, records: &[u8]) -> Result<(), String> {
+    fn append(&mut self, entry: &Entry<'_>, topic: u32, records: &[u8]) -> Result<(), String> {
         let chunk = RecordChunk::check(Bytes::copy_from_slice(records))?;
+        check_summary(entry, &chunk)?;
         let topic = self.topic(topic)?;
         if chunk.end() <= topic.next() {
             return Ok(());
@@ -451,6 +452,18 @@ impl Replay {
             ..RecoveryReport::default()
         }
     }
+}
+
+/// Whoever takes an append in believes what its entry says of the records.
+fn check_summary(entry: &Entry<'_>, chunk: &RecordChunk) -> Result<(), String> {
+    let &Entry::Append { count, has_dedup_ids, newest_ms, .. } = entry else { return Ok(()) };
+    if count != chunk.count || newest_ms != chunk.last_timestamp_ms || chunk.has_dedup_ids && !has_dedup_ids {
+        return Err(format!(
+            "the append at offset {} says other things of its records than they do",
+            chunk.first
+        ));
+    }
+    Ok(())
 }
 
 /// Removes what nothing refers to, moves what was replayed into segments, and makes a checkpoint. [`LogError::Full`] leaves the

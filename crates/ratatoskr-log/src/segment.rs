@@ -123,7 +123,8 @@ impl SegmentReader {
         let count = (place.offset - from.offset) as u32;
         let bytes = Bytes::from(bytes);
         let marks = Marks::for_count(count);
-        Ok((RecordChunk { bytes, first: from.offset, count, last_timestamp_ms, marks }, place))
+        let has_dedup_ids = true;
+        Ok((RecordChunk { bytes, first: from.offset, count, last_timestamp_ms, has_dedup_ids, marks }, place))
     }
 
     /// The place of an offset within this segment.

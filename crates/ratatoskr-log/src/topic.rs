@@ -83,6 +83,7 @@ pub(crate) struct Staged {
     pub(crate) first: u64,
     pub(crate) bytes: BytesMut,
     pub(crate) count: u32,
+    pub(crate) has_dedup_ids: bool,
 }
 
 /// What readers see.
@@ -236,6 +237,7 @@ impl TopicLog {
         let timestamp_ms = now_ms.max(staged.last_timestamp_ms);
         let first = staged.next;
         let count = batch.count();
+        staged.has_dedup_ids |= batch.has_dedup_ids();
         let bytes = batch.place(first, timestamp_ms);
         if staged.count == 0 {
             staged.first = first;
@@ -274,9 +276,10 @@ impl TopicLog {
             first: staged.first,
             count: staged.count,
             last_timestamp_ms: staged.last_timestamp_ms,
+            has_dedup_ids: staged.has_dedup_ids,
             marks: Marks::for_count(staged.count),
         };
-        staged.count = 0;
+        (staged.count, staged.has_dedup_ids) = (0, false);
         Some(chunk)
     }
 

@@ -95,7 +95,9 @@ impl BatchBuilder {
 
     /// Adds a change of state.
     pub fn push(&mut self, entry: &Entry<'_>) {
+        let start = self.bytes.len();
         self.push_raw(entry.head(), |bytes| entry.put_content(bytes));
+        self.bytes[start + 1] = entry.flags();
     }
 
     /// Adds an entry of another kind: kind, topic and count, and whatever puts its content behind the bytes there are.
@@ -228,7 +230,13 @@ mod tests {
         vec![
             Entry::Genesis(Genesis { id_mask: u128::MAX - 5, token_key: 8 }),
             Entry::Create { topic: 1, created_ms: 8, name: "orders", settings: b"{}" },
-            Entry::Append { topic: 1, count: 2, records: b"not really records" },
+            Entry::Append {
+                topic: 1,
+                count: 2,
+                has_dedup_ids: true,
+                newest_ms: 7,
+                records: b"not really records",
+            },
             Entry::Update { topic: 1, settings: b"{\"a\":1}" },
             Entry::Trim { topic: 1, first: 9 },
             Entry::Delete { topic: 1 },

@@ -1,8 +1,8 @@
 //! [`Entry`]: one change of state, as bytes.
 //!
 //! ```text
-//!   │ kind │ 0 0 0 │ topic │ length │ count │ content …
-//!     u8             u32     u32      u32     `length` bytes
+//!   │ kind │ flags │ 0 0 │ topic │ length │ count │ content …
+//!     u8     u8            u32     u32      u32     `length` bytes
 //! ```
 //!
 //! This file turns entries into bytes and back. Files that hold more than changes of state, such as checkpoints, write kinds of their
@@ -21,6 +21,9 @@ const TRIM: u8 = 5;
 const CHANGE: u8 = 9;
 const GENESIS: u8 = 12;
 
+/// Flag of an append.
+const HAS_DEDUP_IDS: u8 = 1;
+
 /// One change of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
@@ -30,6 +33,10 @@ pub enum Entry<'a> {
         topic: u32,
         /// How many records.
         count: u32,
+        /// Whether any of them may have a dedup id. Without, nobody need look into them.
+        has_dedup_ids: bool,
+        /// The timestamp of the last one, which is the newest, milliseconds since the Unix epoch.
+        newest_ms: u64,
         /// Their bytes, with consecutive offsets.
         records: &'a [u8],
     },
@@ -95,6 +102,8 @@ pub struct EntryError {
 pub struct RawEntry<'a> {
     /// What it is.
     pub kind: u8,
+    /// What else is said of it, by kind.
+    pub flags: u8,
     /// The number of the topic it concerns, 0 for none.
     pub topic: u32,
     /// How many records the content has, if it has any.
@@ -112,6 +121,7 @@ impl<'a> RawEntry<'a> {
         let end = ENTRY_HEADER_BYTES.checked_add(read_u32(head, 8) as usize)?;
         Some(RawEntry {
             kind: head[0],
+            flags: head[1],
             topic: read_u32(head, 4),
             count: read_u32(head, 12),
             content: bytes.get(ENTRY_HEADER_BYTES..end)?,
@@ -128,7 +138,13 @@ impl<'a> RawEntry<'a> {
         let (topic, content) = (self.topic, self.content);
         let has = |length: usize| content.len() >= length;
         Some(match self.kind {
-            APPEND => Entry::Append { topic, count: self.count, records: content },
+            APPEND if has(8) && self.flags & !HAS_DEDUP_IDS == 0 => Entry::Append {
+                topic,
+                count: self.count,
+                has_dedup_ids: self.flags & HAS_DEDUP_IDS != 0,
+                newest_ms: read_u64(content, 0),
+                records: &content[8..],
+            },
             CREATE if has(10) => {
                 let name_bytes = usize::from(u16::from_le_bytes([content[0], content[1]]));
                 let name = std::str::from_utf8(content.get(2..2 + name_bytes)?).ok()?;
@@ -166,6 +182,11 @@ impl Genesis {
 }
 
 impl Entry<'_> {
+    /// Flags, as they stand in the entry's head.
+    pub(crate) fn flags(&self) -> u8 {
+        if let Entry::Append { has_dedup_ids: true, .. } = self { HAS_DEDUP_IDS } else { 0 }
+    }
+
     /// Kind, topic and count, as they stand in the entry's head.
     pub(crate) fn head(&self) -> (u8, u32, u32) {
         match self {
@@ -181,7 +202,10 @@ impl Entry<'_> {
 
     pub(crate) fn put_content(&self, bytes: &mut Vec<u8>) {
         match self {
-            Entry::Append { records, .. } => bytes.extend_from_slice(records),
+            Entry::Append { newest_ms, records, .. } => {
+                bytes.extend_from_slice(&newest_ms.to_le_bytes());
+                bytes.extend_from_slice(records);
+            }
             Entry::Create { created_ms, name, settings, .. } => {
                 let name_bytes = u16::try_from(name.len()).expect("a topic's name is far below 64 KiB");
                 bytes.extend_from_slice(&name_bytes.to_le_bytes());

@@ -31,19 +31,20 @@ use body::{
     FLAG_ADDRESSED, FLAG_DEAD_LETTER, FLAG_DEDUP, FLAG_DELIVER_AT, FLAG_EXPIRES, FLAG_KEY, FLAG_METADATA,
 };
 pub use marks::Marks;
-pub(crate) use records::Records;
+pub(crate) use records::{Records, first_offset};
 
 /// Records on their way in: bodies encoded, places not yet known.
 #[derive(Clone, Debug, Default)]
 pub struct RecordBatch {
     bytes: BytesMut,
     count: u32,
+    has_dedup_ids: bool,
 }
 
 impl RecordBatch {
     /// An empty batch with room for `bytes` of records.
     pub fn with_capacity(bytes: usize) -> RecordBatch {
-        RecordBatch { bytes: BytesMut::with_capacity(bytes), count: 0 }
+        RecordBatch { bytes: BytesMut::with_capacity(bytes), ..RecordBatch::default() }
     }
 
     /// Adds a record. Names, values and the key are at most 65,535 bytes, and so is the number
@@ -91,6 +92,7 @@ impl RecordBatch {
 
     fn push_facts(&mut self, flags_at: usize, facts: &RecordFacts<'_>) {
         if !facts.dedup_id.is_empty() {
+            self.has_dedup_ids = true;
             self.bytes[flags_at] |= FLAG_DEDUP;
             self.push_text(facts.dedup_id);
         }
@@ -113,6 +115,11 @@ impl RecordBatch {
         let length = u16::try_from(text.len()).expect("texts are limited far below 64 KiB");
         self.bytes.extend_from_slice(&length.to_le_bytes());
         self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    /// Whether any record has, or had, a dedup id.
+    pub fn has_dedup_ids(&self) -> bool {
+        self.has_dedup_ids
     }
 
     /// Records in the batch.
@@ -219,6 +226,8 @@ pub struct RecordChunk {
     pub count: u32,
     /// The timestamp of the last record, the youngest.
     pub last_timestamp_ms: u64,
+    /// Whether any of them may have a dedup id.
+    pub has_dedup_ids: bool,
     /// Where its records start; for whoever begins in the middle.
     pub marks: Marks,
 }
@@ -227,7 +236,14 @@ impl RecordChunk {
     /// Makes a chunk of records that have their places, checking every one. `Err` is what is wrong.
     pub fn check(bytes: Bytes) -> Result<RecordChunk, String> {
         let marks = Marks::default();
-        let mut chunk = RecordChunk { bytes: Bytes::new(), first: 0, count: 0, last_timestamp_ms: 0, marks };
+        let mut chunk = RecordChunk {
+            bytes: Bytes::new(),
+            first: 0,
+            count: 0,
+            last_timestamp_ms: 0,
+            has_dedup_ids: false,
+            marks,
+        };
         let mut at = 0;
         while at < bytes.len() {
             let record = &bytes[at..];
@@ -245,6 +261,7 @@ impl RecordChunk {
             }
             chunk.count += 1;
             chunk.last_timestamp_ms = head.timestamp_ms;
+            chunk.has_dedup_ids |= record[RECORD_HEADER_BYTES] & FLAG_DEDUP != 0;
             at += head.length;
         }
         chunk.bytes = bytes;
@@ -269,6 +286,7 @@ impl RecordChunk {
             first: self.first + u64::from(skip),
             count: self.count - skip,
             last_timestamp_ms: self.last_timestamp_ms,
+            has_dedup_ids: self.has_dedup_ids,
             marks: Marks::default(),
         }
     }

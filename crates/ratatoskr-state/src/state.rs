@@ -18,7 +18,7 @@ use crate::code::{Reader, put_number};
 use crate::dedup::{DedupEntry, DedupId, First};
 use crate::dedup_ids::{DedupIds, DedupSnapshot};
 use crate::entry::Entry;
-use crate::record::Records;
+use crate::record::{Records, first_offset};
 use crate::schedule::Progress;
 use crate::subscriptions::{Subscriptions, SubscriptionsSnapshot};
 use crate::topics::Topics;
@@ -149,7 +149,16 @@ impl State {
 
     fn take_entry(&mut self, entry: &Entry<'_>, stamp_ms: u64) -> Result<(), String> {
         match *entry {
-            Entry::Append { topic, records, .. } => self.append(topic, records, stamp_ms),
+            Entry::Append { topic, count, has_dedup_ids, newest_ms, records } => {
+                if has_dedup_ids {
+                    self.learn_ids(topic, records, stamp_ms);
+                }
+                let Some(first) = first_offset(records) else { return Ok(()) };
+                let run = Run { first, end: first + u64::from(count), timestamp_ms: newest_ms };
+                self.topics.append(topic, (run.first, run.end), newest_ms)?;
+                self.ages.appended(topic, run, stamp_ms);
+                Ok(())
+            }
             Entry::Create { topic, settings, .. } => self.topics.create(topic, settings),
             Entry::Update { topic, settings } => self.topics.update(topic, settings),
             Entry::Delete { topic } => {
@@ -174,26 +183,17 @@ impl State {
         }
     }
 
-    fn append(&mut self, log: u32, records: &[u8], stamp_ms: u64) -> Result<(), String> {
-        let mut run: Option<Run> = None;
+    fn learn_ids(&mut self, log: u32, records: &[u8], stamp_ms: u64) {
         for record in Records::new(records) {
-            let run = run.get_or_insert(Run { first: record.offset, end: record.offset, timestamp_ms: 0 });
-            run.end = record.offset + 1;
-            run.timestamp_ms = record.timestamp_ms;
-            if let Some((id, topic)) = record.dedup_id() {
-                // A record of the schedule says by its address which topic it is for.
-                let topic = topic.unwrap_or(log);
-                if self.topics.get(topic).is_none_or(|topic| topic.settings.dedup_window_ms == 0) {
-                    continue;
-                }
-                let first = First { log, offset: record.offset, timestamp_ms: record.timestamp_ms };
-                self.dedup.learn(topic, DedupEntry { id: DedupId::of(id), first, date_ms: stamp_ms });
+            let Some((id, topic)) = record.dedup_id() else { continue };
+            // A record of the schedule says by its address which topic it is for.
+            let topic = topic.unwrap_or(log);
+            if self.topics.get(topic).is_none_or(|topic| topic.settings.dedup_window_ms == 0) {
+                continue;
             }
+            let first = First { log, offset: record.offset, timestamp_ms: record.timestamp_ms };
+            self.dedup.learn(topic, DedupEntry { id: DedupId::of(id), first, date_ms: stamp_ms });
         }
-        let Some(run) = run else { return Ok(()) };
-        self.topics.append(log, (run.first, run.end), run.timestamp_ms)?;
-        self.ages.appended(log, run, stamp_ms);
-        Ok(())
     }
 }
 

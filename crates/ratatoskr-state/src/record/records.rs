@@ -8,6 +8,11 @@ pub(crate) struct Records<'a> {
     bytes: &'a [u8],
 }
 
+/// The offset of the first of these records, if there is one.
+pub(crate) fn first_offset(records: &[u8]) -> Option<u64> {
+    records.get(..RECORD_HEADER_BYTES).map(|head| read_u64(head, 8))
+}
+
 /// A record where it lies.
 pub(crate) struct RecordRef<'a> {
     pub(crate) offset: u64,
