@@ -26,10 +26,19 @@ pub(crate) const DOUBT_MS: u64 = 60 * 60 * 1000;
 pub(crate) struct RetentionClock {
     /// The date (as a wall time) at the last look, and when (steady) that was.
     date: Moment,
-    /// The wall clock is further ahead since then (steady).
-    doubt_since_ms: Option<u64>,
+    /// The wall clock is further ahead than clocks are adjusted.
+    doubt: Option<Doubt>,
     /// It is known that the wall clock is behind.
     is_behind: bool,
+}
+
+/// A jump ahead that is not believed yet.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    /// Since then (steady).
+    since_ms: u64,
+    /// By so much.
+    ahead_ms: u64,
 }
 
 /// What a look at the retention clock showed. Milliseconds since the Unix epoch.
@@ -70,7 +79,7 @@ impl RetentionClock {
     /// Goes on with the last date, if any.
     pub(crate) fn new(last_ms: Option<u64>, now: Moment) -> RetentionClock {
         let date = Moment { wall_ms: last_ms.unwrap_or(now.wall_ms), ..now };
-        RetentionClock { date, doubt_since_ms: None, is_behind: false }
+        RetentionClock { date, doubt: None, is_behind: false }
     }
 
     pub(crate) fn look(&mut self, now: Moment) -> Dates {
@@ -83,19 +92,21 @@ impl RetentionClock {
             self.look_around(expected_ms, now)
         };
         self.date = Moment { steady_ms: now.steady_ms, wall_ms: today_ms };
-        let stamp_ms = if self.doubt_since_ms.is_some() { now.wall_ms } else { today_ms };
+        let stamp_ms = if self.doubt.is_some() { now.wall_ms } else { today_ms };
         Dates { today_ms, stamp_ms, news }
     }
 
     fn look_ahead(&mut self, (expected_ms, ahead_ms): (u64, u64), now: Moment) -> (u64, Option<ClockNews>) {
         self.is_behind = false;
-        match self.doubt_since_ms {
+        // Another jump while one is doubted has lasted no time yet, whichever way it goes.
+        let lasting = self.doubt.filter(|doubt| doubt.ahead_ms.abs_diff(ahead_ms) <= JUMP_MS);
+        match lasting {
             None => {
-                self.doubt_since_ms = Some(now.steady_ms);
+                self.doubt = Some(Doubt { since_ms: now.steady_ms, ahead_ms });
                 (expected_ms, Some(ClockNews::Ahead(ahead_ms)))
             }
-            Some(since_ms) if now.steady_ms.saturating_sub(since_ms) >= DOUBT_MS => {
-                self.doubt_since_ms = None;
+            Some(Doubt { since_ms, .. }) if now.steady_ms.saturating_sub(since_ms) >= DOUBT_MS => {
+                self.doubt = None;
                 (now.wall_ms, Some(ClockNews::Settled))
             }
             Some(_) => (expected_ms, None),
@@ -105,7 +116,7 @@ impl RetentionClock {
     fn look_around(&mut self, expected_ms: u64, now: Moment) -> (u64, Option<ClockNews>) {
         let behind_ms = expected_ms.saturating_sub(now.wall_ms);
         let was_behind = std::mem::replace(&mut self.is_behind, behind_ms > JUMP_MS);
-        let news = if self.doubt_since_ms.take().is_some() {
+        let news = if self.doubt.take().is_some() {
             Some(ClockNews::Settled)
         } else {
             (self.is_behind && !was_behind).then_some(ClockNews::Back(behind_ms))
@@ -156,6 +167,21 @@ mod tests {
         assert_eq!(retention_clock.look(lasting), dates(lasting, lasting, Some(ClockNews::Settled)));
         let later = at(2000 + DOUBT_MS + 5, 10 * YEAR_MS);
         assert_eq!(retention_clock.look(later), dates(later, later, None));
+    }
+
+    #[test]
+    fn a_second_jump_while_the_first_is_doubted_has_to_last_by_itself() {
+        let mut retention_clock = RetentionClock::new(None, START);
+        let first = at(1_000, YEAR_MS);
+        retention_clock.look(first);
+        let second = at(DOUBT_MS, 99 * YEAR_MS);
+        let expected = START.after(DOUBT_MS);
+        let told = Some(ClockNews::Ahead(99 * YEAR_MS));
+        assert_eq!(retention_clock.look(second), dates(expected, second, told));
+        let soon = at(DOUBT_MS + 60_000, 99 * YEAR_MS);
+        assert_eq!(retention_clock.look(soon), dates(START.after(DOUBT_MS + 60_000), soon, None));
+        let lasting = at(2 * DOUBT_MS, 99 * YEAR_MS);
+        assert_eq!(retention_clock.look(lasting), dates(lasting, lasting, Some(ClockNews::Settled)));
     }
 
     #[test]
