@@ -122,7 +122,8 @@ impl Schedule {
 
     /// A topic is gone: what waits for it is void. The log goes on at `next`.
     pub(crate) fn topic_deleted(&mut self, topic: u32, next: u64) {
-        self.must_scan |= self.topics.remove(&topic) || self.fed < next;
+        // A scan that is under way may have found messages for it.
+        self.must_scan |= self.topics.remove(&topic) || self.fed < next || self.is_scanning;
     }
 
     /// So many messages that came due were void.
@@ -176,7 +177,8 @@ impl Schedule {
     /// A look at the whole log, if it is time for one; `next` is where the log goes on.
     pub(crate) fn begin_scan(&mut self, first: u64, next: u64) -> Option<Scan> {
         let runs_low = self.horizon.is_some() && self.known.len() < KNOWN_LOW;
-        let waiting = next.saturating_sub(self.progress.done);
+        // Void ones never come to be done by a step of their own, and wait for nothing.
+        let waiting = next.saturating_sub(self.progress.done).saturating_sub(self.void);
         let has_shrunk = self.progress.done - self.done_at_scan >= DONE_BETWEEN_SCANS.max(waiting);
         if self.is_scanning || !(runs_low || has_shrunk || self.must_scan) {
             return None;

@@ -92,8 +92,7 @@ impl Sequencer {
                 continue;
             }
             patience = IDLE;
-            self.dates = self.core.dates();
-            self.log.set_date(self.dates.of_block());
+            self.look_at_dates();
             let mut staged = Reserve::Keep;
             for command in commands.drain(..) {
                 match command {
@@ -121,6 +120,11 @@ impl Sequencer {
             *self.core.log_counts.lock() = self.log.counts();
         }
         self.log
+    }
+
+    fn look_at_dates(&mut self) {
+        self.dates = self.core.dates();
+        self.log.set_date(self.dates.of_block());
     }
 
     // ---- changes ----
@@ -264,6 +268,8 @@ impl Sequencer {
             return;
         }
         let refusal = self.wait_for_room();
+        // That may have taken long, and what is appended is dated by when it is.
+        self.look_at_dates();
         for append in appends.drain(..) {
             self.core.inbox.give_back(append.bytes);
             if let Some(reason) = refusal.as_ref().filter(|_| append.records.target.needs_disk()) {

@@ -338,7 +338,7 @@ impl Log {
         flusher.run_pending()?;
         let header = self.checkpoint_header(self.journal.number() + 1);
         match flusher.checkpoint(&self.shared.boundary(header)) {
-            Err(error) if error.is_full() => {
+            Err(error) if error.is_passing() => {
                 tracing::warn!(%error, "no last checkpoint was made; all that was acknowledged is in the journal, which the next start reads");
                 Ok(())
             }

@@ -108,8 +108,8 @@ impl State {
         }
         self.epoch = epoch;
         for (number, _) in self.topics.all().filter(|(_, topic)| topic.is_in_memory()) {
+            // Ids that are known of it here are those of messages for later, which are not in memory.
             self.subscriptions.restart_topic(number);
-            self.dedup.topic_deleted(number);
         }
     }
 

@@ -44,7 +44,7 @@ pub struct AckState {
     pub returned: BTreeMap<u64, Returned>,
 }
 
-/// A acks that was saved, as a checkpoint has it: a range takes two to four bytes instead of forty.
+/// An ack state that was saved, as a checkpoint has it: a range takes two to four bytes instead of forty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedState {
     origin: u64,

@@ -1,6 +1,7 @@
 //! [`Topics`]: which topics there are, and where each begins and ends.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::code::{Reader, put_number};
 use crate::topic_settings::{Durability, TopicSettings};
@@ -21,22 +22,24 @@ pub struct TopicState {
 /// See the file's head.
 #[derive(Clone, Debug, Default)]
 pub struct Topics {
-    all: BTreeMap<u32, TopicState>,
+    /// Shared with the checkpoint being written: one that changes meanwhile is copied.
+    all: BTreeMap<u32, Arc<TopicState>>,
 }
 
 impl Topics {
     /// The topic with a number.
     pub fn get(&self, number: u32) -> Option<&TopicState> {
-        self.all.get(&number)
+        self.all.get(&number).map(|topic| &**topic)
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = (u32, &TopicState)> {
-        self.all.iter().map(|(number, topic)| (*number, topic))
+        self.all.iter().map(|(number, topic)| (*number, &**topic))
     }
 
     pub(crate) fn create(&mut self, number: u32, settings: &[u8]) -> Result<(), String> {
         let settings = decode(number, settings)?;
-        self.all.insert(number, TopicState { settings, first: 0, next: 0, last_timestamp_ms: 0 });
+        let topic = TopicState { settings, first: 0, next: 0, last_timestamp_ms: 0 };
+        self.all.insert(number, Arc::new(topic));
         Ok(())
     }
 
@@ -75,7 +78,8 @@ impl Topics {
     }
 
     fn existing(&mut self, number: u32) -> Result<&mut TopicState, String> {
-        self.all.get_mut(&number).ok_or_else(|| format!("topic number {number} does not exist"))
+        let topic = self.all.get_mut(&number).map(Arc::make_mut);
+        topic.ok_or_else(|| format!("topic number {number} does not exist"))
     }
 
     /// One topic of a snapshot; its settings came before.

@@ -366,7 +366,7 @@ impl ActiveSubscription {
     }
 
     /// What the journal is to have now, and what waits for it. `flush` takes also what could wait.
-    pub(crate) fn take_round(&mut self, flush: bool) -> Option<(SettlementBatch, Vec<Booked>)> {
+    pub(crate) fn take_batch(&mut self, flush: bool) -> Option<(SettlementBatch, Vec<Booked>)> {
         let due = self.urgent || flush;
         if !due || !self.is_at_work() || self.batch.is_empty() {
             return None;

@@ -1,7 +1,7 @@
 //! The dispatcher: one thread that owns every durable subscription at work.
 //!
 //! ```text
-//!   members, broker ──requests──▶ dispatcher ──rounds (one ticket)──▶ sequencer ──▶ journal
+//!   members, broker ──requests──▶ dispatcher ──changes (one ticket)──▶ sequencer ──▶ journal
 //!          ▲                        │ ▲                                │
 //!          └── deliveries, fates ──────┘ └───── committed, refused ──────┘
 //! ```
@@ -254,7 +254,7 @@ impl Dispatcher {
 
     // ---- turns ----
 
-    /// Looks after what nobody asks for: subscriptions that nobody uses, and rounds that could wait.
+    /// Looks after what nobody asks for: subscriptions that nobody uses, and settlements that could wait.
     fn sweep(&mut self, now: Moment) {
         if now.steady_ms.saturating_sub(self.swept_ms) < SWEEP_MS {
             return;

@@ -87,8 +87,8 @@ impl Log {
             if !self.journal.has_room_in_spare(bytes, reserve) {
                 return Err(match reserve {
                     Reserve::Keep if error.is_full() => self.no_room_for(bytes),
-                    Reserve::Keep => error,
-                    _ => self.reserve_used_up(),
+                    _ if error.is_full() => self.reserve_used_up(),
+                    _ => error,
                 });
             }
             if self.block.has_entries() {

@@ -1,4 +1,4 @@
-//! The dispatcher's way to the journal and back: rounds, commits in flight, and what is done once they are through.
+//! The dispatcher's way to the journal and back: settlement batches, commits in flight, and what is done once they are through.
 
 use ratatoskr_state::{Change, SubscriptionName, SubscriptionRef};
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ impl Dispatcher {
             if flush { self.active_subscriptions.keys().copied().collect() } else { Vec::new() };
         for number in urgent.into_iter().chain(all) {
             let Some(active) = self.active_subscriptions.get_mut(&number) else { continue };
-            let Some((batch, waiting)) = active.take_round(flush) else { continue };
+            let Some((batch, waiting)) = active.take_batch(flush) else { continue };
             changes.push(Change::Settled { number, batch });
             booked.extend(waiting);
         }
@@ -234,7 +234,7 @@ impl Dispatcher {
     }
 }
 
-/// Divides rounds into small parts, each with what waits for it.
+/// Divides settlement batches into small parts, each with what waits for it.
 fn pieces(changes: Vec<Change>, booked: Vec<Booked>) -> Vec<(Change, Vec<Booked>)> {
     let mut waiting: HashMap<u32, Vec<Booked>> = HashMap::new();
     for booked in booked {

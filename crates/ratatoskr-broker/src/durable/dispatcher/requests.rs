@@ -321,7 +321,7 @@ impl Dispatcher {
             let _ = reply.send(Err(SettleError::Stale { stale }));
             return;
         }
-        // What was booked before goes by itself; then the next round is just this step.
+        // What was booked before goes by itself; then the next batch is just this step.
         self.send_round(false);
         for (index, token) in acks.iter().enumerate() {
             if self.settle_one(*token, Outcome::Ack, None, now) != Some(Settling::Booked) {
