@@ -1,7 +1,7 @@
 //! What `docs` and the house style ask of the text of this repository, checked by a machine.
 //!
 //! ```text
-//! git ls-files ──▶ Tree ──▶ arrows · dependencies · shape · words · links ──▶ findings: file:line: what to do
+//! git ls-files ──▶ Tree ──▶ arrows · dependencies · shape · words · links · walks ──▶ findings: file:line: what to do
 //! ```
 //!
 //! Each check is a pure function from the [`Tree`] to findings, with bad samples in its tests.
@@ -11,6 +11,7 @@ mod arrows;
 mod dependencies;
 mod links;
 mod shape;
+mod walks;
 mod words;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("file shape", shape::check),
     ("words", words::check),
     ("links", links::check),
+    ("walks", walks::check),
 ];
 
 /// Runs every check and prints each finding.

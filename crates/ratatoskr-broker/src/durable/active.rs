@@ -361,7 +361,7 @@ impl ActiveSubscription {
     }
 
     /// True when there is something for the journal that should not wait.
-    pub(crate) fn has_round(&self) -> bool {
+    pub(crate) fn has_batch(&self) -> bool {
         self.urgent && self.is_at_work()
     }
 

@@ -61,18 +61,18 @@ impl Dispatcher {
             }
         }
         if !to_read.is_empty() {
-            self.exhume(number, to_read);
+            self.read_records(number, to_read);
         }
         self.dead_letter_all(number, found);
     }
 
-    fn exhume(&self, subscription: u32, mut dead_letterings: Vec<DeadLettering>) {
+    fn read_records(&self, subscription: u32, mut dead_letterings: Vec<DeadLettering>) {
         let active = &self.active_subscriptions[&subscription];
         let (core, topic, generation) = (self.core.clone(), active.topic.clone(), active.generation);
         self.read(Box::new(move || {
             dead_letterings.sort_unstable_by_key(|dead_lettering| dead_lettering.offset);
             let mut reader = RecordReader::new(&topic.log);
-            let exhumed = dead_letterings.into_iter().map(|dead_lettering| {
+            let records_read = dead_letterings.into_iter().map(|dead_lettering| {
                 // Whatever becomes of it, whoever waits is answered.
                 let read = catch_unwind(AssertUnwindSafe(|| reader.read(dead_lettering.offset)));
                 let read = read.unwrap_or_else(|_| {
@@ -81,23 +81,23 @@ impl Dispatcher {
                 });
                 (dead_lettering, read)
             });
-            let exhumed = exhumed.collect();
-            let _ = core.dispatcher.push(Request::Exhumed { subscription, generation, exhumed });
+            let records_read = records_read.collect();
+            let _ = core.dispatcher.push(Request::DeadLettersRead { subscription, generation, records_read });
         }));
     }
 
     /// Messages to be dead-lettered have been read, or are in the log no more, or cannot be read now.
-    pub(super) fn exhumed(
+    pub(super) fn records_read(
         &mut self,
         number: u32,
         generation: u64,
-        exhumed: Vec<(DeadLettering, Result<Option<Record>, ReadError>)>,
+        records_read: Vec<(DeadLettering, Result<Option<Record>, ReadError>)>,
         now: Moment,
     ) {
         let is_known =
             self.active_subscriptions.get(&number).is_some_and(|active| active.generation == generation);
         let (mut found, mut put_off) = (Vec::new(), Vec::new());
-        for (dead_lettering, read) in exhumed {
+        for (dead_lettering, read) in records_read {
             let (offset, waiter) = (dead_lettering.offset, dead_lettering.waiter);
             match read {
                 _ if !is_known => self.tell_stale(waiter),

@@ -389,7 +389,7 @@ impl<Cargo> Delivery<Cargo> {
                 Hold::Unburied { booking, .. } => {
                     let booking = booking.clone();
                     self.leased += 1;
-                    self.state(offset, None, booking);
+                    self.record_outcome(offset, None, booking);
                 }
                 Hold::Booking { .. } => unreachable!("what is booked is not due"),
             }

@@ -139,9 +139,9 @@ impl Dispatcher {
                 }
             }
             self.sweep(now);
-            self.take_round_robin(now);
+            self.take_turns(now);
             self.schedule_turn(now);
-            self.send_round(false);
+            self.send_batch(false);
             if self
                 .stopping_since
                 .is_some_and(|since| self.in_flight.is_empty() || since.elapsed() > STOP_PATIENCE)
@@ -218,10 +218,10 @@ impl Dispatcher {
         act: impl FnOnce(&mut ActiveSubscription) -> T,
     ) -> Option<T> {
         self.touched.insert(number);
-        self.behind_wall(number, now, act)
+        self.catching_panics(number, now, act)
     }
 
-    fn behind_wall<T>(
+    fn catching_panics<T>(
         &mut self,
         number: u32,
         now: Moment,
@@ -237,7 +237,7 @@ impl Dispatcher {
         }
         if active.awaits_restart() {
             self.restart(number, now);
-        } else if active.has_round() {
+        } else if active.has_batch() {
             self.urgent.insert(number);
         }
         done.ok()
@@ -291,7 +291,7 @@ impl Dispatcher {
             let deleted = vec![Change::Deleted { number }];
             self.send(deleted, Vec::new(), Vec::new(), OnCommit::Expire(number));
         }
-        self.send_round(true);
+        self.send_batch(true);
     }
 
     /// A subscription that nobody used is gone: said in the log, and to whoever watches.
@@ -317,7 +317,7 @@ impl Dispatcher {
         }
     }
 
-    fn take_round_robin(&mut self, now: Moment) {
+    fn take_turns(&mut self, now: Moment) {
         while let Some(&(at_ms, number)) = self.due.first() {
             if at_ms > now.steady_ms {
                 break;
@@ -342,7 +342,7 @@ impl Dispatcher {
     }
 
     fn take_turn(&mut self, number: u32, now: Moment) {
-        let turn = self.behind_wall(number, now, |active| {
+        let turn = self.catching_panics(number, now, |active| {
             active.apply(Event::Tick, now);
             let removed = active.take_removed(now);
             let (cold, more) = active.feed(now);

@@ -347,10 +347,10 @@ pub(crate) enum Request {
         review: Review,
     },
     /// From the same thread: messages that are to be dead-lettered, as they were asked for.
-    Exhumed {
+    DeadLettersRead {
         subscription: u32,
         generation: u64,
-        exhumed: Vec<(DeadLettering, Result<Option<Record>, ReadError>)>,
+        records_read: Vec<(DeadLettering, Result<Option<Record>, ReadError>)>,
     },
     /// From the sequencer.
     Committed {

@@ -80,7 +80,7 @@ impl<Cargo> Delivery<Cargo> {
         }
         self.due.remove(&(lease.until_ms, offset));
         let spent = Box::new(self.spent(offset, reason));
-        self.state(offset, Some(lease), Booking::DeadLettered(spent));
+        self.record_outcome(offset, Some(lease), Booking::DeadLettered(spent));
     }
 
     /// Back to where it was before it was leased.

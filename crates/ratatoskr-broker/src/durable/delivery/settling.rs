@@ -67,7 +67,7 @@ impl<Cargo> Delivery<Cargo> {
         if let Some(member) = lease.member {
             self.round_robin.note_settled(member, lease.number, self.next_lease);
         }
-        self.state(offset, Some(lease), booking);
+        self.record_outcome(offset, Some(lease), booking);
     }
 
     pub(super) fn lost(&mut self, offset: u64, lease_number: u64) {
@@ -76,11 +76,11 @@ impl<Cargo> Delivery<Cargo> {
         {
             let lease = *lease;
             self.due.remove(&(lease.until_ms, offset));
-            self.state(offset, Some(lease), Booking::Expired);
+            self.record_outcome(offset, Some(lease), Booking::Expired);
         }
     }
 
-    pub(super) fn state(&mut self, offset: u64, lease: Option<Lease>, booking: Booking) {
+    pub(super) fn record_outcome(&mut self, offset: u64, lease: Option<Lease>, booking: Booking) {
         let (hold, _) = self.held.get_mut(&offset).expect("what is booked is held");
         *hold = Hold::Booking { lease, booking: booking.clone() };
         self.effects.push(Effect::Journal { offset, booking });

@@ -18,7 +18,7 @@ const PIECE_BYTES: usize = 1024;
 
 impl Dispatcher {
     /// Gathers what active subscriptions want written: those that say it should not wait, or all.
-    pub(super) fn take_rounds(&mut self, flush: bool) -> (Vec<Change>, Vec<Booked>) {
+    pub(super) fn take_batches(&mut self, flush: bool) -> (Vec<Change>, Vec<Booked>) {
         let (mut changes, mut booked) = (Vec::new(), Vec::new());
         let urgent = std::mem::take(&mut self.urgent);
         let all: Vec<u32> =
@@ -32,8 +32,8 @@ impl Dispatcher {
         (changes, booked)
     }
 
-    pub(super) fn send_round(&mut self, flush: bool) {
-        let (changes, booked) = self.take_rounds(flush);
+    pub(super) fn send_batch(&mut self, flush: bool) {
+        let (changes, booked) = self.take_batches(flush);
         if self.core.health.borrow().is_held_up() {
             // There may be room for some of it only.
             for (change, booked) in pieces(changes, booked) {

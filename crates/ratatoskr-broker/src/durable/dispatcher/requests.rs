@@ -80,8 +80,8 @@ impl Dispatcher {
                     self.review(review);
                 }
             }
-            Request::Exhumed { subscription, generation, exhumed } => {
-                self.exhumed(subscription, generation, exhumed, now);
+            Request::DeadLettersRead { subscription, generation, records_read } => {
+                self.records_read(subscription, generation, records_read, now);
             }
             Request::Schedule(read) => self.schedule_read(read, now),
             Request::Committed { ticket, appended } => self.committed(ticket, appended, now),
@@ -116,7 +116,7 @@ impl Dispatcher {
             Request::Move { subscription, to, reply } => self.move_to(subscription, to, reply),
             Request::Note { change, reply } => {
                 // What is booked and not yet sent comes before it.
-                self.send_round(true);
+                self.send_batch(true);
                 let tell = |_, reply| OnCommit::Tell(reply);
                 self.change(change.number(), reply, tell, |_| Ok(change));
             }
@@ -159,7 +159,7 @@ impl Dispatcher {
             Request::Stop => {
                 self.stopping_since = Some(Instant::now());
                 self.active_subscriptions.values().for_each(|active| active.end(MemberEnd::ShuttingDown));
-                self.send_round(true);
+                self.send_batch(true);
             }
             _ => unreachable!("handled before"),
         }
@@ -231,7 +231,7 @@ impl Dispatcher {
             settings.ordered && !active.intended.ordered
         };
         let mut starts_anew = false;
-        self.send_round(true);
+        self.send_batch(true);
         let changed = self.active_subscriptions.get_mut(&number).map(|active| {
             let settings = Arc::new(validate(change(&active.intended), &active.name)?);
             starts_anew = begins_order(active, &settings);
@@ -250,7 +250,7 @@ impl Dispatcher {
     fn move_to(&mut self, number: u32, to: Move, reply: DoneReply) {
         let states = self.core.subscriptions.clone();
         // What is booked and not yet sent comes before the move.
-        self.send_round(true);
+        self.send_batch(true);
         self.change(number, reply, OnCommit::Restart, |active| {
             let change = match to {
                 Move::To(origin) => Change::Moved { number, origin },
@@ -322,7 +322,7 @@ impl Dispatcher {
             return;
         }
         // What was booked before goes by itself; then the next batch is just this step.
-        self.send_round(false);
+        self.send_batch(false);
         for (index, token) in acks.iter().enumerate() {
             if self.settle_one(*token, Outcome::Ack, None, now) != Some(Settling::Booked) {
                 // Its active subscription has failed. The others must not be acked alone: they start anew.
@@ -331,7 +331,7 @@ impl Dispatcher {
                 return;
             }
         }
-        let (changes, booked) = self.take_rounds(false);
+        let (changes, booked) = self.take_batches(false);
         self.send(changes, appends, booked, OnCommit::Append { restart: None, reply });
     }
 
