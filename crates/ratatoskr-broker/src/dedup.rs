@@ -8,7 +8,7 @@
 //! What is known is a function of the journal ([`ratatoskr_state::DedupIds`]). Here is what is not in it: ids whose batch is on its way, and those
 //! of topics that are kept in memory. Invariant: memory is bounded by refusing new ids, not by forgetting.
 
-use ratatoskr_state::{DedupEntry, DedupId, DedupIds, First, State};
+use ratatoskr_state::{DedupDate, DedupEntry, DedupId, DedupIds, First, State};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -52,15 +52,15 @@ impl Dedup {
         &self,
         topic: u32,
         ids: &[(u32, DedupId)],
-        cutoff_ms: u64,
+        window: (DedupDate, u64),
     ) -> Result<Vec<Duplicate>, TooManyIds> {
         let pending = self.pending.lock();
         let state = self.state.read();
         let mut given = HashSet::with_capacity(ids.len());
         let first = |id| {
-            let in_memory = || pending.in_memory.first(topic, id, cutoff_ms);
+            let in_memory = || pending.in_memory.first(topic, id, window);
             let staged = || Some(pending.staged.get(&(topic, id))?.entry.first);
-            state.dedup().first(topic, id, cutoff_ms).or_else(in_memory).or_else(staged)
+            state.dedup().first(topic, id, window).or_else(in_memory).or_else(staged)
         };
         let duplicate = |&(index, id): &(u32, DedupId)| match first(id) {
             Some(first) => Some((index, Some(first))),
@@ -106,8 +106,8 @@ impl Dedup {
     }
 
     /// Forgets the ids of topics kept in memory whose window is over; `window_ms` says how long that of a topic is.
-    pub(crate) fn forget(&self, today_ms: u64, window_ms: impl Fn(u32) -> u64) {
-        self.pending.lock().in_memory.forget(today_ms, window_ms);
+    pub(crate) fn forget(&self, date: DedupDate, window_ms: impl Fn(u32) -> u64) {
+        self.pending.lock().in_memory.forget(date, window_ms);
     }
 
     /// No id of a topic kept in memory was taken in later than today, whatever the clock has shown meanwhile.

@@ -19,7 +19,7 @@ pub(crate) fn sweep(core: &Core) {
     let dates = core.dates();
     let topics: Vec<_> = core.topics.read().values().cloned().collect();
     let mut trims = Vec::new();
-    core.dedup.forget(dates.today_ms, |number| {
+    core.dedup.forget(dates.of_ids(), |number| {
         core.topic_numbered(number).map_or(0, |topic| topic.settings().dedup_window_ms)
     });
     for topic in topics {

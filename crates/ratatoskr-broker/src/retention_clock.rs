@@ -14,7 +14,7 @@
 //! on with it. Pure: time is an argument. Why: ADR 0011.
 
 use ratatoskr_log::Moment;
-use ratatoskr_state::BatchDate;
+use ratatoskr_state::{BatchDate, DedupDate};
 
 /// The wall clock is believed to be right when it goes ahead, or back, by no more than this at once: clocks are adjusted.
 pub(crate) const JUMP_MS: u64 = 5 * 60 * 1000;
@@ -56,6 +56,12 @@ impl Dates {
     /// True while nobody knows whether the wall clock is right: it has jumped ahead.
     pub(crate) fn is_in_doubt(self) -> bool {
         self.stamp_ms > self.today_ms
+    }
+
+    /// How windows of ids count now.
+    pub(crate) fn of_ids(self) -> DedupDate {
+        let Dates { today_ms, stamp_ms, .. } = self;
+        DedupDate { today_ms, stamp_ms, doubted_after_ms: today_ms }
     }
 
     /// As the journal's batches carry it.

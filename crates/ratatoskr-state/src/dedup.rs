@@ -12,6 +12,25 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 pub(crate) use self::window::SharedEntries;
 pub use self::window::{Entry as DedupEntry, Window};
 
+/// The date, as windows of ids count by it. Milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DedupDate {
+    /// The date that is believed.
+    pub today_ms: u64,
+    /// What is taken in now is stamped so: later than today while a jump of the clock is doubted.
+    pub stamp_ms: u64,
+    /// Stamps later than this were given in doubt: their age is told by the stamps of now, whether or not those are right.
+    pub doubted_after_ms: u64,
+}
+
+impl DedupDate {
+    /// Whether the window of an id that was stamped then is over.
+    pub fn is_over(&self, stamped_ms: u64, window_ms: u64) -> bool {
+        let now_ms = if stamped_ms > self.doubted_after_ms { self.stamp_ms } else { self.today_ms };
+        stamped_ms < now_ms.saturating_sub(window_ms)
+    }
+}
+
 /// What is kept of a publisher's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DedupId {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::code::{Reader, put_number, put_text};
-use crate::dedup::{DedupEntry, DedupId, First, SharedEntries, Window};
+use crate::dedup::{DedupDate, DedupEntry, DedupId, First, SharedEntries, Window};
 
 /// Ids in one part of a snapshot.
 const PART_IDS: usize = 16_384;
@@ -17,10 +17,10 @@ pub struct DedupIds {
 }
 
 impl DedupIds {
-    /// Where the first message of a topic with an id is, if its window began at a date or later.
-    pub fn first(&self, topic: u32, id: DedupId, cutoff_ms: u64) -> Option<First> {
+    /// Where the first message of a topic with an id is, unless the topic's window is over.
+    pub fn first(&self, topic: u32, id: DedupId, (date, window_ms): (DedupDate, u64)) -> Option<First> {
         let entry = self.windows.get(&topic)?.find(id)?;
-        (entry.date_ms >= cutoff_ms).then_some(entry.first)
+        (!date.is_over(entry.date_ms, window_ms)).then_some(entry.first)
     }
 
     /// Ids that are remembered.
@@ -34,10 +34,11 @@ impl DedupIds {
     }
 
     /// Forgets the ids of each topic whose window is over; `window_ms` says how long that of a topic is.
-    pub fn forget(&mut self, today_ms: u64, window_ms: impl Fn(u32) -> u64) {
+    pub fn forget(&mut self, date: DedupDate, window_ms: impl Fn(u32) -> u64) {
         let count = &mut self.count;
         self.windows.retain(|&topic, window| {
-            *count -= window.forget_before(today_ms.saturating_sub(window_ms(topic)));
+            let window_ms = window_ms(topic);
+            *count -= window.forget(|stamped_ms| date.is_over(stamped_ms, window_ms));
             !window.is_empty()
         });
     }
@@ -96,6 +97,38 @@ impl DedupSnapshot {
                 }
                 push(part);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW_MS: u64 = 120_000;
+
+    #[test]
+    fn an_id_that_was_stamped_in_doubt_goes_when_its_window_is_over_though_the_jump_is_doubted_still() {
+        let (today_ms, ahead_ms) = (1_000_000, 3_600_000);
+        let mut ids = DedupIds::default();
+        let learn = |ids: &mut DedupIds, id: &str, date_ms| {
+            let first = First { log: 1, offset: 0, timestamp_ms: date_ms };
+            ids.learn(1, DedupEntry { id: DedupId::of(id), first, date_ms });
+        };
+        learn(&mut ids, "before", today_ms);
+        learn(&mut ids, "in doubt", today_ms + ahead_ms);
+        let date = |passed_ms| DedupDate {
+            today_ms: today_ms + passed_ms,
+            stamp_ms: today_ms + ahead_ms + passed_ms,
+            doubted_after_ms: today_ms,
+        };
+        for (passed_ms, known) in [(WINDOW_MS, 2), (WINDOW_MS + 1, 0)] {
+            let found = ["before", "in doubt"]
+                .iter()
+                .filter(|id| ids.first(1, DedupId::of(id), (date(passed_ms), WINDOW_MS)).is_some());
+            assert_eq!(found.count(), known);
+            ids.forget(date(passed_ms), |_| WINDOW_MS);
+            assert_eq!(ids.count(), known);
         }
     }
 }

@@ -48,7 +48,7 @@ pub use broken::Broken;
 pub use change::{Change, Created, SettlementBatch, remembered};
 pub use checksum::checksums_agree;
 pub use code::Reader;
-pub use dedup::{DedupEntry, DedupId, First, Window};
+pub use dedup::{DedupDate, DedupEntry, DedupId, First, Window};
 pub use dedup_ids::DedupIds;
 pub use entry::{ENTRY_HEADER_BYTES, Entry, EntryError, Genesis, RawEntry};
 pub use quoted::{Quoted, SHOWN_BYTES_MAX, quoted, shortened};

@@ -15,7 +15,7 @@ use crate::batch::BatchHeader;
 use crate::batch_date::BatchDate;
 use crate::change::Change;
 use crate::code::{Reader, put_number};
-use crate::dedup::{DedupEntry, DedupId, First};
+use crate::dedup::{DedupDate, DedupEntry, DedupId, First};
 use crate::dedup_ids::{DedupIds, DedupSnapshot};
 use crate::entry::Entry;
 use crate::record::{Records, first_offset};
@@ -48,11 +48,27 @@ pub struct State {
 
 /// The date, as batches have told it so far. Milliseconds since the Unix epoch, 0 while none has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "each says its unit")]
 struct Date {
     /// The latest that was not doubted.
     today_ms: u64,
     /// The latest that records were stamped with, unless that turned out to be wrong.
     stamp_ms: u64,
+    /// The earliest stamp of the doubt there is; 0 while there is none.
+    doubted_from_ms: u64,
+}
+
+impl Date {
+    /// How windows of ids count now. While the clock is doubted the date goes on by what passes from stamp to stamp.
+    fn of_ids(self) -> DedupDate {
+        let passed_ms =
+            if self.doubted_from_ms == 0 { 0 } else { self.stamp_ms.saturating_sub(self.doubted_from_ms) };
+        DedupDate {
+            today_ms: self.today_ms + passed_ms,
+            stamp_ms: self.stamp_ms,
+            doubted_after_ms: self.today_ms,
+        }
+    }
 }
 
 impl State {
@@ -118,22 +134,22 @@ impl State {
         let Some(BatchDate { stamp_ms, is_doubted }) = BatchDate::decode(date) else {
             return self.date.stamp_ms;
         };
+        let before = self.date;
         if is_doubted {
-            self.date.stamp_ms = self.date.stamp_ms.max(stamp_ms);
-            return stamp_ms;
+            self.date.stamp_ms = before.stamp_ms.max(stamp_ms);
+            self.date.doubted_from_ms =
+                if before.doubted_from_ms == 0 { stamp_ms } else { before.doubted_from_ms.min(stamp_ms) };
+        } else {
+            if stamp_ms < before.stamp_ms {
+                // What was stamped in doubt was stamped too late: nothing was taken in later than today.
+                self.lower_to(stamp_ms);
+            }
+            self.date = Date { today_ms: before.today_ms.max(stamp_ms), stamp_ms, doubted_from_ms: 0 };
         }
-        if stamp_ms < self.date.stamp_ms {
-            // What was stamped in doubt was stamped too late: nothing was taken in later than today.
-            self.lower_to(stamp_ms);
-        }
-        self.date.stamp_ms = stamp_ms;
-        let before_ms = self.date.today_ms;
-        self.date.today_ms = before_ms.max(stamp_ms);
-        if self.date.today_ms / FORGET_MS != before_ms / FORGET_MS {
-            let (topics, today_ms) = (&self.topics, self.date.today_ms);
-            self.dedup.forget(today_ms, |topic| {
-                topics.get(topic).map_or(0, |topic| topic.settings.dedup_window_ms)
-            });
+        if self.date.stamp_ms / FORGET_MS != before.stamp_ms / FORGET_MS {
+            let (topics, date) = (&self.topics, self.date.of_ids());
+            self.dedup
+                .forget(date, |topic| topics.get(topic).map_or(0, |topic| topic.settings.dedup_window_ms));
         }
         stamp_ms
     }
@@ -215,7 +231,8 @@ impl State {
                 Ok(())
             }
             DATE => {
-                self.date = Date { today_ms: reader.number()?, stamp_ms: reader.number()? };
+                let mut number = || reader.number();
+                self.date = Date { today_ms: number()?, stamp_ms: number()?, doubted_from_ms: number()? };
                 self.epoch = reader.number()?;
                 Ok(())
             }
@@ -268,7 +285,8 @@ impl StateSnapshot {
         self.dedup.encode(DEDUP, push);
         self.ages.encode(AGES, push);
         let mut date = vec![DATE as u8];
-        for number in [self.date.today_ms, self.date.stamp_ms, self.epoch] {
+        let Date { today_ms, stamp_ms, doubted_from_ms } = self.date;
+        for number in [today_ms, stamp_ms, doubted_from_ms, self.epoch] {
             put_number(&mut date, number);
         }
         push(date);

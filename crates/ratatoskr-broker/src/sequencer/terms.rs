@@ -78,8 +78,8 @@ impl Sequencer {
         let ids_of = terms.ids_of.as_deref().unwrap_or(topic);
         let window_ms = ids_of.settings().dedup_window_ms;
         if !terms.ids.is_empty() && window_ms > 0 && !Broken::Duplicates.is_on() {
-            let cutoff_ms = self.dates.today_ms.saturating_sub(window_ms);
-            let found = self.core.dedup.find(ids_of.log.number, &terms.ids, cutoff_ms);
+            let window = (self.dates.of_ids(), window_ms);
+            let found = self.core.dedup.find(ids_of.log.number, &terms.ids, window);
             duplicates = found.map_err(|TooManyIds(ids_max)| AppendError::TooManyDedupIds { ids_max })?;
         }
         let next = topic.log.staged_next();

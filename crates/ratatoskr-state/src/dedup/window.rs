@@ -70,13 +70,13 @@ impl Window {
         self.places.insert(entry.id, place).is_none()
     }
 
-    /// Forgets the ids whose window began before a date. Answers how many.
-    pub fn forget_before(&mut self, cutoff_ms: u64) -> usize {
+    /// Forgets the ids whose window is over, by the date it began. Answers how many.
+    pub fn forget(&mut self, is_over: impl Fn(u64) -> bool) -> usize {
         let known = self.places.len();
         while !self.places.is_empty() {
             let entry = self.entry(self.oldest);
             if self.places.get(&entry.id) == Some(&self.oldest) {
-                if entry.date_ms >= cutoff_ms {
+                if !is_over(entry.date_ms) {
                     break;
                 }
                 self.places.remove(&entry.id);
@@ -140,11 +140,11 @@ mod tests {
     fn what_is_shared_stays_as_it_was() {
         let mut window = Window::default();
         (0..3_000).for_each(|n| assert!(window.learn(entry(n, n, n))));
-        window.forget_before(1_500);
+        window.forget(|date_ms| date_ms < 1_500);
         let shared = window.share();
         window.learn(entry(9_999, 3_000, 3_000));
         window.lower_to(7);
-        window.forget_before(u64::MAX);
+        window.forget(|_| true);
         assert!(window.is_empty());
         let dates: Vec<u64> = shared.iter().map(|entry| entry.date_ms).collect();
         assert_eq!(dates, (1_500..3_000).collect::<Vec<_>>());
@@ -156,7 +156,7 @@ mod tests {
             let (mut window, mut plain) = (Window::default(), HashMap::new());
             for (now, (id, kind)) in (0_u64..).zip(steps) {
                 if kind == 0 && now > 2_500 {
-                    window.forget_before(now - 2_500);
+                    window.forget(|date_ms| date_ms < now - 2_500);
                     plain.retain(|_, &mut learnt| learnt >= now - 2_500);
                 } else {
                     let is_new = window.learn(entry(id, now, now));
