@@ -66,6 +66,19 @@ async fn fill(broker: &Broker) {
     panic!("the disk took everything");
 }
 
+/// The same until it stays full: a checkpoint that was under way meanwhile lets journal files go.
+async fn fill_for_good(broker: &Broker, disk: &SimDisk) {
+    disk.set_capacity(Some(disk.used_bytes() + (80 << 20)));
+    fill(broker).await;
+    let mut refused = 0;
+    while refused < 5 {
+        disk.set_capacity(Some(disk.used_bytes()));
+        let took = broker.publish(&topic("load"), NewMessage::new(vec![0; 1 << 20])).await.is_ok();
+        refused = if took { 0 } else { refused + 1 };
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 fn assert_full(broker: &Broker) {
     assert!(matches!(broker.health(), Health::DiskFull { .. }), "{:?}", broker.health());
 }
@@ -86,9 +99,7 @@ async fn changes_leave_acks_their_part_of_the_reserve_and_acks_leave_purges_thei
     broker.create_topic(&topic("load"), TopicSettings::default()).await.unwrap();
     let mut member = join_with(&broker, 2000).await;
     let orders = next(&mut member, 2000).await;
-    disk.set_capacity(Some(disk.used_bytes() + (80 << 20)));
-    fill(&broker).await;
-    disk.set_capacity(Some(disk.used_bytes()));
+    fill_for_good(&broker, &disk).await;
 
     let mut changes = 0;
     loop {
@@ -120,9 +131,7 @@ async fn of_more_settlements_than_the_reserve_has_room_for_those_that_fit_are_co
     broker.create_topic(&topic("load"), TopicSettings::default()).await.unwrap();
     let mut member = join_with(&broker, NACKS).await;
     let orders = next(&mut member, NACKS).await;
-    disk.set_capacity(Some(disk.used_bytes() + (80 << 20)));
-    fill(&broker).await;
-    disk.set_capacity(Some(disk.used_bytes()));
+    fill_for_good(&broker, &disk).await;
 
     let nack = || Outcome::Nack { delay_ms: Some(3_600_000), reason: "x".repeat(128) };
     let nacks = orders.iter().map(|order| (order.token, nack())).collect();
@@ -151,9 +160,7 @@ async fn retention_waits_until_it_frees_a_segment_while_the_disk_is_full() {
     }
     clock.advance(30_000);
     broker.publish(&topic("orders"), NewMessage::new(vec![0; 600 << 10])).await.unwrap();
-    disk.set_capacity(Some(disk.used_bytes() + (80 << 20)));
-    fill(&broker).await;
-    disk.set_capacity(Some(disk.used_bytes()));
+    fill_for_good(&broker, &disk).await;
     let segments = |name: &str| broker.describe_topic(&topic(name)).unwrap().segments;
     until(|| segments("orders") > 0 && segments("whole") > 1).await;
 
@@ -259,9 +266,7 @@ async fn acks_and_changes_go_on_while_the_disk_is_full_and_a_purge_after_a_resta
     }
     let mut member = join(&broker).await;
     let orders = next(&mut member, ORDERS).await;
-    disk.set_capacity(Some(disk.used_bytes() + (80 << 20)));
-    fill(&broker).await;
-    disk.set_capacity(Some(disk.used_bytes()));
+    fill_for_good(&broker, &disk).await;
 
     // A publish that is refused at the same moment takes no ack with it.
     let load = topic("load");
