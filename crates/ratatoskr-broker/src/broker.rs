@@ -115,12 +115,14 @@ impl Broker {
         let topic_defaults = config.topic_defaults.clone().validate()?;
         let shares = Shares::of(config.memory);
         let state: Arc<RwLock<State>> = Arc::default();
+        let is_open = Arc::new(AtomicBool::new(false));
         let mut opened = ratatoskr_log::open_with(
             crate::broken::disk(disk),
             clock.clone(),
             log_options(config),
-            state.clone(),
+            crate::broken::state(&state, &is_open),
         )?;
+        is_open.store(true, Ordering::Relaxed);
         for damage in &opened.report.damage {
             tracing::error!(%damage, "a segment is damaged");
         }

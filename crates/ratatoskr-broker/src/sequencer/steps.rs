@@ -16,7 +16,6 @@ use ratatoskr_state::Change;
 use tokio::sync::oneshot;
 
 use super::{Prepared, Sequencer};
-use crate::broken::Broken;
 use crate::command::{AppendError, AppendReply, Appended, Records, Reply};
 use crate::core::Core;
 use crate::durable::{NotResolved, Refused, Request, Resolving, reserve_of};
@@ -114,9 +113,6 @@ impl Sequencer {
         // From here on nothing can be refused: whatever fails takes the whole block with it.
         let reserve = reserve_of(&step.changes);
         for change in &step.changes {
-            if Broken::Acks.is_on() && matches!(change, Change::Settled { .. }) {
-                continue;
-            }
             let topic = if let Change::Created(created) = change { created.topic } else { 0 };
             if let Change::Created(created) = change {
                 self.core.subscriptions.note_opening(created.number);
