@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Timestamps of a topic never go back, so after a jump of the clock they stand still, possibly for years. What is taken in
-//! meanwhile is dated by the calendar ([`crate::calendar`]), and where that date is not the timestamp, a mark keeps it: a range of
+//! meanwhile is dated by the retention clock ([`crate::BatchDate`]), and where that date is not the timestamp, a mark keeps it: a range of
 //! offsets, and the dates they were taken in between. Marks err on the side of keeping: with [`MARKS_MAX`] a topic, messages may stay
 //! an eighth longer than they should. A function of the journal, but for what a jump dated that was taken back: that ages from then on.
 

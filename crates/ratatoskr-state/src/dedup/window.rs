@@ -24,7 +24,7 @@ pub struct Entry {
     pub id: DedupId,
     /// The first message with it.
     pub first: First,
-    /// See [`crate::calendar`].
+    /// See [`crate::BatchDate`].
     pub date_ms: u64,
 }
 
